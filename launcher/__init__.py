@@ -1,0 +1,1 @@
+"""How a run starts: the command line, the ranks, the training loop."""

@@ -1,0 +1,1 @@
+"""How a model is laid over ranks: the Layout, its rules, devices, engines and checkpoints."""

@@ -1,0 +1,131 @@
+"""How ranks are arranged: the `Layout` value and the arithmetic that follows from it.
+
+Integers only; imports no torch. A process group is a list of ranks here and a communicator later.
+
+Rank order is Megatron's default (tensor fastest, then data, then pipeline), which DeepSpeed's
+pipe-data-model topology also gives:  rank = tensor + T * (data + D * pipeline).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from configs.schema import LayoutConfig, Recompute
+
+
+@dataclass(frozen=True, slots=True)
+class Coordinates:
+    """Where a rank stands on each axis."""
+
+    tensor: int
+    data: int
+    pipeline: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    tensor: int = 1
+    pipeline: int = 1
+    data: int = 1
+    interleave: int = 1
+    micro_batch: int = 1
+    sequence_parallel: bool = False
+    zero: int = 0
+    recompute: Recompute = Recompute.none
+
+    @classmethod
+    def resolve(cls, config: LayoutConfig, ranks: int | None) -> Layout:
+        """Fills in `data` from the number of ranks at hand; None asks for as few as will do.
+
+        The result may break rules; `parallel.rules` says which.
+        """
+        data = config.data
+        if data is None:
+            data = max(1, ranks // (config.tensor * config.pipeline)) if ranks else 1
+        return cls(
+            tensor=config.tensor,
+            pipeline=config.pipeline,
+            data=data,
+            interleave=config.interleave,
+            micro_batch=config.micro_batch,
+            sequence_parallel=config.sequence_parallel,
+            zero=config.zero,
+            recompute=config.recompute,
+        )
+
+    def __str__(self) -> str:
+        """tensor x pipeline x interleave x data, trailing ones after pipeline left out: 2x2x1x2."""
+        sizes = [self.tensor, self.pipeline, self.interleave, self.data]
+        while len(sizes) > 2 and sizes[-1] == 1:
+            sizes.pop()
+        return "x".join(map(str, sizes))
+
+    @property
+    def world_size(self) -> int:
+        return self.tensor * self.pipeline * self.data
+
+    @property
+    def chunks(self) -> int:
+        """Pieces that the layers are cut into: `interleave` of them on each stage."""
+        return self.pipeline * self.interleave
+
+    def coordinates(self, rank: int) -> Coordinates:
+        if not 0 <= rank < self.world_size:
+            raise ValueError(f"rank {rank} is not in a world of {self.world_size}")
+        rest, tensor = divmod(rank, self.tensor)
+        pipeline, data = divmod(rest, self.data)
+        return Coordinates(tensor=tensor, data=data, pipeline=pipeline)
+
+    def rank(self, at: Coordinates) -> int:
+        return at.tensor + self.tensor * (at.data + self.data * at.pipeline)
+
+    def tensor_groups(self) -> list[list[int]]:
+        return [
+            [self.rank(Coordinates(t, d, p)) for t in range(self.tensor)]
+            for p in range(self.pipeline)
+            for d in range(self.data)
+        ]
+
+    def data_groups(self) -> list[list[int]]:
+        return [
+            [self.rank(Coordinates(t, d, p)) for d in range(self.data)]
+            for p in range(self.pipeline)
+            for t in range(self.tensor)
+        ]
+
+    def pipeline_groups(self) -> list[list[int]]:
+        return [
+            [self.rank(Coordinates(t, d, p)) for p in range(self.pipeline)]
+            for d in range(self.data)
+            for t in range(self.tensor)
+        ]
+
+    def embedding_groups(self) -> list[list[int]]:
+        """The ranks that hold a copy of the tied embedding: first and last stage."""
+        return [sorted({group[0], group[-1]}) for group in self.pipeline_groups()]
+
+    def layers_of(self, stage: int, chunk: int, layers: int) -> range:
+        """The layers (from 0) of one chunk of one stage: Megatron's interleaved order.
+
+        Chunk c of stage p is piece c * pipeline + p of `chunks` equal pieces.
+        """
+        per_chunk = layers // self.chunks
+        first = (chunk * self.pipeline + stage) * per_chunk
+        return range(first, first + per_chunk)
+
+    def layers_on(self, stage: int, layers: int) -> list[range]:
+        return [self.layers_of(stage, chunk, layers) for chunk in range(self.interleave)]
+
+    def micro_batches(self, global_batch: int) -> int:
+        """Micro-batches that each data rank runs in a step of `global_batch` samples."""
+        return global_batch // (self.micro_batch * self.data)
+
+    def samples_of(self, data_rank: int, global_batch: int) -> Iterator[range]:
+        """For each micro-batch of one data rank: its samples' places in the global batch.
+
+        Micro-batch m takes the m-th run of data x micro_batch samples, and each data rank a slice.
+        """
+        for number in range(self.micro_batches(global_batch)):
+            first = (number * self.data + data_rank) * self.micro_batch
+            yield range(first, first + self.micro_batch)
