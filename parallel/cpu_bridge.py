@@ -1,0 +1,123 @@
+"""Lets Megatron-core run on CPU over gloo: the few places where it takes CUDA for granted.
+
+Installed once, before Megatron-core's modules are first used, and only when the device is CPU; on
+CUDA nothing is patched. Everything is a plain function put in place of another, so that the
+operations of a training step cost what they cost without it.
+
+The "device" generator that Megatron's random-number tracker moves is kept apart from torch's CPU
+generator: what one draws never shifts the other.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+
+_CPU = torch.device("cpu")
+_FACTORIES = ("tensor", "zeros", "ones", "empty", "full", "arange", "rand", "randn", "as_tensor")
+_CUDA_TYPE_NAMES = {
+    torch.float32: "torch.cuda.FloatTensor",
+    torch.float16: "torch.cuda.HalfTensor",
+    torch.bfloat16: "torch.cuda.BFloat16Tensor",
+}
+_installed = False
+
+
+def install() -> None:
+    """Patches torch's CUDA entry points and Megatron's random-number tracker; safe to repeat."""
+    global _installed
+    if _installed:
+        return
+    _installed = True
+    # Compiling Megatron's small fusions for the CPU takes minutes and gains nothing.
+    os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
+    # Gloo otherwise connects every pair of every group at once: threads and sockets by the hundred.
+    os.environ.setdefault("TORCH_GLOO_LAZY_INIT", "1")
+    _patch_tensors()
+    _patch_cuda_functions()
+    _patch_random_tracker()
+
+
+def _patch_tensors() -> None:
+    for name in _FACTORIES:
+        setattr(torch, name, _on_cpu(getattr(torch, name)))
+    torch.Tensor.cuda = lambda self, *_args, **_kwargs: self  # type: ignore[method-assign,assignment]
+    plain_type = torch.Tensor.type
+
+    def tensor_type(self: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        # Megatron's optimizers accept only what calls itself a CUDA tensor.
+        if args or kwargs:
+            return plain_type(self, *args, **kwargs)
+        return _CUDA_TYPE_NAMES.get(self.dtype) or plain_type(self)
+
+    torch.Tensor.type = tensor_type  # type: ignore[method-assign,assignment]
+
+
+def _on_cpu(factory: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    @functools.wraps(factory)
+    def make(*args: Any, **kwargs: Any) -> torch.Tensor:
+        device = kwargs.get("device")
+        if device is not None and torch.device(device).type == "cuda":
+            kwargs["device"] = _CPU
+        return factory(*args, **kwargs)
+
+    return make
+
+
+def _patch_cuda_functions() -> None:
+    cuda: Any = torch.cuda
+    cuda.current_device = lambda: _CPU
+    # One function each: torch's compiler keeps a table of them by identity.
+    for name in ("synchronize", "set_device", "empty_cache"):
+        setattr(cuda, name, lambda *_args, **_kwargs: None)
+    for name in ("current_stream", "default_stream"):
+        setattr(cuda, name, lambda *_args, **_kwargs: _InOrder())
+    cuda.stream = lambda *_args, **_kwargs: nullcontext()
+    cuda.Stream = type("Stream", (_InOrder,), {})
+    cuda.Event = type("Event", (_InOrder,), {})
+
+
+class _InOrder:
+    """A stream, or an event on one: the CPU does things in order, so all waiting is over."""
+
+    def __init__(self, *_args: Any, **_kwargs: Any) -> None: ...
+
+    def wait_stream(self, _other: object) -> None: ...
+
+    def wait_event(self, _event: object) -> None: ...
+
+    def record_event(self, event: object = None) -> object:
+        return event or self
+
+    def record(self, _stream: object = None) -> None: ...
+
+    def wait(self, _stream: object = None) -> None: ...
+
+    def synchronize(self) -> None: ...
+
+    def query(self) -> bool:
+        return True
+
+
+def _patch_random_tracker() -> None:
+    generator = torch.Generator()
+
+    def get_state(*_args: Any, **_kwargs: Any) -> torch.Tensor:
+        return generator.get_state()
+
+    def set_state(state: torch.Tensor, *_args: Any, **_kwargs: Any) -> None:
+        generator.set_state(state)
+
+    cuda: Any = torch.cuda
+    cuda.get_rng_state = get_state
+    cuda.set_rng_state = set_state
+    cuda.manual_seed = generator.manual_seed
+    from megatron.core.tensor_parallel import random as megatron_random
+
+    megatron_random._get_cuda_rng_state = get_state
+    megatron_random._set_cuda_rng_state = set_state

@@ -1,0 +1,62 @@
+"""The device a rank computes on and the backend its collectives go through."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import random
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from configs.schema import DeviceName
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    name: DeviceName
+    torch_device: torch.device
+    backend: str
+
+    def synchronize(self) -> None:
+        if self.name is DeviceName.cuda:
+            torch.cuda.synchronize()
+
+    def peak_memory_bytes(self) -> int:
+        """Peak of this rank: allocated on CUDA, resident on CPU."""
+        if self.name is DeviceName.cuda:
+            return torch.cuda.max_memory_allocated()
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def open_device(name: DeviceName, local_rank: int, ranks_here: int) -> Device:
+    """Readies this process for its device; on CPU it installs the bridge and shares out the cores."""
+    if name is DeviceName.cuda:
+        torch.cuda.set_device(local_rank)
+        return Device(name, torch.device("cuda", local_rank), "nccl")
+    from parallel import cpu_bridge
+
+    cpu_bridge.install()
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // ranks_here))
+    return Device(name, torch.device("cpu"), "gloo")
+
+
+def join_world(device: Device, timeout_s: int) -> None:
+    """Joins the default process group from RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT."""
+    torch.distributed.init_process_group(
+        device.backend,
+        timeout=datetime.timedelta(seconds=timeout_s),
+        device_id=device.torch_device if device.name is DeviceName.cuda else None,
+    )
+
+
+def seed_generators(seed: int, step: int) -> None:
+    """Seeds every generator from (seed, step), so that a resumed run needs no generator's state."""
+    mixed = (seed * 1_000_003 + step) % 2**32
+    random.seed(mixed)
+    np.random.seed(mixed)
+    torch.manual_seed(mixed)

@@ -1,0 +1,86 @@
+"""What every engine is to the training loop: it runs steps and shows its state by global name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from models.initialise import Part
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Micro-batches of one data rank: tokens [B, T + 1], the labels being the tokens one later."""
+
+    micro_batches: list[Tensor]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepResult:
+    """What a step came to, equal on every rank."""
+
+    loss: float  # mean over the global batch's tokens, before the update, in nats
+    grad_norm: float  # of the whole gradient, before clipping
+    skipped: bool  # fp16: the gradient overflowed, so the weights were left as they were
+    loss_scale: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParameterPart:
+    """One rank's part of one parameter, under the parameter's global name."""
+
+    name: str
+    shape: torch.Size  # of this rank's part
+    part: Part
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimizerTensors:
+    """A parameter's float32 master copy and Adam's moments, each of the part's shape."""
+
+    master: Tensor
+    exp_avg: Tensor
+    exp_avg_sq: Tensor
+
+
+class Engine(Protocol):
+    def train_step(self, batch: Batch, learning_rate: float) -> StepResult: ...
+
+    def evaluate(self, batch: Batch) -> float:
+        """Mean loss over the batches of all data ranks, equal on every rank."""
+        ...
+
+    def next_token_logits(self, tokens: Tensor) -> Tensor:
+        """tokens [B, T] -> logits [B, true vocabulary] after the last token, on every rank."""
+        ...
+
+    def parameters(self) -> list[ParameterPart]:
+        """What this rank holds, the tied copy of the embedding left out."""
+        ...
+
+    def export_state(self) -> Iterator[tuple[ParameterPart, OptimizerTensors]]:
+        """The parameters that this rank should save; with ZeRO, gathered from the data ranks.
+
+        Collective: every rank must run the iterator to its end.
+        """
+        ...
+
+    def import_state(
+        self, state: Iterable[tuple[ParameterPart, OptimizerTensors]], adam_step: int
+    ) -> None:
+        """Takes the values of every parameter in `parameters()`."""
+        ...
+
+    def import_weights(self, weights: Iterable[tuple[ParameterPart, Tensor]]) -> None:
+        """Takes float32 weights only, for a model that will not be trained."""
+        ...
+
+    def adam_step(self) -> int: ...
+
+    def scaler_state(self) -> dict[str, float]: ...
+
+    def load_scaler_state(self, state: dict[str, float]) -> None: ...

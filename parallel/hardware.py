@@ -1,0 +1,37 @@
+"""What this machine has, asked without importing torch: the planner and the validator use it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+from pathlib import Path
+
+from configs.schema import DeviceName
+
+
+def torch_is_built_for_cuda() -> bool:
+    """Reads torch's version file; importing torch would take seconds."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        return False
+    version_file = Path(spec.origin).with_name("version.py")
+    text = version_file.read_text(encoding="utf-8") if version_file.exists() else ""
+    return re.search(r"^cuda\b.*=\s*['\"]", text, re.MULTILINE) is not None
+
+
+def cuda_devices() -> int:
+    """CUDA devices this process may use: what the driver shows, less what CUDA_VISIBLE_DEVICES hides."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    present = len(list(Path("/dev").glob("nvidia[0-9]*")))
+    if visible is None:
+        return present
+    return min(present, len([name for name in visible.split(",") if name.strip() not in ("", "-1")]))
+
+
+def choose_device(asked: DeviceName) -> DeviceName:
+    """`auto` is CUDA where torch was built for it and a device is there."""
+    if asked is not DeviceName.auto:
+        return asked
+    usable = torch_is_built_for_cuda() and cuda_devices() > 0
+    return DeviceName.cuda if usable else DeviceName.cpu

@@ -1,0 +1,210 @@
+"""The `megatron` engine: Megatron-core's schedules, data parallelism and optimizers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from megatron.core import parallel_state, tensor_parallel
+from megatron.core.distributed import finalize_model_grads
+from megatron.core.optimizer import get_megatron_optimizer
+from megatron.core.optimizer.optimizer_config import OptimizerConfig as MegatronOptimizerConfig
+from megatron.core.optimizer import get_standard_config_overrides
+from megatron.core.pipeline_parallel import get_forward_backward_func
+from torch import Tensor
+
+from configs.schema import OptimizerConfig, Precision
+from models.shape import ModelShape
+from parallel.devices import Device
+from parallel.engine import Batch, OptimizerTensors, ParameterPart, StepResult
+from parallel.layout import Layout
+from parallel.megatron_config import ddp_config, optimizer_config, transformer_config
+from parallel.megatron_model import NamedParameter, build_chunks
+from parallel.megatron_state import optimizer_state, read_adam_step
+
+
+class MegatronEngine:
+    """Trains this rank's chunks. Needs `parallel.groups.process_groups` around its whole life."""
+
+    def __init__(
+        self,
+        shape: ModelShape,
+        layout: Layout,
+        optimizer: OptimizerConfig,
+        *,
+        precision: Precision,
+        device: Device,
+        seed: int,
+    ) -> None:
+        self.shape = shape
+        self.layout = layout
+        self.device = device
+        config = transformer_config(shape, layout, precision, device.name)
+        self.chunks, self._parameters = build_chunks(
+            shape, layout, config, precision, device, seed
+        )
+        adam: MegatronOptimizerConfig = optimizer_config(optimizer, layout, precision, device.name)
+        chained = get_megatron_optimizer(
+            adam,
+            self.chunks,
+            config_overrides=get_standard_config_overrides(adam),
+            use_gloo_process_groups=False,
+        )
+        self.optimizer: Any = chained.chained_optimizers[0]
+        self._state = optimizer_state(self.optimizer, parallel_state.get_data_parallel_group())
+        self._run_schedule = get_forward_backward_func()
+        self._connect(config)
+
+    def _connect(self, config: Any) -> None:
+        """Tells the schedules how to scale losses and when to reduce gradients."""
+        config.grad_scale_func = self.optimizer.scale_loss
+        config.finalize_model_grads_func = finalize_model_grads
+        if ddp_config(self.layout, self.device.name).overlap_grad_reduce:
+            no_sync = [chunk.no_sync for chunk in self.chunks]
+            config.no_sync_func = no_sync[0] if len(no_sync) == 1 else no_sync
+
+    def train_step(self, batch: Batch, learning_rate: float) -> StepResult:
+        for chunk in self.chunks:
+            chunk.train()
+            chunk.zero_grad_buffer()
+        self.optimizer.zero_grad()
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        losses = self._schedule(batch.micro_batches, _loss_of, forward_only=False)
+        loss_scale = float(self.optimizer.get_loss_scale())
+        updated, grad_norm, _ = self.optimizer.step()
+        return StepResult(
+            loss=self._mean_over_world(losses, len(batch.micro_batches)),
+            grad_norm=float(grad_norm) if updated else math.inf,
+            skipped=not updated,
+            loss_scale=loss_scale,
+        )
+
+    @torch.no_grad()
+    def evaluate(self, batch: Batch) -> float:
+        for chunk in self.chunks:
+            chunk.eval()
+        losses = self._schedule(batch.micro_batches, _loss_of, forward_only=True)
+        return self._mean_over_world(losses, len(batch.micro_batches))
+
+    @torch.no_grad()
+    def next_token_logits(self, tokens: Tensor) -> Tensor:
+        assert self.layout.interleave == 1, "generation runs without interleaving"
+        for chunk in self.chunks:
+            chunk.eval()
+        # Under sequence parallel the length must split over the tensor ranks; what comes after the
+        # last token does not change it.
+        length = tokens.shape[1]
+        padding = -length % self.layout.tensor if self.layout.sequence_parallel else 0
+        padded = torch.nn.functional.pad(tokens, (0, padding))
+        outputs = self._schedule([padded], partial(_last_logits, length - 1), forward_only=True)
+        logits = torch.empty(
+            tokens.shape[0], self.shape.padded_vocab, device=self.device.torch_device
+        )
+        if outputs:
+            logits.copy_(outputs[0])
+        if self.layout.pipeline > 1:
+            last = parallel_state.get_pipeline_model_parallel_last_rank()
+            group = parallel_state.get_pipeline_model_parallel_group()
+            torch.distributed.broadcast(logits, last, group=group)
+        return logits[:, : self.shape.vocab]
+
+    def _schedule(
+        self, micro_batches: list[Tensor], forward: Callable[..., Any], *, forward_only: bool
+    ) -> list[Any]:
+        """Runs Megatron's schedule; returns what `forward` kept, on the last stage only."""
+        tokens = micro_batches[0]
+        length = tokens.shape[1] - (1 if forward is _loss_of else 0)
+        iterators = [iter(micro_batches) for _ in self.chunks]
+        return self._run_schedule(
+            forward_step_func=partial(_forward_step, forward, self.device.torch_device),
+            data_iterator=iterators if len(iterators) > 1 else iterators[0],
+            model=self.chunks if len(self.chunks) > 1 else self.chunks[0],
+            num_microbatches=len(micro_batches),
+            seq_length=length,
+            micro_batch_size=tokens.shape[0],
+            forward_only=forward_only,
+            collect_non_loss_data=forward is not _loss_of,
+        )
+
+    def _mean_over_world(self, losses: list[Tensor], micro_batches: int) -> float:
+        # Only last stages have losses, each `tensor` times over.
+        copies = micro_batches * self.layout.data * self.layout.tensor
+        total = torch.zeros((), dtype=torch.float64, device=self.device.torch_device)
+        for loss in losses:
+            total += loss
+        if self.layout.world_size > 1:
+            torch.distributed.all_reduce(total)
+        return float(total) / copies
+
+    def parameters(self) -> list[ParameterPart]:
+        return [named.at for named in self._parameters]
+
+    def named_tensors(self) -> list[NamedParameter]:
+        return self._parameters
+
+    def export_state(self) -> Iterator[tuple[ParameterPart, OptimizerTensors]]:
+        saved = [named for named in self._parameters if not named.tied_copy]
+        for named, tensors in self._state.export(saved):
+            yield named.at, tensors
+
+    def import_state(
+        self, state: Iterable[tuple[ParameterPart, OptimizerTensors]], adam_step: int
+    ) -> None:
+        for named, (at, tensors) in zip(self._parameters, state, strict=True):
+            assert named.at == at
+            self._state.load(named, tensors, adam_step)
+
+    @torch.no_grad()
+    def import_weights(self, weights: Iterable[tuple[ParameterPart, Tensor]]) -> None:
+        for named, (at, weight) in zip(self._parameters, weights, strict=True):
+            assert named.at == at
+            named.tensor.copy_(weight)
+
+    def adam_step(self) -> int:
+        return read_adam_step(self.optimizer.optimizer)
+
+    def scaler_state(self) -> dict[str, float]:
+        scaler = self.optimizer.grad_scaler if hasattr(self.optimizer, "grad_scaler") else None
+        if scaler is None:
+            return {}
+        return {key: float(value) for key, value in scaler.state_dict().items()}
+
+    def load_scaler_state(self, state: dict[str, float]) -> None:
+        scaler = self.optimizer.grad_scaler if hasattr(self.optimizer, "grad_scaler") else None
+        if scaler is None or not state:
+            return
+        scaler.load_state_dict(
+            {
+                "scale": torch.tensor([state["scale"]], device=self.device.torch_device),
+                "growth_tracker": int(state["growth_tracker"]),
+                "hysteresis_tracker": int(state["hysteresis_tracker"]),
+            }
+        )
+
+
+def _forward_step(
+    keep: Callable[..., Any], device: torch.device, micro_batches: Iterator[Tensor], model: Any
+) -> tuple[Tensor, Callable[..., Any]]:
+    tokens = next(micro_batches).to(device, non_blocking=True)
+    labels = None
+    if keep is _loss_of:
+        labels, tokens = tokens[:, 1:].contiguous(), tokens[:, :-1].contiguous()
+    positions = torch.arange(tokens.shape[1], device=device).expand_as(tokens)
+    return model(tokens, positions, None, labels=labels), keep
+
+
+def _loss_of(losses_BT: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean over tokens to differentiate, and the same to report."""
+    loss = losses_BT.float().mean()
+    return loss, loss.detach().clone()
+
+
+def _last_logits(position: int, logits_BTV: Tensor, non_loss_data: bool = True) -> Tensor:
+    """The logits after one position, float32, the vocabulary gathered over tensor ranks."""
+    assert non_loss_data
+    part = logits_BTV[:, position].float().contiguous()
+    return tensor_parallel.gather_from_tensor_model_parallel_region(part)

@@ -1,0 +1,62 @@
+"""Whether a run can work, decided before anything starts: every rule in one place, all broken ones
+reported at once, each with the nearest settings that keep it.
+
+A rule is a function from a `Case` to the `Fault`s it finds; a file of this package holds the rules
+of one concern, and adding a rule is adding a function to that file's RULES. The engines check much
+of this too, but one fault at a time, after minutes of start-up, and without the names of settings.
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+from configs.errors import InputError
+from configs.schema import Run
+from parallel.layout import Layout
+from parallel.rules import batch, cut, engine, settings, world
+from parallel.rules.case import Case
+from parallel.rules.fault import Rule, Violation
+from parallel.rules.nearest import keys, nearest
+
+RULES: tuple[Rule, ...] = (
+    *settings.RULES,
+    *world.RULES,
+    *cut.RULES,
+    *engine.RULES,
+    *batch.RULES,
+)
+
+
+def violations(run: Run, layout: Layout, *, ranks: int | None, device: str) -> list[Violation]:
+    """Every rule that `run` breaks when laid out as `layout`.
+
+    `layout` decides over `run.layout`; `ranks` is how many are at hand (None: as many as asked for
+    may be started) and `device` is cpu or cuda.
+    """
+    case = Case.of(run, layout, ranks, device)
+    found = [(rule, fault) for rule in RULES for fault in rule(case)]
+    known = keys(case, RULES)
+    return [
+        Violation(
+            setting=fault.setting,
+            value=case.value(fault.setting),
+            why=fault.why,
+            nearest=nearest(case, rule, fault, RULES, known),
+            source=fault.source,
+        )
+        for rule, fault in found
+    ]
+
+
+def allowed(run: Run, layout: Layout, *, ranks: int | None, device: str) -> bool:
+    """Whether no rule is broken: the quick answer, for searches over many layouts."""
+    case = Case.of(run, layout, ranks, device)
+    return not any(fault for rule in RULES for fault in rule(case))
+
+
+def check(run: Run, layout: Layout, *, ranks: int | None, device: str) -> None:
+    """Raises InputError with a line for every violation."""
+    found = violations(run, layout, ranks=ranks, device=device)
+    if found:
+        reasons = "1 reason" if len(found) == 1 else f"{len(found)} reasons"
+        lines = [f"this run cannot work, for {reasons}:", *map(str, found)]
+        raise InputError("\n".join(lines))

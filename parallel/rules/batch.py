@@ -1,0 +1,109 @@
+"""How a step's samples fall into micro-batches, at every size of the batch ramp-up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from parallel.batches import BatchPlan
+from parallel.rules.case import Case
+from parallel.rules.cut import splits
+from parallel.rules.fault import Fault, Rule, Way
+from parallel.rules.nearest import around, below, multiples_around, to
+
+CALCULATOR = "Megatron-core num_microbatches_calculator.py, DeepSpeed runtime/config.py"
+
+
+def ramp_is_even(case: Case) -> bool:
+    """Whether a BatchPlan can be made of the settings."""
+    batch, start = case.run.train.global_batch, case.run.optimizer.ramp_start
+    if case.run.model.context < 1 or batch < 1 or case.run.optimizer.ramp_tokens < 0:
+        return False
+    return case.run.optimizer.ramp_tokens == 0 or (1 <= start <= batch and batch % start == 0)
+
+
+def _portion(case: Case) -> tuple[int, str]:
+    """What every batch is a multiple of, and how that comes about."""
+    layout = case.layout
+    samples = layout.micro_batch * layout.data
+    text = f"micro_batch {layout.micro_batch} x data {layout.data}"
+    if case.interleaved:
+        samples *= layout.pipeline
+        text += f" x pipeline {layout.pipeline}"
+    return samples, f"{text} = {samples}"
+
+
+def _smaller_portions(case: Case) -> tuple[Way, ...]:
+    """Fewer samples at once, which leaves the run what it is; then less of what multiplies them."""
+    layout, batch = case.layout, case.run.train.global_batch
+    return (
+        below("layout.micro_batch", layout.micro_batch, batch),
+        below("layout.data", layout.data, batch) if case.run.layout.data else (),
+        to({"layout.interleave": 1}) if case.interleaved else (),
+    )
+
+
+def batch_splits(case: Case) -> Iterator[Fault]:
+    layout, batch = case.layout, case.run.train.global_batch
+    portion, text = _portion(case)
+    if min(layout.micro_batch, layout.data) < 1 or splits(batch, portion):
+        return
+    because = (
+        ", and an interleaved pipeline takes its micro-batches `pipeline` at a time"
+        if splits(batch, layout.micro_batch * layout.data)
+        else ""
+    )
+    yield Fault(
+        setting="train.global_batch",
+        why=f"{batch} samples are not a multiple of {text}{because}",
+        source="Megatron-core pipeline_parallel/schedules.py" if because else CALCULATOR,
+        ways=(
+            *_smaller_portions(case),
+            *multiples_around("train.global_batch", batch, portion),
+        ),
+    )
+
+
+def ramp_has_equal_increments(case: Case) -> Iterator[Fault]:
+    batch, start = case.run.train.global_batch, case.run.optimizer.ramp_start
+    if case.run.optimizer.ramp_tokens <= 0 or batch < 1 or ramp_is_even(case):
+        return
+    yield Fault(
+        setting="optimizer.ramp_start",
+        why=f"the batch grows from {start} by {start} samples at a time and never meets "
+        f"train.global_batch={batch}",
+        source="Megatron-core num_microbatches_calculator.py",
+        ways=(
+            *around("optimizer.ramp_start", start, batch),
+            to({"optimizer.ramp_tokens": 0}),
+            *(multiples_around("train.global_batch", batch, start) if start > 0 else ()),
+        ),
+    )
+
+
+def every_size_of_the_ramp_splits(case: Case) -> Iterator[Fault]:
+    """Megatron-core notices only on the day the ramp comes to the size."""
+    if not ramp_is_even(case):
+        return
+    *growing, full = BatchPlan.of(case.run).sizes()
+    portion, text = _portion(case)
+    uneven = next((size for size in growing if not splits(size, portion)), None)
+    if uneven is None:
+        return
+    yield Fault(
+        setting="optimizer.ramp_start",
+        why=f"the batch grows from {growing[0]} to {full} samples, and {uneven} is not a multiple "
+        f"of {text}",
+        source="Megatron-core num_microbatches_calculator.py",
+        ways=(
+            *_smaller_portions(case),
+            *multiples_around("optimizer.ramp_start", growing[0], portion),
+            to({"optimizer.ramp_tokens": 0}),
+        ),
+    )
+
+
+RULES: tuple[Rule, ...] = (
+    batch_splits,
+    ramp_has_equal_increments,
+    every_size_of_the_ramp_splits,
+)

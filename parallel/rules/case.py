@@ -1,0 +1,102 @@
+"""What the rules look at: a run, the ranks it gets, and what both would be after a change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from configs.schema import EngineName, LaunchName, LayoutConfig, Run
+from models.shape import ModelShape
+from parallel.layout import Layout
+
+
+@dataclass(frozen=True)
+class Case:
+    run: Run
+    ranks: int | None  # at hand; None: as many as asked for may be started
+    device: str  # cpu or cuda
+
+    @classmethod
+    def of(cls, run: Run, layout: Layout, ranks: int | None, device: str) -> Case:
+        """`layout` takes the place of `run.layout`; its data size stays derived if it was."""
+        config = LayoutConfig(
+            tensor=layout.tensor,
+            pipeline=layout.pipeline,
+            data=layout.data,
+            interleave=layout.interleave,
+            micro_batch=layout.micro_batch,
+            sequence_parallel=layout.sequence_parallel,
+            zero=layout.zero,
+            recompute=layout.recompute,
+        )
+        if run.layout.data is None:
+            derived = cls(replace(run, layout=replace(config, data=None)), ranks, device)
+            if derived.layout.data == layout.data:
+                return derived
+        return cls(replace(run, layout=config), ranks, device)
+
+    @cached_property
+    def layout(self) -> Layout:
+        config = self.run.layout
+        whole = config.tensor >= 1 and config.pipeline >= 1
+        return Layout.resolve(config, self.ranks if whole else None)
+
+    @cached_property
+    def shape(self) -> ModelShape:
+        return ModelShape.of(self.run.model)
+
+    @property
+    def model_ranks(self) -> int:
+        """Ranks that hold one copy of the model between them."""
+        return self.layout.tensor * self.layout.pipeline
+
+    @property
+    def interleaved(self) -> bool:
+        return self.layout.interleave > 1 and self.layout.pipeline > 1
+
+    @property
+    def deepspeed(self) -> bool:
+        return self.run.engine.name is EngineName.deepspeed
+
+    @property
+    def cluster_ranks(self) -> int | None:
+        """What the cluster group says there is; None on CPU, where ranks are only processes."""
+        cluster = self.run.cluster
+        if self.device != "cuda" or cluster.gpus_per_node is None:
+            return None
+        return cluster.nodes * cluster.gpus_per_node
+
+    @property
+    def nodes_can_change(self) -> bool:
+        """Whether more nodes in the cluster group would mean more ranks at hand."""
+        if self.cluster_ranks is None or self.run.launch.name is LaunchName.torchrun:
+            return False
+        return self.ranks is None or self.ranks == self.cluster_ranks
+
+    def value(self, setting: str) -> object:
+        node: object = self.run
+        for name in _path(setting):
+            node = getattr(node, name)
+        return node
+
+    def changed(self, change: Mapping[str, object]) -> Case:
+        """The case after some overrides; ranks that the cluster group gave follow it."""
+        run = self.run
+        for setting, value in change.items():
+            run = _replaced(run, _path(setting), value)
+        after = Case(run, self.ranks, self.device)
+        if self.ranks is not None and self.nodes_can_change:
+            return replace(after, ranks=after.cluster_ranks)
+        return after
+
+
+def _path(setting: str) -> list[str]:
+    # A whole group stands for its name: `engine=deepspeed` picks the file of that name.
+    return ["engine", "name"] if setting == "engine" else setting.split(".")
+
+
+def _replaced(node: Any, path: list[str], value: object) -> Any:
+    head, *rest = path
+    return replace(node, **{head: _replaced(getattr(node, head), rest, value) if rest else value})

@@ -1,0 +1,120 @@
+"""How the model is cut: heads and widths over tensor ranks, layers over stages and chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from parallel.rules.case import Case
+from parallel.rules.fault import Fault, Rule
+from parallel.rules.nearest import above, around, below, multiples_around, to
+
+
+def splits(total: int, parts: int) -> bool:
+    """Whether `total` splits evenly. A size below 1 is another rule's business, so it does here."""
+    return total < 1 or parts < 1 or total % parts == 0
+
+
+def heads_divide_hidden(case: Case) -> Iterator[Fault]:
+    shape = case.shape
+    if not splits(shape.hidden, shape.heads):
+        yield Fault(
+            setting="model.heads",
+            why=f"hidden {shape.hidden} does not split into {shape.heads} heads",
+            source="Megatron-LM arguments.py; Megatron-core floors the head width in silence",
+            ways=(
+                *around("model.heads", shape.heads, shape.hidden),
+                *multiples_around("model.hidden", shape.hidden, shape.heads),
+            ),
+        )
+
+
+def tensor_splits_every_weight(case: Case) -> Iterator[Fault]:
+    shape, tensor = case.shape, case.layout.tensor
+    parts = {
+        f"{shape.heads} heads": shape.heads,
+        f"{shape.hidden} hidden channels": shape.hidden,
+        f"{shape.feed_forward} feed-forward channels": shape.feed_forward,
+        f"{shape.padded_vocab} rows of the padded vocabulary": shape.padded_vocab,
+    }
+    uneven = [name for name, size in parts.items() if not splits(size, tensor)]
+    if uneven:
+        yield Fault(
+            setting="layout.tensor",
+            why=f"{' and '.join(uneven)} do not split {tensor} ways",
+            source="Megatron-core transformer_config.py and tensor_parallel/layers.py",
+            ways=around("layout.tensor", tensor, shape.heads),
+        )
+
+
+def layers_fill_every_chunk(case: Case) -> Iterator[Fault]:
+    layers, layout = case.run.model.layers, case.layout
+    if splits(layers, layout.chunks) or min(layout.pipeline, layout.interleave) < 1:
+        return
+    even_stages = splits(layers, layout.pipeline)
+    setting = "layout.interleave" if even_stages else "layout.pipeline"
+    size = layout.interleave if even_stages else layout.pipeline
+    stages = f"pipeline {layout.pipeline}"
+    if layout.interleave > 1:
+        stages += f" x interleave {layout.interleave} = {layout.chunks} chunks"
+    yield Fault(
+        setting=setting,
+        why=f"{layers} layers do not split over {stages}",
+        source="Megatron-core transformer_block.py; DeepSpeed leaves stages empty in silence",
+        ways=(
+            *around(setting, size, layers),
+            *multiples_around("model.layers", layers, layout.chunks),
+        ),
+    )
+
+
+def interleave_has_stages(case: Case) -> Iterator[Fault]:
+    layout = case.layout
+    if layout.interleave > 1 and layout.pipeline == 1:
+        yield Fault(
+            setting="layout.interleave",
+            why="without a pipeline there is nothing to interleave",
+            source="Megatron-core parallel_state.py",
+            ways=(
+                to({"layout.interleave": 1}),
+                above("layout.pipeline", 1, case.run.model.layers),
+            ),
+        )
+
+
+def sequence_parallel_has_tensor_ranks(case: Case) -> Iterator[Fault]:
+    layout = case.layout
+    if layout.sequence_parallel and layout.tensor == 1:
+        yield Fault(
+            setting="layout.sequence_parallel",
+            why="it splits the sequence over the tensor ranks, and tensor=1 is only one",
+            source="Megatron-core model_parallel_config.py",
+            ways=(
+                to({"layout.sequence_parallel": False}),
+                above("layout.tensor", 1, case.shape.heads),
+            ),
+        )
+
+
+def sequence_parallel_splits_context(case: Case) -> Iterator[Fault]:
+    context, tensor = case.run.model.context, case.layout.tensor
+    if case.layout.sequence_parallel and not splits(context, tensor):
+        yield Fault(
+            setting="model.context",
+            why=f"{context} tokens do not split over tensor {tensor}, as sequence_parallel does",
+            source="Megatron-core tensor_parallel/mappings.py",
+            ways=(
+                *multiples_around("model.context", context, tensor),
+                to({"layout.sequence_parallel": False}),
+                below("layout.tensor", tensor, case.shape.heads),
+            ),
+        )
+
+
+RULES: tuple[Rule, ...] = (
+    heads_divide_hidden,
+    tensor_splits_every_weight,
+    layers_fill_every_chunk,
+    interleave_has_stages,
+    sequence_parallel_has_tensor_ranks,
+    sequence_parallel_splits_context,
+)

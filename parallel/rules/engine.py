@@ -1,0 +1,84 @@
+"""What each engine can do with ZeRO and with pipelines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from configs.schema import EngineName
+from parallel.rules.case import Case
+from parallel.rules.fault import Change, Fault, Rule
+from parallel.rules.nearest import more_nodes, to
+
+MEGATRON = {"engine": EngineName.megatron}
+DEEPSPEED = {"engine": EngineName.deepspeed}
+
+
+def _without_pipeline(case: Case) -> Change:
+    alone: dict[str, object] = {}
+    if case.layout.pipeline > 1:
+        alone["layout.pipeline"] = 1
+    if case.layout.interleave > 1:
+        alone["layout.interleave"] = 1
+    return alone
+
+
+def zero_has_data_ranks(case: Case) -> Iterator[Fault]:
+    layout = case.layout
+    if 1 <= layout.zero <= 3 and layout.data == 1:
+        yield Fault(
+            setting="layout.zero",
+            why="it shards over the data ranks, and data=1 is only one",
+            source="a setting without effect is an error",
+            ways=(
+                to({"layout.zero": 0}),
+                to({"layout.data": 2}),
+                more_nodes(case),
+            ),
+        )
+
+
+def megatron_shards_only_the_optimizer(case: Case) -> Iterator[Fault]:
+    if case.deepspeed or case.layout.zero not in (2, 3):
+        return
+    yield Fault(
+        setting="layout.zero",
+        why="engine=megatron shards the optimizer (zero=1) and no more; "
+        "engine=deepspeed without a pipeline goes to zero=3",
+        source="Megatron-core distributed optimizer",
+        ways=(
+            to({"layout.zero": 1}),
+            to({**DEEPSPEED, **_without_pipeline(case)}),
+            to({"layout.zero": 0}),
+        ),
+    )
+
+
+def deepspeed_pipeline_keeps_gradients_whole(case: Case) -> Iterator[Fault]:
+    layout = case.layout
+    if not case.deepspeed or layout.pipeline <= 1 or layout.zero not in (2, 3):
+        return
+    yield Fault(
+        setting="layout.zero",
+        why=f"pipeline={layout.pipeline} of engine=deepspeed adds up gradients over micro-batches, "
+        "which ZeRO 2 and 3 cut up; take zero=1 with the pipeline or pipeline=1",
+        source="DeepSpeed runtime/pipe/engine.py",
+        ways=(to({"layout.zero": 1}), to(_without_pipeline(case)), to({"layout.zero": 0})),
+    )
+
+
+def deepspeed_has_no_interleaved_schedule(case: Case) -> Iterator[Fault]:
+    if case.deepspeed and case.interleaved:
+        yield Fault(
+            setting="layout.interleave",
+            why="engine=deepspeed has no interleaved schedule; engine=megatron has",
+            source="DeepSpeed runtime/pipe/schedule.py",
+            ways=(to({"layout.interleave": 1}), to(MEGATRON)),
+        )
+
+
+RULES: tuple[Rule, ...] = (
+    zero_has_data_ranks,
+    megatron_shards_only_the_optimizer,
+    deepspeed_pipeline_keeps_gradients_whole,
+    deepspeed_has_no_interleaved_schedule,
+)

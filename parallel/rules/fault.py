@@ -1,0 +1,51 @@
+"""What a rule finds, and what the user is told of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from parallel.rules.case import Case
+
+Change = Mapping[str, object]
+"""Overrides that belong together: setting -> value."""
+
+Way = Sequence[Change]
+"""Changes of one kind, nearest first; the first that helps is suggested."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """A broken rule: which setting, the arithmetic, and the ways out in order of preference."""
+
+    setting: str
+    why: str
+    source: str  # who makes the rule
+    ways: tuple[Way, ...] = ()
+
+
+Rule = Callable[[Case], Iterator[Fault]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Violation:
+    """A fault as the user is told of it."""
+
+    setting: str
+    value: object
+    why: str
+    nearest: tuple[str, ...]  # overrides to paste, each a way out by itself
+    source: str
+
+    def __str__(self) -> str:
+        line = f"{override(self.setting, self.value)}: {self.why}"
+        return f"{line}; nearest: {' or '.join(self.nearest)}" if self.nearest else line
+
+
+def override(setting: str, value: object) -> str:
+    """setting=value as it is typed on the command line."""
+    if value is None:
+        return f"{setting}=null"
+    if isinstance(value, bool):
+        return f"{setting}={str(value).lower()}"
+    return f"{setting}={value}"

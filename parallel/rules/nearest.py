@@ -1,0 +1,84 @@
+"""The nearest settings that keep a broken rule, found by trying them against all the rules.
+
+So a suggestion is never a guess: it is checked by the code that complained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+
+from parallel.rules.case import Case
+from parallel.rules.fault import Change, Fault, Rule, Way, override
+
+Key = tuple[Rule, str]
+
+WAY_LENGTH = 1024
+"""A way goes no further than this: beyond it nothing is near."""
+
+
+def keys(case: Case, rules: Iterable[Rule]) -> set[Key]:
+    """What is wrong with a case: the broken rules, each with the setting it blames."""
+    return {(rule, fault.setting) for rule in rules for fault in rule(case)}
+
+
+def nearest(
+    case: Case, rule: Rule, fault: Fault, rules: tuple[Rule, ...], known: set[Key]
+) -> tuple[str, ...]:
+    """Of each way out the first change that mends `fault` and breaks no rule that was kept.
+
+    If there is none, the changes that mend it and break others: the user then hears of those.
+    """
+    rest = known - {(rule, fault.setting)}
+
+    def mends(change: Change, by: Iterable[Rule]) -> bool:
+        return keys(case.changed(change), by) <= rest
+
+    def first_of_each(*by: Rule) -> list[Change]:
+        ways = (
+            next((c for c in way if mends(c, [rule]) and mends(c, by)), None) for way in fault.ways
+        )
+        return [change for change in ways if change is not None]
+
+    found = first_of_each(*rules) or first_of_each(rule)
+    return tuple(dict.fromkeys(map(_typed, found)))
+
+
+def to(*changes: Change) -> Way:
+    return changes
+
+
+def around(setting: str, value: int, highest: int) -> tuple[Way, Way]:
+    """All smaller sizes and all larger ones up to `highest`."""
+    return below(setting, value, highest), above(setting, value, highest)
+
+
+def below(setting: str, value: int, highest: int) -> Way:
+    return _way(setting, range(min(value - 1, highest), 0, -1))
+
+
+def above(setting: str, value: int, highest: int) -> Way:
+    return _way(setting, range(max(value + 1, 1), highest + 1))
+
+
+def more_nodes(case: Case) -> Way:
+    nodes = case.run.cluster.nodes
+    return above("cluster.nodes", nodes, nodes + WAY_LENGTH) if case.nodes_can_change else ()
+
+
+def multiples_around(setting: str, value: int, unit: int) -> tuple[Way, Way]:
+    """The multiples of `unit` below `value`, and some above it."""
+    low = value // unit * unit
+    high = max(low, 0) + unit
+    return (
+        _way(setting, range(low, 0, -unit)),
+        _way(setting, range(high, high + 16 * unit, unit)),
+    )
+
+
+def _way(setting: str, values: Iterable[object]) -> Way:
+    return [{setting: value} for value in islice(values, WAY_LENGTH)]
+
+
+def _typed(change: Change) -> str:
+    return " ".join(override(setting, value) for setting, value in change.items())

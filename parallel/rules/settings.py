@@ -1,0 +1,198 @@
+"""Settings that are wrong whatever the layout: out of their range, or at odds with each other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from configs.schema import AttentionPattern
+from parallel.batches import steps_of
+from parallel.rules.batch import ramp_is_even
+from parallel.rules.case import Case
+from parallel.rules.fault import Fault, Rule
+from parallel.rules.nearest import to
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The values a setting may take; null, where the schema has it, is not looked at."""
+
+    setting: str
+    low: float
+    high: float = math.inf
+    above_low: bool = False  # low itself is out
+    below_high: bool = False  # high itself is out
+    usual: float | None = None  # suggested where the bound itself is out
+
+    def holds(self, value: float) -> bool:
+        # Written so that a NaN is out too.
+        over = value > self.low if self.above_low else value >= self.low
+        under = value < self.high if self.below_high else value <= self.high
+        return over and under and math.isfinite(value)
+
+    def nearest(self, value: float) -> float | None:
+        bound, out = (
+            (self.high, self.below_high) if value > self.high else (self.low, self.above_low)
+        )
+        if self.usual is not None and (out or not math.isfinite(value)):
+            return self.usual
+        return None if out or not math.isfinite(bound) else bound
+
+    def __str__(self) -> str:
+        low = f"{'above' if self.above_low else 'at least'} {self.low:g}"
+        if math.isinf(self.high):
+            return low
+        return f"{low} and {'below' if self.below_high else 'at most'} {self.high:g}"
+
+
+RANGES = (
+    *(
+        Range(setting, 1)
+        for setting in (
+            "model.layers",
+            "model.hidden",
+            "model.heads",
+            "model.vocab",
+            "model.context",
+            "model.recipe.tokens",
+            "layout.tensor",
+            "layout.pipeline",
+            "layout.data",
+            "layout.interleave",
+            "layout.micro_batch",
+            "cluster.nodes",
+            "cluster.gpus_per_node",
+            "launch.timeout_s",
+            "corpus.max_bytes",
+            "train.steps",
+            "train.global_batch",
+            "train.stop_after",
+            "profile.start",
+            "profile.steps",
+            "generate.tokens",
+        )
+    ),
+    *(
+        Range(setting, 0)
+        for setting in (
+            "optimizer.warmup_tokens",
+            "optimizer.ramp_tokens",
+            "optimizer.weight_decay",
+            "optimizer.clip",
+            "train.seed",
+            "train.save_every",
+            "train.keep_checkpoints",
+            "train.eval_every",
+            "train.eval_batches",
+            "generate.temperature",
+            "generate.seed",
+        )
+    ),
+    Range("layout.zero", 0, 3),
+    Range("launch.port", 1, 65535),
+    Range("corpus.validation_fraction", 0, 0.5, above_low=True, usual=0.02),
+    Range("optimizer.min_learning_rate_fraction", 0, 1),
+    Range("optimizer.learning_rate", 0, above_low=True, usual=6e-4),
+    Range("optimizer.beta1", 0, 1, below_high=True, usual=0.9),
+    Range("optimizer.beta2", 0, 1, below_high=True, usual=0.95),
+    Range("optimizer.epsilon", 0, above_low=True, usual=1e-8),
+    Range("optimizer.loss_scale", 0, above_low=True, usual=65536.0),
+    Range("generate.top_p", 0, 1, above_low=True, usual=0.95),
+)
+
+
+def every_setting_is_in_range(case: Case) -> Iterator[Fault]:
+    for allowed in RANGES:
+        value = case.value(allowed.setting)
+        if not isinstance(value, int | float) or allowed.holds(value):
+            continue
+        near = allowed.nearest(value)
+        whole = int(near) if near is not None and isinstance(value, int) else near
+        yield Fault(
+            setting=allowed.setting,
+            why=f"it is to be {allowed}",
+            source="what the setting means",
+            ways=() if whole is None else (to({allowed.setting: whole}),),
+        )
+
+
+def every_peak_is_positive(case: Case) -> Iterator[Fault]:
+    wrong = {
+        name: peak for name, peak in case.run.cluster.peak_tflops.items() if not 0 < peak < math.inf
+    }
+    if wrong:
+        yield Fault(
+            setting="cluster.peak_tflops",
+            why=f"{', '.join(f'{name} {peak:g}' for name, peak in wrong.items())} TFLOPS "
+            "cannot be the peak of a GPU",
+            source="what the setting means",
+        )
+
+
+def window_fits_the_context(case: Case) -> Iterator[Fault]:
+    model = case.run.model
+    banded = any(case.shape.is_banded(layer) for layer in range(min(model.layers, 2)))
+    if banded and model.context >= 1 and not 1 <= model.window <= model.context:
+        yield Fault(
+            setting="model.window",
+            why=f"a banded layer sees between 1 and all {model.context} tokens of the context",
+            source="Child et al. 2019, banded attention",
+            ways=(
+                to({"model.window": min(max(model.window, 1), model.context)}),
+                to({"model.attention": AttentionPattern.dense}),
+            ),
+        )
+
+
+def decay_ends_after_the_warmup(case: Case) -> Iterator[Fault]:
+    optimizer = case.run.optimizer
+    if optimizer.decay_tokens is None or optimizer.decay_tokens > optimizer.warmup_tokens:
+        return
+    yield Fault(
+        setting="optimizer.decay_tokens",
+        why=f"the decay ends by token {optimizer.decay_tokens} and the warm-up only by token "
+        f"{optimizer.warmup_tokens}",
+        source="Megatron-core optimizer_param_scheduler.py",
+        ways=(
+            to({"optimizer.decay_tokens": None}),
+            to({"optimizer.warmup_tokens": max(optimizer.decay_tokens - 1, 0)}),
+        ),
+    )
+
+
+def evaluation_has_batches(case: Case) -> Iterator[Fault]:
+    train = case.run.train
+    if train.eval_every > 0 and train.eval_batches == 0:
+        yield Fault(
+            setting="train.eval_batches",
+            why=f"every {train.eval_every} steps (train.eval_every) there is nothing to evaluate",
+            source="what the setting means",
+            ways=(to({"train.eval_batches": 1}), to({"train.eval_every": 0})),
+        )
+
+
+def steps_named_are_steps_of_the_run(case: Case) -> Iterator[Fault]:
+    run = case.run
+    if run.train.steps is None and (not ramp_is_even(case) or run.model.recipe.tokens < 1):
+        return
+    steps = steps_of(run)
+    for setting in ("train.stop_after", "profile.start"):
+        step = case.value(setting)
+        if isinstance(step, int) and step > steps >= 1:
+            yield Fault(
+                setting=setting,
+                why=f"the run has only {steps} steps",
+                source="a setting without effect is an error",
+                ways=(to({setting: steps}), to({setting: None})),
+            )
+
+
+RULES: tuple[Rule, ...] = (
+    every_setting_is_in_range,
+    every_peak_is_positive,
+    window_fits_the_context,
+    decay_ends_after_the_warmup,
+    evaluation_has_batches,
+    steps_named_are_steps_of_the_run,
+)
