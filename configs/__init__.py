@@ -1,1 +1,1 @@
-"""The run's configuration: Hydra group files beside this one, and the frozen dataclasses they become."""
+"""What a run may be set to: Hydra's group files, and the frozen dataclasses they become."""

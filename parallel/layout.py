@@ -42,7 +42,8 @@ class Layout:
         """
         data = config.data
         if data is None:
-            data = max(1, ranks // (config.tensor * config.pipeline)) if ranks else 1
+            model_ranks = config.tensor * config.pipeline
+            data = max(1, ranks // model_ranks) if ranks and model_ranks > 0 else 1
         return cls(
             tensor=config.tensor,
             pipeline=config.pipeline,

@@ -84,19 +84,19 @@ def every_size_of_the_ramp_splits(case: Case) -> Iterator[Fault]:
     """Megatron-core notices only on the day the ramp comes to the size."""
     if not ramp_is_even(case):
         return
-    *growing, full = BatchPlan.of(case.run).sizes()
+    plan = BatchPlan.of(case.run)
     portion, text = _portion(case)
-    uneven = next((size for size in growing if not splits(size, portion)), None)
-    if uneven is None:
+    # Every size on the way is a multiple of the first, so the first decides for all of them.
+    if not plan.increments or splits(plan.ramp_start, portion):
         return
     yield Fault(
         setting="optimizer.ramp_start",
-        why=f"the batch grows from {growing[0]} to {full} samples, and {uneven} is not a multiple "
-        f"of {text}",
+        why=f"the batch grows from {plan.ramp_start} to {plan.global_batch} samples, and "
+        f"{plan.ramp_start} is not a multiple of {text}",
         source="Megatron-core num_microbatches_calculator.py",
         ways=(
             *_smaller_portions(case),
-            *multiples_around("optimizer.ramp_start", growing[0], portion),
+            *multiples_around("optimizer.ramp_start", plan.ramp_start, portion),
             to({"optimizer.ramp_tokens": 0}),
         ),
     )

@@ -48,21 +48,23 @@ def tensor_splits_every_weight(case: Case) -> Iterator[Fault]:
 
 def layers_fill_every_chunk(case: Case) -> Iterator[Fault]:
     layers, layout = case.run.model.layers, case.layout
-    if splits(layers, layout.chunks) or min(layout.pipeline, layout.interleave) < 1:
+    # An interleave below 1 is told of already; the stages are looked at all the same.
+    chunks = layout.pipeline * max(layout.interleave, 1)
+    if splits(layers, chunks):
         return
     even_stages = splits(layers, layout.pipeline)
     setting = "layout.interleave" if even_stages else "layout.pipeline"
     size = layout.interleave if even_stages else layout.pipeline
     stages = f"pipeline {layout.pipeline}"
     if layout.interleave > 1:
-        stages += f" x interleave {layout.interleave} = {layout.chunks} chunks"
+        stages += f" x interleave {layout.interleave} = {chunks} chunks"
     yield Fault(
         setting=setting,
         why=f"{layers} layers do not split over {stages}",
         source="Megatron-core transformer_block.py; DeepSpeed leaves stages empty in silence",
         ways=(
             *around(setting, size, layers),
-            *multiples_around("model.layers", layers, layout.chunks),
+            *multiples_around("model.layers", layers, chunks),
         ),
     )
 

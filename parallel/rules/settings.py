@@ -111,7 +111,7 @@ def every_setting_is_in_range(case: Case) -> Iterator[Fault]:
         whole = int(near) if near is not None and isinstance(value, int) else near
         yield Fault(
             setting=allowed.setting,
-            why=f"it is to be {allowed}",
+            why=f"has to be {allowed}",
             source="what the setting means",
             ways=() if whole is None else (to({allowed.setting: whole}),),
         )

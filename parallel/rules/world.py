@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from configs.schema import LaunchName
 from parallel.rules.case import Case
-from parallel.rules.fault import Fault, Rule
-from parallel.rules.nearest import above, around, below, more_nodes, to
+from parallel.rules.fault import Fault, Rule, Way
+from parallel.rules.nearest import above, around, below, more_nodes
 
 ENGINES = "Megatron-core parallel_state.py, DeepSpeed runtime/pipe/module.py"
 
@@ -21,48 +21,59 @@ def _product(case: Case) -> str:
     return f"tensor {case.layout.tensor} x pipeline {case.layout.pipeline}"
 
 
+def a_rank_is_at_hand(case: Case) -> Iterator[Fault]:
+    if case.ranks is not None and case.ranks < 1:
+        yield Fault(setting="device", why="there is not one to run on", source=ENGINES)
+
+
 def one_copy_fits_the_ranks(case: Case) -> Iterator[Fault]:
     """With `data` derived: at least one copy of the model, and no rank left over."""
-    ranks, layout = case.ranks, case.layout
-    if ranks is None or case.run.layout.data is not None or not _is_whole(case):
+    ranks, size = case.ranks, case.model_ranks
+    if ranks is None or ranks < 1 or case.run.layout.data is not None or not _is_whole(case):
         return
-    spare = ranks % case.model_ranks
-    if not spare and ranks:
+    if ranks % size == 0:
         return
-    enough = ranks >= case.model_ranks
-    many = "1 rank is" if ranks == 1 else f"{ranks} ranks are"
-    lack = f"{many} at hand, not a multiple of it" if enough else f"only {many} at hand"
-    setting, size = (
-        ("layout.pipeline", layout.pipeline)
-        if layout.pipeline > 1
-        else ("layout.tensor", layout.tensor)
+    at_hand = (
+        f"which does not divide the {ranks} at hand" if ranks > size else f"of {ranks} at hand"
     )
+    axis = "pipeline" if case.layout.pipeline > 1 else "tensor"
     yield Fault(
-        setting=setting,
-        why=f"{_product(case)} = {case.model_ranks} ranks hold one copy of the model, and {lack}",
+        setting=f"layout.{axis}",
+        why=f"a copy of the model takes {_product(case)} = {size} ranks, {at_hand}",
         source=ENGINES,
         ways=(
             more_nodes(case),
-            *around(setting, size, ranks),
-            below("layout.tensor", layout.tensor, ranks),
-            to({"layout.data": ranks // case.model_ranks}) if enough else (),
+            *around(f"layout.{axis}", getattr(case.layout, axis), ranks),
+            below("layout.tensor", case.layout.tensor, ranks),
+            _with_idle_ranks(case, ranks),
         ),
     )
 
 
+def _with_idle_ranks(case: Case, ranks: int) -> Way:
+    """As many copies as there is room for; only where we start the ranks may some stay idle."""
+    if case.run.launch.name is not LaunchName.local:
+        return ()
+    smaller = range(min(case.layout.tensor, ranks // case.layout.pipeline), 0, -1)
+    return [
+        {"layout.tensor": tensor, "layout.data": ranks // (tensor * case.layout.pipeline)}
+        for tensor in smaller
+    ]
+
+
 def asked_world_is_at_hand(case: Case) -> Iterator[Fault]:
     """With `data` given: its product is what there is, or less where we start the ranks."""
-    ranks, layout = case.ranks, case.layout
-    if ranks is None or case.run.layout.data is None or not _is_whole(case):
+    ranks, layout, launch = case.ranks, case.layout, case.run.launch.name
+    if ranks is None or ranks < 1 or case.run.layout.data is None or not _is_whole(case):
         return
-    started = case.run.launch.name is not LaunchName.local
-    if layout.world_size == ranks or (layout.world_size < ranks and not started):
+    if layout.world_size == ranks or (layout.world_size < ranks and launch is LaunchName.local):
         return
-    relation = "only" if layout.world_size > ranks else "all of"
+    lack = (
+        f"of {ranks} at hand" if layout.world_size > ranks else f"and launch={launch} runs {ranks}"
+    )
     yield Fault(
         setting="layout.data",
-        why=f"{_product(case)} x data {layout.data} = {layout.world_size} ranks, "
-        f"and {relation} {ranks} are at hand",
+        why=f"{_product(case)} x data {layout.data} = {layout.world_size} ranks, {lack}",
         source=ENGINES,
         ways=(
             more_nodes(case),
@@ -108,6 +119,7 @@ def tensor_group_stays_in_a_node(case: Case) -> Iterator[Fault]:
 
 
 RULES: tuple[Rule, ...] = (
+    a_rank_is_at_hand,
     one_copy_fits_the_ranks,
     asked_world_is_at_hand,
     cluster_is_large_enough,

@@ -1,0 +1,66 @@
+"""Samples by global number: an endless sequence that depends on the seed and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from configs.errors import InputError
+from corpus.cache import check_whole
+from corpus.epoch import Epoch, open_tokens
+
+
+class Samples:
+    """The token file at `prefix`, packed into samples of context + 1 tokens.
+
+    Documents follow one another with end-of-text between them and are cut without regard to it, as
+    GPT-3's were. Sample `n` is sample n % len of epoch n // len, and every epoch has an order of
+    its own, so that what sample `n` is does not depend on how many will be drawn, by which rank or
+    from where a run was resumed. Each token but an epoch's first is a target once an epoch, save
+    the last few that fill no sample.
+
+    For validation, give the same seed always: the order is then the same always.
+    """
+
+    def __init__(
+        self, prefix: Path | str, *, context: int, seed: int, cache: Path | None = None
+    ) -> None:
+        """`cache`: where the orders of very large epochs are shared between processes.
+
+        Raises InputError if a token file is not whole or holds less than one sample.
+        """
+        path = Path(prefix)
+        check_whole(path.parent)
+        tokens = open_tokens(path)
+        count = int(tokens.sequence_lengths.sum(dtype=np.int64))
+        if count <= context:
+            raise InputError(
+                f"{path}.bin holds {count:,} tokens, and one sample of model.context={context} "
+                f"needs {context + 1:,}"
+            )
+        self._size = (count - 1) // context
+
+        @lru_cache(maxsize=2)  # a batch may straddle two epochs
+        def epoch(number: int) -> Epoch:
+            return Epoch(tokens, context=context, seed=seed, number=number, cache=cache)
+
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        """Samples of one epoch."""
+        return self._size
+
+    def __getitem__(self, number: int) -> npt.NDArray[np.int64]:
+        """Global sample `number` >= 0, without end: shape (context + 1,)."""
+        if number < 0:
+            raise IndexError(f"samples are numbered from 0, not {number}")
+        epoch, index = divmod(number, self._size)
+        return self._epoch(epoch).tokens(index)
+
+    def __iter__(self) -> Iterator[npt.NDArray[np.int64]]:
+        """The first epoch."""
+        return (self[number] for number in range(self._size))

@@ -1,0 +1,97 @@
+"""Text to token ids and back, whichever vocabulary was chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import tokenizers
+
+from configs.errors import InputError
+
+END_OF_TEXT = ("<|endoftext|>", "</s>")
+UNFINISHED = "\N{REPLACEMENT CHARACTER}"
+
+
+class Tokenizer:
+    """A tokenizer.json with an end-of-text token.
+
+    Encoding treats all text as text: a document that says "<|endoftext|>" does not end there.
+    """
+
+    def __init__(self, inner: tokenizers.Tokenizer, *, name: str) -> None:
+        known = [inner.token_to_id(token) for token in END_OF_TEXT]
+        ends = [token for token in known if token is not None]
+        if not ends:
+            raise InputError(
+                f"model.tokenizer: {name} has no end-of-text token ({' or '.join(END_OF_TEXT)})"
+            )
+        inner.encode_special_tokens = True
+        inner.no_padding()
+        inner.no_truncation()
+        self._inner = inner
+        self.end_of_text = ends[0]
+        self.size = max(inner.get_vocab(with_added_tokens=True).values()) + 1
+        """One more than the largest token id."""
+
+    @classmethod
+    def load(cls, path: Path | str) -> Tokenizer:
+        """Raises InputError if there is no such file, or it is not a tokenizer.json."""
+        try:
+            text = Path(path).expanduser().read_text(encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"model.tokenizer: cannot read {path}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise InputError(f"model.tokenizer: {path} is not a tokenizer.json") from error
+        try:
+            inner = tokenizers.Tokenizer.from_str(text)
+        except Exception as error:  # the library raises nothing narrower
+            reason = str(error).splitlines()[0]
+            raise InputError(
+                f"model.tokenizer: {path} is not a tokenizer.json: {reason}"
+            ) from error
+        return cls(inner, name=str(path))
+
+    def encode(self, text: str) -> list[int]:
+        return self._inner.encode(text, add_special_tokens=False).ids
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode` of each, on all cores."""
+        return [
+            encoding.ids
+            for encoding in self._inner.encode_batch_fast(texts, add_special_tokens=False)
+        ]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Ids beyond the vocabulary (a model's is padded) are left out."""
+        return self._inner.decode([int(token) for token in ids], skip_special_tokens=False)
+
+
+class StreamDecoder:
+    """Decodes token by token; a character that takes several tokens appears with its last."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        # Some vocabularies drop the space before the first token, so new text is what the last
+        # tokens shown and the new ones say together, beyond what the last ones said alone.
+        self._shown: list[int] = []
+        self._pending: list[int] = []
+
+    def push(self, token: int) -> str:
+        """The text that `token` completes; empty while a character is unfinished."""
+        self._pending.append(int(token))
+        fresh = self._fresh()
+        if fresh.endswith(UNFINISHED):
+            return ""
+        self._shown, self._pending = self._pending, []
+        return fresh
+
+    def flush(self) -> str:
+        """What is left when no more tokens come: the marks of an unfinished character."""
+        fresh = self._fresh()
+        self._shown, self._pending = [], []
+        return fresh
+
+    def _fresh(self) -> str:
+        before = self._tokenizer.decode(self._shown)
+        return self._tokenizer.decode(self._shown + self._pending)[len(before) :]

@@ -1,0 +1,193 @@
+"""A checkpoint as files: what is in it, whether it is whole, which is the newest. Imports no torch.
+
+    checkpoints/step_00000100/   published by one rename, so it is whole or it is not there
+        state.json               where training stood, and the model's shape
+        tokenizer.json
+        manifest.json            size and SHA-256 of every other file
+        .metadata, __*.distcp    torch's distributed checkpoint: tensors by global name
+    checkpoints/latest           a link to the newest, moved last
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from configs.errors import InputError
+from models.shape import ModelShape
+
+STATE = "state.json"
+MANIFEST = "manifest.json"
+TOKENIZER = "tokenizer.json"
+LATEST = "latest"
+_UNFINISHED = ".unfinished"
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainState:
+    """Where training stood when the checkpoint was made; the next step follows from it."""
+
+    step: int
+    samples: int
+    tokens: int
+    seed: int
+    corpus: str  # fingerprint of the token files
+    adam_step: int
+    scaler: dict[str, float]
+    model: dict[str, Any]  # ModelShape's fields, the true vocabulary among them
+    format: int = _FORMAT
+
+    def write(self, folder: Path) -> None:
+        (folder / STATE).write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> TrainState:
+        """Raises InputError where the folder holds no checkpoint of ours."""
+        try:
+            fields = json.loads((folder / STATE).read_text(encoding="utf-8"))
+            return cls(**fields)
+        except (OSError, ValueError, TypeError) as error:
+            raise InputError(f"checkpoint={folder}: no readable {STATE} in it ({error})") from None
+
+    def require_shape(self, shape: ModelShape, folder: Path) -> None:
+        """Raises InputError naming every setting in which the checkpoint's model differs."""
+        wanted = shape_fields(shape)
+        differs = [
+            f"model.{key} is {self.model[key]} there, {wanted[key]} here"
+            for key in wanted
+            if self.model.get(key) != wanted[key]
+        ]
+        if differs:
+            raise InputError(f"checkpoint={folder} is of another model: {'; '.join(differs)}")
+
+
+def shape_fields(shape: ModelShape) -> dict[str, Any]:
+    return {key: getattr(shape, key) for key in ModelShape.__dataclass_fields__}
+
+
+def step_folder(checkpoints: Path, step: int) -> Path:
+    return checkpoints / f"step_{step:08d}"
+
+
+def unfinished_folder(checkpoints: Path, step: int) -> Path:
+    return checkpoints / f"step_{step:08d}{_UNFINISHED}"
+
+
+def whole_checkpoints(checkpoints: Path) -> list[Path]:
+    """Published checkpoints, oldest first."""
+    return sorted(p for p in checkpoints.glob("step_*") if p.name[5:].isdigit())
+
+
+def find(path: Path) -> Path:
+    """The checkpoint meant by a checkpoint's folder, a `checkpoints` folder or a run's folder.
+
+    Raises InputError where there is none.
+    """
+    for folder in (path, path / "checkpoints"):
+        if (folder / STATE).exists():
+            return folder.resolve()
+        newest = folder / LATEST
+        if (newest / STATE).exists():
+            return newest.resolve()
+        if found := whole_checkpoints(folder):
+            return found[-1].resolve()
+    raise InputError(f"checkpoint={path}: there is no checkpoint")
+
+
+def file_digest(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"bytes": path.stat().st_size, "sha256": digest}
+
+
+def write_manifest(folder: Path, files: dict[str, dict[str, Any]]) -> None:
+    text = json.dumps({"files": dict(sorted(files.items()))}, indent=1)
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+
+def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
+    try:
+        return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"checkpoint={folder}: no readable {MANIFEST} in it ({error})") from None
+
+
+def require_whole(folder: Path) -> None:
+    """Raises InputError naming the first file that is missing or of another size than was written."""
+    for name, written in read_manifest(folder).items():
+        path = folder / name
+        found = path.stat().st_size if path.exists() else None
+        if found is None:
+            raise InputError(f"checkpoint={folder}: {name} is missing{_others(folder)}")
+        if found != written["bytes"]:
+            raise InputError(
+                f"checkpoint={folder}: {name} has {found} bytes, {written['bytes']} were written"
+                f"{_others(folder)}"
+            )
+
+
+def require_digests(folder: Path, names: Iterable[str]) -> None:
+    """Raises InputError naming the first of the files whose content is not what was written."""
+    written = read_manifest(folder)
+    for name in names:
+        if file_digest(folder / name) != written[name]:
+            raise InputError(
+                f"checkpoint={folder}: {name} is damaged (its SHA-256 is not the manifest's)"
+                f"{_others(folder)}"
+            )
+
+
+def _others(folder: Path) -> str:
+    others = [p for p in whole_checkpoints(folder.parent) if p.name != folder.name]
+    return f"; an earlier one: checkpoint={others[-1]}" if others else ""
+
+
+def publish(unfinished: Path, final: Path) -> None:
+    """Makes a finished checkpoint visible by one rename, then moves `latest`."""
+    sync_folder(unfinished)
+    if final.exists():  # the run went back and has come here again
+        discard(final)
+    os.rename(unfinished, final)
+    sync_folder(final.parent)
+    link = final.parent / f".{LATEST}"
+    link.unlink(missing_ok=True)
+    link.symlink_to(final.name)
+    os.replace(link, final.parent / LATEST)
+    sync_folder(final.parent)
+
+
+def prune(checkpoints: Path, keep: int) -> None:
+    """Deletes all but the newest `keep` checkpoints; 0 keeps all."""
+    if keep > 0:
+        for folder in whole_checkpoints(checkpoints)[:-keep]:
+            discard(folder)
+
+
+def clear_unfinished(checkpoints: Path) -> None:
+    """Deletes what a killed run left half written or half deleted."""
+    for folder in checkpoints.glob(f"*{_UNFINISHED}"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def discard(folder: Path) -> None:
+    """Deletes a checkpoint so that at no moment a part of it looks like a whole one."""
+    condemned = folder.with_name(f"{folder.name}.deleted{_UNFINISHED}")
+    shutil.rmtree(condemned, ignore_errors=True)
+    os.rename(folder, condemned)
+    shutil.rmtree(condemned)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes renames in a folder survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,137 @@
+"""The Layout's arithmetic, alone and against the engines' own rank lists."""
+
+from __future__ import annotations
+
+import os
+from itertools import product
+
+import pytest
+
+from parallel.layout import Coordinates, Layout
+
+
+def layouts(world_size: int) -> list[Layout]:
+    sizes = [size for size in range(1, world_size + 1) if world_size % size == 0]
+    return [
+        Layout(tensor=tensor, pipeline=pipeline, data=world_size // (tensor * pipeline))
+        for tensor, pipeline in product(sizes, sizes)
+        if world_size % (tensor * pipeline) == 0
+    ]
+
+
+LAYOUTS = [*layouts(1), *layouts(8), *layouts(24)]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+def test_every_axis_partitions_the_world(layout: Layout) -> None:
+    sizes = {"tensor": layout.tensor, "data": layout.data, "pipeline": layout.pipeline}
+    for axis, size in sizes.items():
+        groups: list[list[int]] = getattr(layout, f"{axis}_groups")()
+        assert sorted(rank for group in groups for rank in group) == list(range(layout.world_size))
+        for group in groups:
+            # Along its own axis a group counts up; on the others it stands still.
+            places = [layout.coordinates(rank) for rank in group]
+            assert [getattr(place, axis) for place in places] == list(range(size))
+            for other in sizes.keys() - {axis}:
+                assert len({getattr(place, other) for place in places}) == 1
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+def test_rank_and_coordinates_are_inverse(layout: Layout) -> None:
+    for rank in range(layout.world_size):
+        assert layout.rank(layout.coordinates(rank)) == rank
+
+
+def test_a_rank_outside_the_world_is_refused() -> None:
+    with pytest.raises(ValueError, match="rank 4 is not in a world of 4"):
+        Layout(tensor=2, pipeline=2).coordinates(4)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+def test_rank_order_is_megatrons(layout: Layout) -> None:
+    from megatron.core.parallel_state import RankGenerator
+
+    ranks = RankGenerator(
+        tp=layout.tensor,
+        ep=1,
+        dp=layout.data,
+        pp=layout.pipeline,
+        cp=1,
+        order="tp-cp-ep-dp-pp",
+    )
+    assert layout.tensor_groups() == ranks.get_ranks("tp")
+    assert layout.pipeline_groups() == ranks.get_ranks("pp")
+    assert layout.data_groups() == ranks.get_ranks("dp")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+def test_rank_order_is_deepspeeds(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "DS_ACCELERATOR" not in os.environ:
+        monkeypatch.setenv("DS_ACCELERATOR", "cpu")  # it looks for a driver otherwise
+    from deepspeed.runtime.pipe.topology import PipeModelDataParallelTopology
+
+    topology = PipeModelDataParallelTopology(
+        num_pp=layout.pipeline, num_mp=layout.tensor, num_dp=layout.data
+    )
+    for rank in range(layout.world_size):
+        at = layout.coordinates(rank)
+        assert topology.get_rank(pipe=at.pipeline, data=at.data, model=at.tensor) == rank
+    for axis, groups in {
+        "model": layout.tensor_groups(),
+        "data": layout.data_groups(),
+        "pipe": layout.pipeline_groups(),
+    }.items():
+        assert sorted(topology.get_axis_comm_lists(axis)) == sorted(groups)
+
+
+@pytest.mark.parametrize("pipeline", [1, 2, 4])
+@pytest.mark.parametrize("interleave", [1, 2, 3])
+def test_every_layer_is_on_one_stage(pipeline: int, interleave: int) -> None:
+    layout = Layout(pipeline=pipeline, interleave=interleave)
+    layers = 2 * layout.chunks
+    held = [
+        layer
+        for chunk in range(interleave)
+        for stage in range(pipeline)
+        for layer in layout.layers_of(stage, chunk, layers)
+    ]
+    # Chunk by chunk through the stages is also the order that the model runs them in.
+    assert held == list(range(layers))
+    assert [layout.layers_of(1 % pipeline, c, layers) for c in range(interleave)] == (
+        layout.layers_on(1 % pipeline, layers)
+    )
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+def test_every_sample_is_read_by_one_data_rank(layout: Layout) -> None:
+    global_batch = 4 * layout.data
+    portions = [list(layout.samples_of(rank, global_batch)) for rank in range(layout.data)]
+    assert all(len(portion) == layout.micro_batches(global_batch) for portion in portions)
+    # Micro-batch by micro-batch over the data ranks, the samples come in their order.
+    read = [sample for turn in zip(*portions, strict=True) for part in turn for sample in part]
+    assert read == list(range(global_batch))
+
+
+def test_the_embedding_is_on_the_first_and_the_last_stage() -> None:
+    layout = Layout(tensor=2, pipeline=3, data=2)
+    for first, last in layout.embedding_groups():
+        assert layout.coordinates(first).pipeline == 0
+        assert layout.coordinates(last) == Coordinates(
+            tensor=layout.coordinates(first).tensor,
+            data=layout.coordinates(first).data,
+            pipeline=2,
+        )
+    assert Layout(tensor=2).embedding_groups() == [[0], [1]]
+
+
+@pytest.mark.parametrize(
+    ("layout", "text"),
+    [
+        (Layout(), "1x1"),
+        (Layout(tensor=2, pipeline=2), "2x2"),
+        (Layout(tensor=2, pipeline=2, data=2), "2x2x1x2"),
+        (Layout(pipeline=2, interleave=2), "1x2x2"),
+    ],
+)
+def test_text(layout: Layout, text: str) -> None:
+    assert str(layout) == text

@@ -1,0 +1,111 @@
+"""One seed, one curve: every layout must train as one rank does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from configs.schema import Precision, Recompute
+from parallel.layout import Layout
+from tests import training
+from tests.pool import RankPool
+from tests.training import Curve
+
+STEPS = 20
+SPLITS = [
+    Layout(),
+    Layout(tensor=2),
+    Layout(tensor=4),
+    Layout(pipeline=2),
+    Layout(pipeline=4),
+    Layout(tensor=2, pipeline=2),
+    Layout(pipeline=2, interleave=2),
+    Layout(pipeline=2, interleave=4),
+    Layout(data=2),
+    Layout(tensor=2, data=2),
+    Layout(pipeline=2, data=2),
+    Layout(tensor=2, pipeline=2, data=2),
+]
+
+
+def variants() -> list[Layout]:
+    """Each split, with sequence parallel and ZeRO-1 where they apply, at two micro-batch sizes."""
+    found = []
+    for split in SPLITS:
+        for micro_batch in (1, 2):
+            layout = replace(split, micro_batch=micro_batch)
+            found.append(layout)
+            if split.tensor > 1:
+                found.append(replace(layout, sequence_parallel=True))
+            if split.data > 1:
+                found.append(replace(layout, zero=1))
+            if split.tensor > 1 and split.data > 1:
+                found.append(replace(layout, sequence_parallel=True, zero=1))
+    return found
+
+
+def name(layout: Layout) -> str:
+    marks = [str(layout), f"mb{layout.micro_batch}"]
+    marks += ["sp"] if layout.sequence_parallel else []
+    marks += ["zero1"] if layout.zero else []
+    marks += [layout.recompute] if layout.recompute != Recompute.none else []
+    return "-".join(marks)
+
+
+@pytest.fixture(scope="module")
+def one_rank(ranks: RankPool) -> Curve:
+    layout = Layout(micro_batch=training.GLOBAL_BATCH)
+    curve = training.assemble(ranks.run(1, training.train, layout, STEPS))
+    assert min(curve.grad_norms) > training.ADAM.clip, "the clip must bite at every step"
+    assert curve.losses[-1] < curve.losses[0] - 0.4, "the model must learn"
+    return curve
+
+
+def assert_same(curve: Curve, expected: Curve) -> None:
+    assert curve.losses[0] == pytest.approx(expected.losses[0], rel=1e-6)
+    assert curve.grad_norms[0] == pytest.approx(expected.grad_norms[0], rel=1e-6)
+    assert curve.losses == pytest.approx(expected.losses, rel=1e-4)
+    assert curve.grad_norms == pytest.approx(expected.grad_norms, rel=1e-4)
+    assert curve.weights.keys() == expected.weights.keys()
+    for key, weight in expected.weights.items():
+        torch.testing.assert_close(
+            curve.weights[key], weight, rtol=1e-3, atol=2e-5, msg=lambda m, k=key: f"{k}: {m}"
+        )
+
+
+@pytest.mark.parametrize("layout", variants(), ids=name)
+def test_trains_as_one_rank_does(ranks: RankPool, one_rank: Curve, layout: Layout) -> None:
+    answers = ranks.run(layout.world_size, training.train, layout, STEPS)
+    assert_same(training.assemble(answers), one_rank)
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        Layout(recompute=Recompute.selective),
+        Layout(recompute=Recompute.full),
+        Layout(tensor=2, sequence_parallel=True, recompute=Recompute.full),
+        Layout(pipeline=2, interleave=2, recompute=Recompute.selective),
+    ],
+    ids=name,
+)
+def test_recompute_changes_nothing(ranks: RankPool, one_rank: Curve, layout: Layout) -> None:
+    answers = ranks.run(layout.world_size, training.train, layout, STEPS)
+    assert_same(training.assemble(answers), one_rank)
+
+
+@pytest.mark.parametrize("precision", [Precision.bf16, Precision.fp16])
+@pytest.mark.parametrize(
+    "layout",
+    [Layout(micro_batch=4), Layout(tensor=2, pipeline=2, data=2, zero=1, sequence_parallel=True)],
+    ids=name,
+)
+def test_half_precision_stays_near_float32(
+    ranks: RankPool, one_rank: Curve, layout: Layout, precision: Precision
+) -> None:
+    answers = ranks.run(layout.world_size, training.train, layout, STEPS, precision)
+    curve = training.assemble(answers)
+    assert curve.losses == pytest.approx(one_rank.losses, rel=2e-2)
+    assert curve.grad_norms[:5] == pytest.approx(one_rank.grad_norms[:5], rel=5e-2)

@@ -1,0 +1,356 @@
+"""Every rule: that it fires, whom it blames, and that what it suggests is a way out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from configs.errors import InputError
+from configs.schema import EngineName, Run
+from models.shape import ModelShape
+from parallel.layout import Layout
+from parallel.rules import RULES, allowed, check, violations
+from parallel.rules.case import Case
+from parallel.rules.fault import Violation
+from parallel.rules.settings import RANGES, Range
+from tests.runs import names, run_of
+
+NANO = "model=gpt3_nano layout=single"
+SMALL = "model=gpt3_125m layout=single"
+DGX = "layout=single cluster=dgx_a100 launch.name=slurm layout.data=null"
+DEEPSPEED = f"{NANO} engine.name=deepspeed"
+
+# Overrides, the setting to blame, the ranks at hand. With a cluster, its GPUs are at hand.
+FAULTS: dict[str, tuple[str, str, int | None]] = {
+    "heads over tensor": (f"{SMALL} layout.tensor=8", "layout.tensor", None),
+    "tensor beyond heads": (f"{NANO} layout.tensor=8", "layout.tensor", None),
+    "vocabulary over tensor": (
+        f"{NANO} model.heads=5 model.hidden=160 layout.tensor=5",
+        "layout.tensor",
+        None,
+    ),
+    "hidden over heads": (f"{NANO} model.heads=3", "model.heads", None),
+    "layers over stages": (f"{NANO} layout.pipeline=3", "layout.pipeline", None),
+    "layers over chunks": (
+        f"{NANO} model.layers=6 layout.pipeline=2 layout.interleave=2",
+        "layout.interleave",
+        None,
+    ),
+    "30 layers over 4 stages": (
+        f"{NANO} model.layers=30 layout.pipeline=4 layout.micro_batch=1",
+        "layout.pipeline",
+        None,
+    ),
+    "more stages than layers": (f"{DEEPSPEED} layout.pipeline=8", "layout.pipeline", None),
+    "interleave without pipeline": (f"{NANO} layout.interleave=2", "layout.interleave", None),
+    "sequence without tensor": (
+        f"{NANO} layout.sequence_parallel=true",
+        "layout.sequence_parallel",
+        None,
+    ),
+    "sequence over tensor": (
+        f"{NANO} layout.tensor=4 layout.sequence_parallel=true model.context=254",
+        "model.context",
+        None,
+    ),
+    "batch over micro-batch": (f"{NANO} layout.micro_batch=3", "train.global_batch", None),
+    "batch over data": (f"{NANO} layout.data=8", "train.global_batch", None),
+    "micro-batch beyond batch": (f"{NANO} layout.micro_batch=32", "train.global_batch", None),
+    "interleaved groups": (
+        f"{NANO} layout.pipeline=4 layout.interleave=2 model.layers=8 layout.micro_batch=8",
+        "train.global_batch",
+        None,
+    ),
+    "ramp beyond batch": (f"{SMALL} train.global_batch=8", "optimizer.ramp_start", None),
+    "ramp past batch": (f"{SMALL} optimizer.ramp_start=48", "optimizer.ramp_start", None),
+    "ramp from nothing": (f"{SMALL} optimizer.ramp_start=0", "optimizer.ramp_start", None),
+    "ramp over data": (
+        f"{SMALL} layout.data=8",
+        "optimizer.ramp_start",
+        None,
+    ),
+    "ramp over micro-batch at its limit": (
+        f"{SMALL} layout.data=32 layout.micro_batch=1",
+        "optimizer.ramp_start",
+        None,
+    ),
+    "ramp with data derived": (
+        f"{SMALL} layout.data=null layout.micro_batch=1",
+        "optimizer.ramp_start",
+        32,
+    ),
+    "ramp over interleaved groups": (
+        f"{SMALL} layout.pipeline=4 layout.interleave=3 layout.micro_batch=8",
+        "optimizer.ramp_start",
+        None,
+    ),
+    "one rank too few": (f"{NANO} layout.data=null layout.tensor=4", "layout.tensor", 3),
+    "too few for the pipeline": (
+        f"{NANO} layout.data=null layout.pipeline=4",
+        "layout.pipeline",
+        2,
+    ),
+    "ranks left over": (f"{NANO} layout.data=null layout.pipeline=4", "layout.pipeline", 6),
+    "no ranks": (f"{NANO} layout.data=null", "device", 0),
+    "asked data not at hand": (f"{NANO} layout.data=4", "layout.data", 2),
+    "asked pipeline not at hand": (f"{NANO} layout.pipeline=4", "layout.data", 2),
+    "torchrun started too many": (f"{NANO} launch=torchrun layout.data=2", "layout.data", 4),
+    "two nodes needed": (
+        f"{DGX} model=gpt3_13b layout.tensor=8 layout.pipeline=2",
+        "layout.pipeline",
+        8,
+    ),
+    "cluster too small": (
+        f"{DGX} {SMALL} layout.data=16 layout.micro_batch=1",
+        "cluster.nodes",
+        None,
+    ),
+    "tensor beyond a node": (
+        f"{DGX} model=gpt3_13b layout.tensor=16 cluster.nodes=2 model.heads=64",
+        "layout.tensor",
+        16,
+    ),
+    "tensor group over two nodes": (
+        f"{DGX} model=gpt3_125m layout.tensor=6 cluster.nodes=3 "
+        "train.global_batch=240 optimizer.ramp_tokens=0",
+        "layout.tensor",
+        24,
+    ),
+    "zero alone": (f"{NANO} layout.zero=1", "layout.zero", None),
+    "zero alone on a node": (
+        f"{DGX} model=gpt3_6.7b layout.tensor=8 layout.zero=1",
+        "layout.zero",
+        8,
+    ),
+    "megatron zero 2": (f"{NANO} layout.data=2 layout.zero=2", "layout.zero", None),
+    "megatron zero 3 with a pipeline": (
+        f"{NANO} layout.data=2 layout.pipeline=2 layout.interleave=2 layout.zero=3",
+        "layout.zero",
+        None,
+    ),
+    "deepspeed zero 2 with a pipeline": (
+        f"{DEEPSPEED} layout.data=2 layout.pipeline=2 layout.zero=2",
+        "layout.zero",
+        None,
+    ),
+    "deepspeed interleaved": (
+        f"{DEEPSPEED} layout.pipeline=2 layout.interleave=2",
+        "layout.interleave",
+        None,
+    ),
+    "window beyond context": (f"{NANO} model.window=512", "model.window", None),
+    "no window": (f"{NANO} model.attention=banded model.window=0", "model.window", None),
+    "stop after the end": (f"{NANO} train.stop_after=201", "train.stop_after", None),
+    "profile after the end": (f"{NANO} train.steps=5 profile.start=6", "profile.start", None),
+    "decay within warm-up": (f"{NANO} optimizer.decay_tokens=50", "optimizer.decay_tokens", None),
+    "nothing to evaluate": (f"{NANO} train.eval_batches=0", "train.eval_batches", None),
+    "not a number": (f"{NANO} optimizer.learning_rate=.nan", "optimizer.learning_rate", None),
+    "negative peak": (
+        f"{NANO} cluster=dgx_a100 cluster.peak_tflops.bf16=-1",
+        "cluster.peak_tflops",
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize(("overrides", "setting", "ranks"), FAULTS.values(), ids=FAULTS)
+def test_one_fault_is_one_violation_and_what_is_suggested_mends_it(
+    overrides: str, setting: str, ranks: int | None
+) -> None:
+    [violation] = found_in(overrides, ranks)
+    assert violation.setting == setting
+    assert violation.source
+    assert violation.nearest or setting in ("device", "cluster.peak_tflops")
+    for mended in violation.nearest[:1]:
+        # The config files of engines hold their names and no more.
+        words = f"{overrides} {mended}".replace("engine=", "engine.name=")
+        assert found_in(words, ranks_after(mended, words, ranks)) == []
+
+
+def ranks_after(mended: str, words: str, ranks: int | None) -> int | None:
+    """More nodes of a cluster are more ranks at hand."""
+    cluster = run_of(words).cluster
+    if ranks is None or "cluster.nodes" not in mended or cluster.gpus_per_node is None:
+        return ranks
+    return cluster.nodes * cluster.gpus_per_node
+
+
+def case_of(overrides: str, ranks: int | None = None) -> Case:
+    run = run_of(overrides)
+    device = "cpu" if run.cluster.gpus_per_node is None else "cuda"
+    return Case.of(run, Layout.resolve(run.layout, ranks), ranks, device)
+
+
+def found_in(overrides: str, ranks: int | None = None) -> list[Violation]:
+    case = case_of(overrides, ranks)
+    return violations(case.run, case.layout, ranks=ranks, device=case.device)
+
+
+def test_every_rule_is_among_the_cases() -> None:
+    # Ranges are a rule too; they have a test of their own below.
+    cases = [case_of(overrides, ranks) for overrides, _, ranks in FAULTS.values()]
+    assert {rule for rule in RULES for case in cases if any(rule(case))} == set(RULES)
+
+
+@pytest.mark.parametrize("allowed_range", RANGES, ids=lambda r: r.setting)
+def test_a_setting_out_of_its_range_is_named(allowed_range: Range) -> None:
+    nano = Case.of(run_of(NANO), Layout(micro_batch=4), None, "cpu")
+    low = allowed_range.low if allowed_range.above_low else allowed_range.low - 1
+    whole = isinstance(nano.value(allowed_range.setting), int | None)
+    wrong = [int(low) if whole else float(low)]
+    if allowed_range.high < 2:
+        wrong.append(allowed_range.high if allowed_range.below_high else allowed_range.high + 1)
+    for value in wrong:
+        found = violations_of(nano.changed({allowed_range.setting: value}))
+        [mine] = [v for v in found if v.setting == allowed_range.setting and "has to be" in v.why]
+        assert mine.value == value
+        assert mine.nearest
+
+
+def violations_of(case: Case) -> list[Violation]:
+    return violations(case.run, case.layout, ranks=case.ranks, device=case.device)
+
+
+def test_all_faults_are_told_at_once() -> None:
+    overrides = (
+        f"{SMALL} layout.tensor=8 layout.pipeline=5 layout.micro_batch=3 layout.zero=2 "
+        "layout.interleave=0 model.window=0 optimizer.beta2=1 generate.top_p=0 train.steps=0"
+    )
+    assert {violation.setting for violation in found_in(overrides)} == {
+        "layout.tensor",
+        "layout.pipeline",
+        "train.global_batch",
+        "optimizer.ramp_start",
+        "layout.zero",
+        "layout.interleave",
+        "model.window",
+        "optimizer.beta2",
+        "generate.top_p",
+        "train.steps",
+    }
+
+
+def test_a_line_has_the_setting_the_arithmetic_and_the_nearest() -> None:
+    with pytest.raises(InputError) as raised:
+        check(run_of(SMALL), Layout(tensor=8, micro_batch=3), ranks=None, device="cpu")
+    assert str(raised.value).splitlines() == [
+        "this run cannot work, for 3 reasons:",
+        "layout.tensor=8: 12 heads do not split 8 ways; "
+        "nearest: layout.tensor=6 or layout.tensor=12",
+        "train.global_batch=256: 256 samples are not a multiple of micro_batch 3 x data 1 = 3; "
+        "nearest: layout.micro_batch=2 or train.global_batch=240 or train.global_batch=288",
+        "optimizer.ramp_start=16: the batch grows from 16 to 256 samples, and 16 is not a multiple "
+        "of micro_batch 3 x data 1 = 3; nearest: layout.micro_batch=2 or optimizer.ramp_tokens=0",
+    ]
+
+
+SHIPPED_SMALL = [name for name in names("layout") if not name.startswith("gpt3_")]
+SHIPPED_LARGE = [
+    "model=gpt3_1.3b layout=gpt3_1.3b cluster=dgx_a100",
+    "model=gpt3_2.7b layout=gpt3_2.7b cluster=dgx_h100",
+    "model=gpt3_6.7b layout=gpt3_6.7b cluster=dgx_h200",
+    "model=gpt3_13b layout=gpt3_13b cluster=dgx_a100 cluster.nodes=2",
+    "model=gpt3_13b layout=gpt3_13b cluster=dgx_v100 layout.zero=0",
+    "model=gpt3_175b layout=gpt3_175b cluster=dgx_a100 cluster.nodes=32 optimizer.ramp_start=32",
+    "model=gpt3_175b layout=gpt3_175b cluster=dgx_h100 cluster.nodes=64 optimizer.ramp_start=64",
+]
+
+
+@pytest.mark.parametrize("model", names("model"))
+@pytest.mark.parametrize("layout", SHIPPED_SMALL)
+def test_shipped_models_fit_the_shipped_small_layouts(model: str, layout: str) -> None:
+    shipped = run_of(f"layout={layout}").layout
+    run = replace(run_of(f"model={model}"), layout=shipped)
+    resolved = Layout.resolve(shipped, None)
+    check(run, resolved, ranks=None, device="cpu")
+    check(run, resolved, ranks=resolved.world_size, device="cuda")
+
+
+@pytest.mark.parametrize("overrides", SHIPPED_LARGE)
+def test_shipped_large_layouts_fit_their_clusters(overrides: str) -> None:
+    run = run_of(overrides)
+    ranks = run.cluster.nodes * (run.cluster.gpus_per_node or 0)
+    check(run, Layout.resolve(run.layout, ranks), ranks=ranks, device="cuda")
+    assert {*SHIPPED_SMALL, *(words.split()[1][len("layout=") :] for words in SHIPPED_LARGE)} == {
+        *names("layout")
+    }
+
+
+SIZE = st.integers(-2, 9)
+
+
+@st.composite
+def any_layout(draw: st.DrawFn) -> Layout:
+    return Layout(
+        tensor=draw(SIZE),
+        pipeline=draw(SIZE),
+        data=draw(SIZE),
+        interleave=draw(SIZE),
+        micro_batch=draw(SIZE),
+        sequence_parallel=draw(st.booleans()),
+        zero=draw(SIZE),
+    )
+
+
+@settings(deadline=None, max_examples=60)
+@given(any_layout(), st.sampled_from(EngineName), st.none() | st.integers(-1, 64))
+def test_no_layout_makes_the_rules_fail(
+    layout: Layout, engine: EngineName, ranks: int | None
+) -> None:
+    base = run_of(f"{SMALL} layout.data=null")
+    run = replace(base, engine=replace(base.engine, name=engine))
+    found = violations(run, layout, ranks=ranks, device="cpu")
+    assert allowed(run, layout, ranks=ranks, device="cpu") == (not found)
+
+
+GOOD_SIZE = st.sampled_from([1, 2, 3, 4, 6, 8])
+
+
+@settings(deadline=None, max_examples=200)
+@given(tensor=GOOD_SIZE, pipeline=GOOD_SIZE, interleave=GOOD_SIZE, data=GOOD_SIZE, micro=GOOD_SIZE)
+def test_what_is_allowed_adds_up(
+    tensor: int, pipeline: int, interleave: int, data: int, micro: int
+) -> None:
+    layout = Layout(
+        tensor=tensor, pipeline=pipeline, interleave=interleave, data=data, micro_batch=micro
+    )
+    run = run_of(f"{SMALL} layout.data=null optimizer.ramp_tokens=0")
+    adds_up = all(
+        [
+            heads_are_whole(run, layout),
+            sorted(layers_on_all_stages(layout, run)) == list(range(run.model.layers)),
+            sorted(samples_on_all_ranks(layout, run)) == list(range(run.train.global_batch)),
+            interleave == 1 or (pipeline > 1 and micro_batches(layout, run) % pipeline == 0),
+        ]
+    )
+    assert allowed(run, layout, ranks=layout.world_size, device="cpu") == adds_up
+
+
+def heads_are_whole(run: Run, layout: Layout) -> bool:
+    shape = ModelShape.of(run.model)
+    return shape.heads % layout.tensor == 0 and shape.padded_vocab % layout.tensor == 0
+
+
+def layers_on_all_stages(layout: Layout, run: Run) -> list[int]:
+    return [
+        layer
+        for stage in range(layout.pipeline)
+        for chunk in layout.layers_on(stage, run.model.layers)
+        for layer in chunk
+    ]
+
+
+def samples_on_all_ranks(layout: Layout, run: Run) -> list[int]:
+    return [
+        sample
+        for data_rank in range(layout.data)
+        for micro_batch in layout.samples_of(data_rank, run.train.global_batch)
+        for sample in micro_batch
+    ]
+
+
+def micro_batches(layout: Layout, run: Run) -> int:
+    return layout.micro_batches(run.train.global_batch)

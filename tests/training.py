@@ -1,0 +1,140 @@
+"""Trains a tiny model on random tokens under a layout: what the engine tests compare."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from configs.schema import DeviceName, OptimizerConfig, Precision
+from models.shape import ModelShape
+from parallel.layout import Layout
+
+# A vocabulary that is mostly padding on the last of four tensor ranks, and an odd number of tokens
+# in the window.
+SHAPE = ModelShape(layers=8, hidden=32, heads=4, context=16, vocab=130, window=5)
+GLOBAL_BATCH = 8
+SEED = 7
+ADAM = OptimizerConfig(
+    learning_rate=3e-3,
+    min_learning_rate_fraction=0.1,
+    warmup_tokens=0,
+    decay_tokens=None,
+    ramp_tokens=0,
+    ramp_start=1,
+    beta1=0.9,
+    beta2=0.95,
+    epsilon=1e-8,
+    weight_decay=0.1,
+    clip=0.3,  # below every gradient norm of these runs, so that it bites
+    loss_scale=1024.0,
+)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What a run did, step by step, and the whole weights it ended with."""
+
+    losses: list[float]
+    grad_norms: list[float]
+    weights: dict[str, Tensor]
+
+
+@contextmanager
+def engine(layout: Layout, precision: Precision = Precision.float32) -> Iterator[Any]:
+    from parallel.devices import Device
+    from parallel.groups import process_groups
+    from parallel.megatron_engine import MegatronEngine
+
+    device = Device(DeviceName.cpu, torch.device("cpu"), "gloo")
+    with process_groups(layout, SEED):
+        yield MegatronEngine(SHAPE, layout, ADAM, precision=precision, device=device, seed=SEED)
+
+
+def global_batch(step: int) -> Tensor:
+    """[samples, context + 1] of step number `step`; easy enough to be learned."""
+    generator = torch.Generator().manual_seed(step)
+    start = torch.randint(0, SHAPE.vocab, (GLOBAL_BATCH, 1), generator=generator)
+    stride = torch.randint(1, 4, (GLOBAL_BATCH, 1), generator=generator)
+    return (start + stride * torch.arange(SHAPE.context + 1)) % SHAPE.vocab
+
+
+def take_steps(engine: Any, layout: Layout, first: int, last: int) -> list[tuple[float, float]]:
+    """Steps number first to last; (loss, gradient norm) of each."""
+    from parallel.engine import Batch
+
+    data_rank = layout.coordinates(torch.distributed.get_rank()).data
+    results = []
+    for step in range(first, last + 1):
+        tokens = global_batch(step)
+        batch = [tokens[list(places)] for places in layout.samples_of(data_rank, GLOBAL_BATCH)]
+        result = engine.train_step(Batch(micro_batches=batch), ADAM.learning_rate)
+        results.append((result.loss, result.grad_norm))
+    return results
+
+
+def weights_here(engine: Any) -> list[tuple[str, Any, Tensor]]:
+    return [
+        (named.at.name, named.at.part, named.tensor.detach().float().clone())
+        for named in engine.named_tensors()
+    ]
+
+
+def train(layout: Layout, steps: int, precision: Precision = Precision.float32) -> Any:
+    """A job: (loss, gradient norm) of each step, and this rank's weights."""
+    with engine(layout, precision) as running:
+        return take_steps(running, layout, 1, steps), weights_here(running)
+
+
+def train_and_save(layout: Layout, first: int, last: int, folder: str, load: bool) -> Any:
+    """A job: loads the newest checkpoint of `folder` or begins, trains, saves under `last`."""
+    from megatron.core import parallel_state
+
+    from parallel.checkpoint import CheckpointStore
+    from parallel.checkpoint_files import TrainState, find, shape_fields
+
+    with engine(layout) as running:
+        store = CheckpointStore(
+            Path(folder), parallel_state.get_tensor_model_parallel_group(), None
+        )
+        if load:
+            store.load(running, find(Path(folder)))
+        results = take_steps(running, layout, first, last)
+        state = TrainState(
+            step=last,
+            samples=last * GLOBAL_BATCH,
+            tokens=last * GLOBAL_BATCH * SHAPE.context,
+            seed=SEED,
+            corpus="",
+            adam_step=running.adam_step(),
+            scaler=running.scaler_state(),
+            model=shape_fields(SHAPE),
+        )
+        store.save(running, state, keep=0)
+        return results, weights_here(running)
+
+
+def assemble(answers: list[Any]) -> Curve:
+    """Rank 0's curve and the weights of all ranks put together; every copy must be the same."""
+    steps = answers[0][0]
+    for results, _ in answers:
+        assert results == steps, "ranks disagree about a loss or a gradient norm"
+    pieces: dict[str, dict[int, Tensor]] = {}
+    split: dict[str, Any] = {}
+    for _, weights in answers:
+        for name, part, tensor in weights:
+            known = pieces.setdefault(name, {}).setdefault(part.index, tensor)
+            assert torch.equal(known, tensor), f"copies of {name} differ"
+            split[name] = part.dim
+    whole = {
+        name: by_index[0]
+        if split[name] is None
+        else torch.cat([by_index[index] for index in sorted(by_index)], dim=split[name])
+        for name, by_index in pieces.items()
+    }
+    return Curve([loss for loss, _ in steps], [norm for _, norm in steps], whole)
