@@ -19,9 +19,10 @@ class Device:
     torch_device: torch.device
     backend: str
 
-    def synchronize(self) -> None:
-        if self.name is DeviceName.cuda:
-            torch.cuda.synchronize()
+    @property
+    def label(self) -> str:
+        """What the driver calls it."""
+        return torch.cuda.get_device_name() if self.name is DeviceName.cuda else "CPU"
 
     def peak_memory_bytes(self) -> int:
         """Peak of this rank: allocated on CUDA, resident on CPU."""

@@ -1,0 +1,20 @@
+"""Saves at every so many steps and at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from launcher.hooks.hook import Hook, StepRecord
+
+
+class Checkpoints(Hook):
+    """Collective: every rank saves what it holds."""
+
+    def __init__(self, save: Callable[[StepRecord], None], every: int, last: int) -> None:
+        self._save = save
+        self._every = every
+        self._last = last
+
+    def after_step(self, record: StepRecord) -> None:
+        if record.step == self._last or (self._every and record.step % self._every == 0):
+            self._save(record)

@@ -1,0 +1,57 @@
+"""metrics.jsonl: one line a step, each step once however often the run was started."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from launcher.hooks.hook import Hook, StepRecord
+
+
+class MetricsFile(Hook):
+    def __init__(self, path: Path, *, after_step: int) -> None:
+        """Goes on after `after_step`: later lines are of steps that will be taken again."""
+        keep_until(path, after_step)
+        self._file = path.open("a", encoding="utf-8", buffering=1)
+
+    def after_step(self, record: StepRecord) -> None:
+        self._write(asdict(record))
+
+    def after_evaluation(self, step: int, eval_loss: float) -> None:
+        self._write({"step": step, "eval_loss": eval_loss})
+
+    def at_end(self) -> None:
+        self._file.close()
+
+    def _write(self, row: dict[str, Any]) -> None:
+        # JSON knows no infinity.
+        finite = {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in row.items()
+        }
+        self._file.write(json.dumps(finite) + "\n")
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """All whole lines: a killed run may have left half of one."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            continue
+    return rows
+
+
+def keep_until(path: Path, step: int) -> None:
+    """Drops the rows of later steps, in one rename."""
+    if not path.exists():
+        return
+    rows = [row for row in read_metrics(path) if row["step"] <= step]
+    new = path.with_suffix(".new")
+    new.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    os.replace(new, path)

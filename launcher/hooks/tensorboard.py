@@ -1,0 +1,27 @@
+"""TensorBoard event files; a resumed run goes on where its last checkpoint was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch.utils.tensorboard import SummaryWriter
+
+from launcher.hooks.hook import Hook, StepRecord
+
+_SHOWN = ("loss", "grad_norm", "learning_rate", "tokens_per_s", "tflops", "memory_gib")
+
+
+class TensorBoard(Hook):
+    def __init__(self, folder: Path, *, after_step: int) -> None:
+        # What was drawn beyond the checkpoint will be drawn again.
+        self._writer = SummaryWriter(str(folder), purge_step=after_step + 1)
+
+    def after_step(self, record: StepRecord) -> None:
+        for name in _SHOWN:
+            self._writer.add_scalar(f"train/{name}", getattr(record, name), record.step)
+
+    def after_evaluation(self, step: int, eval_loss: float) -> None:
+        self._writer.add_scalar("held_out/loss", eval_loss, step)
+
+    def at_end(self) -> None:
+        self._writer.close()

@@ -1,0 +1,93 @@
+"""Which device, how many ranks, which layout: decided and checked before anything starts.
+
+Imports no torch, so that a mistake is told within a second.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import psutil
+
+from configs.errors import InputError
+from configs.schema import DeviceName, EngineName, LaunchName, Run
+from models.shape import ModelShape
+from parallel.hardware import choose_device, cuda_devices
+from parallel.layout import Layout
+from parallel.rules import violations
+
+BYTES_A_PARAMETER = 16  # float32 weight and gradient, Adam's two moments
+BYTES_A_RANK = 400 * 2**20  # a process with torch and Megatron-core imported
+_GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A run whose open questions are answered."""
+
+    run: Run
+    layout: Layout
+    device: DeviceName
+
+    @property
+    def shape(self) -> ModelShape:
+        return ModelShape.of(self.run.model)
+
+
+def plan_ranks(run: Run, environment: Mapping[str, str] = os.environ) -> Plan:
+    """Resolves `auto` and `null` and checks every rule.
+
+    Raises InputError with a line for each setting that cannot be.
+    """
+    device = choose_device(run.device)
+    if "RANK" in environment:  # started by torchrun or another launcher that sets it
+        run = replace(run, launch=replace(run.launch, name=LaunchName.torchrun))
+        ranks: int | None = int(environment["WORLD_SIZE"])
+    else:
+        ranks = _ranks_at_hand(run, device)
+    layout = Layout.resolve(run.layout, ranks)
+    faults = [str(fault) for fault in violations(run, layout, ranks=ranks, device=device)]
+    faults += _other_faults(run, layout, device)
+    if faults:
+        count = "1 reason" if len(faults) == 1 else f"{len(faults)} reasons"
+        raise InputError("\n  ".join([f"this run cannot work, for {count}:", *faults]))
+    run = replace(run, device=device, layout=replace(run.layout, data=layout.data))
+    return Plan(run=run, layout=layout, device=device)
+
+
+def _ranks_at_hand(run: Run, device: DeviceName) -> int | None:
+    cluster = run.cluster
+    if cluster.gpus_per_node is not None:
+        return cluster.nodes * cluster.gpus_per_node
+    return cuda_devices() if device is DeviceName.cuda else None
+
+
+def _other_faults(run: Run, layout: Layout, device: DeviceName) -> list[str]:
+    faults = []
+    if run.engine.name is not EngineName.megatron:
+        faults.append(f"engine={run.engine.name}: not in this version; nearest: engine=megatron")
+    if run.device is DeviceName.cuda and cuda_devices() == 0:
+        faults.append("device=cuda: no CUDA device here; nearest: device=cpu")
+    starts_here = run.launch.name is LaunchName.local
+    if starts_here and device is DeviceName.cpu and (fault := memory_fault(run, layout)):
+        faults.append(fault)
+    return faults
+
+
+def memory_fault(run: Run, layout: Layout) -> str | None:
+    """Whether the ranks of a run on this machine's CPU would outgrow its memory."""
+    parameters = ModelShape.of(run.model).parameters
+    needed = (
+        parameters * BYTES_A_PARAMETER * max(layout.data, 1)
+        + max(layout.world_size, 1) * BYTES_A_RANK
+    )
+    there = psutil.virtual_memory().total
+    if needed <= there:
+        return None
+    return (
+        f"model={run.model.name}: {layout.world_size} ranks with {parameters / 1e6:,.0f}M "
+        f"parameters need at least {needed / _GIB:,.0f} GiB, this machine has "
+        f"{there / _GIB:,.0f}; nearest: a smaller model or a cluster"
+    )

@@ -1,0 +1,99 @@
+"""One rank of a run: `python -m launcher.rank COMMAND RUN_DIR`, started by the elastic agent.
+
+Reads the one resolved configuration, opens its device, joins the others and does its part. What it
+prints goes to logs/rank_N.log; only rank 0's progress reaches the terminal.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from configs.errors import InputError
+from configs.load import read
+from configs.schema import Run
+from launcher.failures import Failure, leave_note
+from launcher.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from parallel.devices import Device
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    command, path = sys.argv[1:]
+    folder = RunFolder(Path(path))
+    rank = int(os.environ["RANK"])
+    _die_with_parent()
+    terminal = _log_to(folder.logs / f"rank_{rank}.log")
+    run = read(folder.config)
+    sys.exit(run_guarded(command, run, folder, rank, terminal))
+
+
+def run_guarded(command: str, run: Run, folder: RunFolder, rank: int, terminal: IO[str]) -> int:
+    """Does a rank's part of a command; leaves a note where it fails. Returns the exit status."""
+    try:
+        with joined_world(run) as device:
+            if command == "train":
+                from launcher.session import train_session
+
+                train_session(run, folder, device, terminal)
+            else:
+                from launcher.sampling import generate_session
+
+                generate_session(run, device, terminal)
+    except Exception as error:
+        failure = Failure.of(rank, error)
+        leave_note(folder.logs, failure)
+        print(failure.traceback, file=sys.stderr, flush=True)
+        return 2 if isinstance(error, InputError) else 1
+    return 0
+
+
+@contextmanager
+def joined_world(run: Run) -> Iterator[Device]:
+    """Opens this rank's device and the default process group, as RANK and its kin say."""
+    warnings.filterwarnings("ignore", module=r"megatron\..*")
+    warnings.filterwarnings("ignore", module=r"torch\..*")
+    import torch
+
+    from parallel.devices import join_world, open_device
+
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    device = open_device(run.device, local_rank, ranks_here)
+    join_world(device, run.launch.timeout_s)
+    try:
+        yield device
+    finally:
+        # After a failure the others may be gone, and taking a group down together would hang.
+        if sys.exc_info()[0] is None:
+            torch.distributed.destroy_process_group()
+
+
+def _log_to(path: Path) -> IO[str]:
+    """Sends what this process prints to a file; returns the terminal it had."""
+    terminal = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    return terminal
+
+
+def _die_with_parent() -> None:
+    """A rank whose launcher is gone, however it went, must not live on."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()

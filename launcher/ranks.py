@@ -1,0 +1,80 @@
+"""Starts the ranks of a run on this machine, with torch's elastic agent, and waits for their end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+from pathlib import Path
+
+from configs.errors import InputError, RunError
+from configs.schema import LaunchConfig as LaunchSettings
+from launcher.failures import clear_notes, first_cause, read_notes
+from launcher.run_folder import RunFolder
+
+STOP_WITHIN_S = 5  # of the ranks that are left when one has failed
+
+
+def run_ranks(command: str, folder: RunFolder, ranks: int, launch: LaunchSettings) -> None:
+    """Runs `python -m launcher.rank COMMAND RUN_DIR` as ranks 0 to ranks - 1.
+
+    Raises InputError or RunError with the words of the rank that failed first. No rank outlives
+    the call.
+    """
+    if launch.port is not None:
+        _require_free(launch.port)
+    clear_notes(folder.logs)
+    # The agent takes seconds to import and is needed only once all is known to be well.
+    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
+    from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(STOP_WITHIN_S)
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _cores() // ranks)))
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=ranks,
+        rdzv_backend="c10d",
+        rdzv_endpoint=f"127.0.0.1:{launch.port or 0}",
+        run_id=folder.path.name,
+        local_addr="127.0.0.1",
+        max_restarts=0,
+        monitor_interval=0.2,
+        logs_specs=DefaultLogsSpecs(),
+    )
+    try:
+        elastic_launch(config, sys.executable)("-m", "launcher.rank", command, str(folder.path))
+    except ChildFailedError as error:
+        codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
+        raise _cause(folder.logs, codes) from None
+    except SignalException as error:
+        raise KeyboardInterrupt from error
+
+
+def _cause(logs: Path, codes: dict[int, int]) -> InputError | RunError:
+    cause = first_cause(read_notes(logs), codes)
+    if isinstance(cause, InputError):
+        return cause
+    return RunError(f"{cause}; more in {logs}")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _require_free(port: int) -> None:
+    """Raises InputError where the rendezvous could not listen, with a port that it could."""
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            with socket.socket() as other:
+                other.bind(("127.0.0.1", 0))
+                free = other.getsockname()[1]
+            raise InputError(
+                f"launch.port={port}: {error.strerror}; nearest: launch.port={free} or "
+                "launch.port=null"
+            ) from None

@@ -1,0 +1,192 @@
+"""One rank's training: everything built, the checkpoint loaded, the hooks hung, the loop run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, TypeVar
+
+import torch
+from megatron.core import parallel_state
+
+from configs.errors import InputError, RunError
+from configs.schema import Run
+from corpus.cache import Prepared, reopen
+from corpus.samples import Samples
+from launcher.data import Batches
+from launcher.hooks.checkpoints import Checkpoints
+from launcher.hooks.curve import LossCurve
+from launcher.hooks.evaluation import Evaluation
+from launcher.hooks.hook import Hook, StepRecord
+from launcher.hooks.metrics import MetricsFile
+from launcher.hooks.profiler import Profiler
+from launcher.hooks.progress import ProgressBar, ProgressLines
+from launcher.hooks.tensorboard import TensorBoard
+from launcher.hooks.wandb import WeightsAndBiases
+from launcher.loop import Course, train_loop
+from launcher.run_folder import RunFolder, last_step
+from launcher.speed import Speed
+from models.shape import ModelShape
+from parallel import checkpoint_files
+from parallel.batches import BatchPlan
+from parallel.checkpoint import CheckpointStore
+from parallel.checkpoint_files import TrainState, shape_fields
+from parallel.devices import Device
+from parallel.engine import Engine
+from parallel.groups import process_groups
+from parallel.layout import Layout
+from parallel.learning_rate import LearningRate
+from parallel.megatron_engine import MegatronEngine
+
+VALIDATION_SEED = 0  # held-out text is always read in the same order
+Result = TypeVar("Result")
+
+
+def train_session(run: Run, folder: RunFolder, device: Device, terminal: IO[str]) -> None:
+    """Trains to the run's last step. Collective."""
+    layout = Layout.resolve(run.layout, None)
+    prepared = reopen(folder.read_corpus())
+    with process_groups(layout, run.train.seed):
+        engine = MegatronEngine(
+            ModelShape.of(run.model),
+            layout,
+            run.optimizer,
+            precision=run.precision,
+            device=device,
+            seed=run.train.seed,
+        )
+        _Session(run, folder, device, layout, prepared, engine).train(terminal)
+
+
+class _Session:
+    def __init__(
+        self,
+        run: Run,
+        folder: RunFolder,
+        device: Device,
+        layout: Layout,
+        prepared: Prepared,
+        engine: Engine,
+    ) -> None:
+        self.run = run
+        self.folder = folder
+        self.device = device
+        self.layout = layout
+        self.prepared = prepared
+        self.engine = engine
+        self.shape = ModelShape.of(run.model)
+        self.rank = torch.distributed.get_rank()
+        tensor_group = parallel_state.get_tensor_model_parallel_group()
+        self.store = CheckpointStore(folder.checkpoints, tensor_group, prepared.tokenizer)
+
+    def train(self, terminal: IO[str]) -> None:
+        course = self._course()
+        batches = self._batches(self.prepared.train, self.run.train.seed)
+        speed = Speed(
+            self.shape,
+            self.layout.world_size,
+            self.device,
+            self.run.precision,
+            self.run.cluster,
+        )
+        train_loop(self.engine, batches, course, speed, self._hooks(course, terminal))
+
+    def _course(self) -> Course:
+        if self.rank == 0:
+            checkpoint_files.clear_unfinished(self.folder.checkpoints)
+        step = samples = 0
+        if self.run.checkpoint is not None:
+            state = self.store.load(self.engine, Path(self.run.checkpoint))
+            step, samples = state.step, state.samples
+        return Course(
+            first=step + 1,
+            last=last_step(self.run),
+            samples=samples,
+            batch_plan=BatchPlan.of(self.run),
+            learning_rate=LearningRate.of(self.run),
+            seed=self.run.train.seed,
+        )
+
+    def _batches(self, prefix: Path, seed: int) -> Batches:
+        samples = Samples(prefix, context=self.shape.context, seed=seed)
+        return Batches(samples, self.layout, self.layout.coordinates(self.rank).data)
+
+    def _hooks(self, course: Course, terminal: IO[str]) -> list[Hook]:
+        """What listens comes before what works, so that a step is noted before it is saved."""
+        run = self.run
+        listeners = self._listeners(course, terminal) if self.rank == 0 else []
+        hooks: list[Hook] = []
+        if run.profile.start is not None:
+            hooks.append(
+                Profiler(
+                    self.folder.path / "profile",
+                    self.rank,
+                    run.profile.start,
+                    run.profile.steps,
+                    run.profile.memory_snapshot,
+                )
+            )
+        hooks += listeners
+        hooks.append(
+            Evaluation(self._evaluator(), run.train.eval_every, course.last, listeners)
+        )
+        hooks.append(Checkpoints(self._save, run.train.save_every, course.last))
+        return hooks
+
+    def _listeners(self, course: Course, terminal: IO[str]) -> list[Hook]:
+        """Rank 0 alone writes and speaks."""
+        run, path, before = self.run, self.folder.path, course.first - 1
+        hooks: list[Hook] = [MetricsFile(self.folder.metrics, after_step=before)]
+        if run.log.tensorboard:
+            hooks.append(TensorBoard(path / "tensorboard", after_step=before))
+        if run.log.wandb:
+            hooks.append(WeightsAndBiases(run, path))
+        if run.log.progress:
+            kind = ProgressBar if terminal.isatty() else ProgressLines
+            hooks.append(kind(terminal, course.first, course.last))
+        title = f"{run.model.name}, layout {self.layout}"
+        hooks.append(LossCurve(self.folder.metrics, path / "loss.png", title))
+        return hooks
+
+    def _evaluator(self) -> Callable[[], float]:
+        batches = self._batches(self.prepared.validation, VALIDATION_SEED)
+        count, size = self.run.train.eval_batches, self.run.train.global_batch
+
+        def evaluate() -> float:
+            losses = [
+                self.engine.evaluate(batches.at(number * size, size)) for number in range(count)
+            ]
+            return sum(losses) / len(losses)
+
+        return evaluate
+
+    def _save(self, record: StepRecord) -> None:
+        state = TrainState(
+            step=record.step,
+            samples=record.samples,
+            tokens=record.tokens,
+            seed=self.run.train.seed,
+            corpus=self.prepared.fingerprint,
+            adam_step=self.engine.adam_step(),
+            scaler=self.engine.scaler_state(),
+            model=shape_fields(self.shape),
+        )
+        self.store.save(self.engine, state, keep=self.run.train.keep_checkpoints)
+
+
+def agree(action: Callable[[], Result]) -> Result:
+    """Runs an action on rank 0; its result, or its failure, is every rank's.
+
+    Raises InputError or RunError on all ranks where the action raised it.
+    """
+    answer: list[tuple[str, object]] = [("", None)]
+    if torch.distributed.get_rank() == 0:
+        try:
+            answer = [("", action())]
+        except (InputError, RunError) as error:
+            answer = [(type(error).__name__, str(error))]
+    torch.distributed.broadcast_object_list(answer, src=0)
+    kind, value = answer[0]
+    if kind:
+        raise (InputError if kind == "InputError" else RunError)(value)
+    return value  # type: ignore[return-value]

@@ -1,0 +1,93 @@
+"""What a user sees before training: who holds what, and what is about to happen."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from launcher.plan_ranks import Plan
+from launcher.run_folder import last_step
+from models.shape import ModelShape
+from parallel.batches import BatchPlan
+from parallel.layout import Layout
+
+_ROWS = 16  # of a large world only the first ranks are shown; layout.txt has them all
+
+
+def layout_table(shape: ModelShape, layout: Layout, rows: int | None = _ROWS) -> Table:
+    table = Table(title=f"layout {layout}: {layout.world_size} ranks", box=box.SIMPLE_HEAD)
+    for heading in ("rank", "tensor", "pipeline", "data", "layers", "parameters"):
+        table.add_column(heading, justify="right" if heading != "layers" else "left")
+    shown = range(layout.world_size if rows is None else min(rows, layout.world_size))
+    for rank in shown:
+        at = layout.coordinates(rank)
+        table.add_row(
+            str(rank),
+            str(at.tensor),
+            str(at.pipeline),
+            str(at.data),
+            _layers(shape, layout, at.pipeline),
+            f"{rank_parameters(shape, layout, at.pipeline):,}",
+        )
+    if len(shown) < layout.world_size:
+        table.add_row("...", "", "", "", f"and {layout.world_size - len(shown)} more", "")
+    return table
+
+
+def layout_text(shape: ModelShape, layout: Layout) -> str:
+    buffer = io.StringIO()
+    Console(file=buffer, width=100).print(layout_table(shape, layout, rows=None))
+    return buffer.getvalue()
+
+
+def rank_parameters(shape: ModelShape, layout: Layout, stage: int) -> int:
+    """Numbers that one rank of a stage holds, padding and the last stage's copy included.
+
+    Weights and most biases are split over the tensor ranks; norms, positions and the biases added
+    after a row-parallel matmul are on every one.
+    """
+    h, t = shape.hidden, layout.tensor
+    split = 12 * h * h + 7 * h  # weights, biases of qkv (3h) and of the MLP's first linear (4h)
+    whole = 6 * h  # two norms, two biases
+    held = sum(len(layers) for layers in layout.layers_on(stage, shape.layers))
+    count = held * (split // t + whole)
+    first, last = stage == 0, stage == layout.pipeline - 1
+    if first:
+        count += shape.context * h
+    if first or last:
+        count += shape.padded_vocab // t * h
+    return count + (shape.final_norm_parameters if last else 0)
+
+
+def _layers(shape: ModelShape, layout: Layout, stage: int) -> str:
+    pieces = [f"{layers.start}-{layers.stop - 1}" for layers in layout.layers_on(stage, shape.layers)]
+    if stage == 0:
+        pieces.insert(0, "embedding")
+    if stage == layout.pipeline - 1:
+        pieces.append("logits")
+    return ", ".join(pieces)
+
+
+def run_summary(plan: Plan, prepared: Any, folder: Path) -> str:
+    run = plan.run
+    batch = BatchPlan.of(run)
+    steps = last_step(run)
+    samples = batch.samples_after(steps)
+    tokens = samples * run.model.context
+    epochs = tokens / prepared.train_tokens
+    return (
+        f"model    {run.model.name}, {plan.shape.parameters / 1e6:,.2f}M parameters, "
+        f"{run.model.attention} attention\n"
+        f"corpus   {prepared.source}: {prepared.documents:,} documents, "
+        f"{prepared.train_tokens / 1e6:,.2f}M tokens to train on, "
+        f"{prepared.validation_tokens / 1e6:,.2f}M held out\n"
+        f"training {steps:,} steps of {run.train.global_batch} x {run.model.context} tokens = "
+        f"{tokens / 1e6:,.1f}M tokens, {epochs:.2f} epochs\n"
+        f"engine   {run.engine.name} on {plan.device}, {run.precision}\n"
+        f"run      {folder}"
+    )

@@ -1,0 +1,122 @@
+"""`phalanx train`: checks the run, shows its layout, starts its ranks.
+
+Under torchrun (`torchrun --nproc-per-node 4 -m launcher.train ...`) every process composes the same
+configuration and is one of the ranks itself; rank 0 alone writes and speaks.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from configs.errors import InputError
+from configs.schema import LaunchName, Run
+from launcher.cli import guarded
+from launcher.compose import hydra_app
+from launcher.plan_ranks import Plan, plan_ranks
+from launcher.run_folder import (
+    RunFolder,
+    checkpoint_to_load,
+    choose_folder,
+    last_step,
+    require_same_run,
+    resolved,
+)
+from launcher.show import layout_table, layout_text, run_summary
+from parallel.checkpoint_files import TrainState
+
+
+def train(run: Run, overrides: list[str]) -> None:
+    plan = plan_ranks(run)
+    if plan.run.launch.name is LaunchName.torchrun:
+        _train_as_rank(plan, overrides)
+        return
+    console = Console()
+    folder = choose_folder(plan)
+    if not prepare(plan, folder, overrides, console):
+        return
+    from launcher.ranks import run_ranks
+
+    run_ranks("train", folder, plan.layout.world_size, plan.run.launch)
+    console.print(f"done: {_shown(folder.path)}", highlight=False)
+
+
+def prepare(plan: Plan, folder: RunFolder, overrides: list[str], console: Console) -> bool:
+    """All that is done once for a run, before its ranks begin. False: there is nothing to do.
+
+    Raises InputError for text, checkpoints and folders that cannot be used.
+    """
+    checkpoint = checkpoint_to_load(plan, folder)
+    console.print(layout_table(plan.shape, plan.layout))
+    if checkpoint is not None:
+        state = TrainState.read(checkpoint)
+        require_same_run(plan, state, checkpoint)
+        if state.step >= last_step(plan.run):
+            console.print(
+                f"nothing to do: {_shown(checkpoint)} is of step {state.step} of "
+                f"{last_step(plan.run)}; a larger train.steps goes on",
+                highlight=False,
+            )
+            return False
+        console.print(f"going on from {_shown(checkpoint)}", highlight=False)
+    prepared = _prepare_corpus(plan, console)
+    if checkpoint is not None and state.corpus != prepared.fingerprint:
+        raise InputError(
+            f"corpus.text={plan.run.corpus.text}: checkpoint={checkpoint} was trained on other "
+            "text, and would go on with other data; give that text, or another run_dir"
+        )
+    console.print(run_summary(plan, prepared, folder.path), highlight=False)
+    run = resolved(plan.run, folder, checkpoint)
+    folder.write(run, overrides, layout_text(plan.shape, plan.layout))
+    folder.write_corpus(prepared.folder)
+    return True
+
+
+def _prepare_corpus(plan: Plan, console: Console):  # type: ignore[no-untyped-def]
+    from corpus.prepare import prepare as prepare_corpus
+
+    with console.status("reading the corpus") as status:
+        return prepare_corpus(
+            plan.run.corpus, plan.run.model, lambda message: status.update(f"corpus: {message}")
+        )
+
+
+def _train_as_rank(plan: Plan, overrides: list[str]) -> None:
+    """Rank 0 prepares while the others wait; all then read what it wrote."""
+    from launcher.rank import joined_world
+    from launcher.session import agree, train_session
+
+    rank = int(os.environ["RANK"])
+    console = Console(quiet=rank != 0)
+    with joined_world(plan.run) as device:
+
+        def begin() -> str | None:
+            folder = choose_folder(plan)
+            return str(folder.path) if prepare(plan, folder, overrides, console) else None
+
+        path = agree(begin)
+        if path is None:
+            return
+        folder = RunFolder(Path(path))
+        from configs.load import read
+
+        train_session(read(folder.config), folder, device, sys.stdout)
+
+
+def _shown(path: Path) -> str:
+    """A path as short as it can be typed here."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+app = hydra_app(train)
+
+
+if __name__ == "__main__":
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    sys.exit(guarded(app))
