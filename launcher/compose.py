@@ -1,4 +1,4 @@
-"""From the command line to a `Run`: Hydra composes, `configs.load` freezes, mistakes get one line."""
+"""From the command line to a `Run`: Hydra composes, `configs.load` freezes, errors get one line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 import hydra
 import yaml
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -30,17 +30,25 @@ def hydra_app(command: Callable[[Run, list[str]], None]) -> Callable[[], None]:
 
     An existing run directory brings the overrides it was started with; those given now win.
     """
+    composed: list[tuple[DictConfig, list[str]]] = []
 
     @hydra.main(version_base="1.3", config_path="pkg://configs", config_name="config")
-    def app(config: DictConfig) -> None:
-        given = list(HydraConfig.get().overrides.task)
-        stored = stored_overrides(config.get("run_dir"))
-        overrides = merge_overrides(stored, given)
-        if overrides != given:
-            config = hydra.compose("config", overrides=overrides)
-        command(load(config), overrides)
+    def compose_only(config: DictConfig) -> None:
+        composed.append((config, list(HydraConfig.get().overrides.task)))
+
+    def app() -> None:
+        # Hydra only composes: were the command run inside, Hydra would tell its errors as well.
+        compose_only()
+        for config, given in composed:
+            overrides = merge_overrides(stored_overrides(config.get("run_dir")), given)
+            command(load(config if overrides == given else _compose(overrides)), overrides)
 
     return app
+
+
+def _compose(overrides: list[str]) -> DictConfig:
+    with hydra.initialize_config_module(version_base="1.3", config_module="configs"):
+        return hydra.compose("config", overrides=overrides)
 
 
 def stored_overrides(run_dir: str | None) -> list[str]:
@@ -53,7 +61,7 @@ def stored_overrides(run_dir: str | None) -> list[str]:
 
 
 def store_overrides(overrides: list[str], run_dir: Path) -> None:
-    """Keeps what makes the run what it is; a checkpoint of its own is where it went back to once."""
+    """Keeps what makes the run what it is; its own checkpoint is where it once went back to."""
 
     def lasting(override: str) -> bool:
         key, _, value = override.partition("=")
@@ -98,6 +106,8 @@ def explain(error: Exception) -> InputError | None:
     if match := re.search(r"Could not find '([^']+)'", text):
         return InputError(f"{match[1]}: there is no such file")
     reason = text.splitlines()[0]
+    if isinstance(error, OverrideParseException):
+        return InputError(f"{error.override!r} is not a setting; nearest: key=value")
     return InputError(f"{key}: {reason}" if key else reason)
 
 

@@ -87,7 +87,8 @@ def first_cause(notes: list[Failure], exit_codes: Mapping[int, int]) -> InputErr
     if causes and causes[0].of_input:
         return InputError(causes[0].message)
     if killed and not causes:
-        rank, code = min(killed.items())
+        # SIGTERM is mostly the agent's, sent to the ranks that were left.
+        rank, code = min(killed.items(), key=lambda item: (item[1] == -signal.SIGTERM, item[0]))
         hint = " (out of memory?)" if -code == signal.SIGKILL else ""
         return RunError(f"rank {rank} was ended by {signal.Signals(-code).name}{hint}")
     if causes:

@@ -60,5 +60,3 @@ def _require_finite(result: StepResult, step: int) -> None:
             f"step {step}: loss {result.loss}, gradient norm {result.grad_norm}; "
             "go on from an earlier checkpoint with a lower optimizer.learning_rate"
         )
-
-

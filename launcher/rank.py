@@ -50,7 +50,7 @@ def run_guarded(command: str, run: Run, folder: RunFolder, rank: int, terminal: 
                 from launcher.sampling import generate_session
 
                 generate_session(run, device, terminal)
-    except Exception as error:
+    except BaseException as error:  # torch has failures that are no Exception
         failure = Failure.of(rank, error)
         leave_note(folder.logs, failure)
         print(failure.traceback, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Starts the ranks of a run on this machine, with torch's elastic agent, and waits for their end."""
+"""Starts the ranks of a run on this machine with torch's elastic agent, and waits for their end."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ def run_ranks(command: str, folder: RunFolder, ranks: int, launch: LaunchSetting
         _require_free(launch.port)
     clear_notes(folder.logs)
     # The agent takes seconds to import and is needed only once all is known to be well.
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
     from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -45,6 +44,7 @@ def run_ranks(command: str, folder: RunFolder, ranks: int, launch: LaunchSetting
         monitor_interval=0.2,
         logs_specs=DefaultLogsSpecs(),
     )
+    logging.disable(logging.ERROR)  # the agent's own account of a failure; ours is in one line
     try:
         elastic_launch(config, sys.executable)("-m", "launcher.rank", command, str(folder.path))
     except ChildFailedError as error:
@@ -52,6 +52,8 @@ def run_ranks(command: str, folder: RunFolder, ranks: int, launch: LaunchSetting
         raise _cause(folder.logs, codes) from None
     except SignalException as error:
         raise KeyboardInterrupt from error
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _cause(logs: Path, codes: dict[int, int]) -> InputError | RunError:

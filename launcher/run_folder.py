@@ -1,11 +1,11 @@
 """The run directory: what belongs to one run, and whether it is new or goes on.
 
-    config.yaml      the resolved configuration that every rank reads
-    overrides.yaml   what was typed; a resume composes from it
-    layout.txt       which rank holds what
-    metrics.jsonl    a line a step
-    corpus.json      where the token files are
-    checkpoints/  tensorboard/  logs/rank_N.log  loss.png
+config.yaml      the resolved configuration that every rank reads
+overrides.yaml   what was typed; a resume composes from it
+layout.txt       which rank holds what
+metrics.jsonl    a line a step
+corpus.json      where the token files are
+checkpoints/  tensorboard/  logs/rank_N.log  loss.png
 """
 
 from __future__ import annotations
@@ -85,7 +85,9 @@ def choose_folder(plan: Plan) -> RunFolder:
     if folder.path.is_file():
         raise InputError(f"run_dir={asked}: is a file")
     if folder.path.is_dir() and any(folder.path.iterdir()) and not folder.config.exists():
-        raise InputError(f"run_dir={asked}: is not empty and holds no run; give another or a new one")
+        raise InputError(
+            f"run_dir={asked}: is not empty and holds no run; give another or a new one"
+        )
     return folder
 
 

@@ -74,9 +74,10 @@ def generate_text(
 
 
 def sample(logits: Tensor, temperature: float, top_p: float, generator: torch.Generator) -> int:
-    """One token of logits [vocabulary]: the likeliest at temperature 0, else drawn from the nucleus.
+    """One token of logits [vocabulary]: the likeliest at temperature 0, else from the nucleus.
 
-    The nucleus is the fewest likeliest tokens whose probabilities reach top_p (Holtzman et al. 2019).
+    The nucleus is the fewest likeliest tokens that together have probability top_p (Holtzman et
+    al. 2019).
     """
     if temperature == 0:
         return int(logits.argmax())

@@ -28,7 +28,7 @@ from launcher.run_folder import RunFolder, last_step
 from launcher.speed import Speed
 from models.shape import ModelShape
 from parallel import checkpoint_files
-from parallel.batches import BatchPlan
+from parallel.batches import BatchPlan, steps_of
 from parallel.checkpoint import CheckpointStore
 from parallel.checkpoint_files import TrainState, shape_fields
 from parallel.devices import Device
@@ -128,7 +128,8 @@ class _Session:
             )
         hooks += listeners
         hooks.append(
-            Evaluation(self._evaluator(), run.train.eval_every, course.last, listeners)
+            # The end of the schedule, not of this start: a stop must leave no trace in the metrics.
+            Evaluation(self._evaluator(), run.train.eval_every, steps_of(run), listeners)
         )
         hooks.append(Checkpoints(self._save, run.train.save_every, course.last))
         return hooks

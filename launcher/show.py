@@ -65,7 +65,9 @@ def rank_parameters(shape: ModelShape, layout: Layout, stage: int) -> int:
 
 
 def _layers(shape: ModelShape, layout: Layout, stage: int) -> str:
-    pieces = [f"{layers.start}-{layers.stop - 1}" for layers in layout.layers_on(stage, shape.layers)]
+    pieces = [
+        f"{layers.start}-{layers.stop - 1}" for layers in layout.layers_on(stage, shape.layers)
+    ]
     if stage == 0:
         pieces.insert(0, "embedding")
     if stage == layout.pipeline - 1:
@@ -83,7 +85,7 @@ def run_summary(plan: Plan, prepared: Any, folder: Path) -> str:
     return (
         f"model    {run.model.name}, {plan.shape.parameters / 1e6:,.2f}M parameters, "
         f"{run.model.attention} attention\n"
-        f"corpus   {prepared.source}: {prepared.documents:,} documents, "
+        f"corpus   {prepared.source}\n         "
         f"{prepared.train_tokens / 1e6:,.2f}M tokens to train on, "
         f"{prepared.validation_tokens / 1e6:,.2f}M held out\n"
         f"training {steps:,} steps of {run.train.global_batch} x {run.model.context} tokens = "

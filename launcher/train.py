@@ -34,14 +34,14 @@ def train(run: Run, overrides: list[str]) -> None:
     if plan.run.launch.name is LaunchName.torchrun:
         _train_as_rank(plan, overrides)
         return
-    console = Console()
+    console = Console(soft_wrap=True, highlight=False)
     folder = choose_folder(plan)
     if not prepare(plan, folder, overrides, console):
         return
     from launcher.ranks import run_ranks
 
     run_ranks("train", folder, plan.layout.world_size, plan.run.launch)
-    console.print(f"done: {_shown(folder.path)}", highlight=False)
+    console.print(f"done: {_shown(folder.path)}")
 
 
 def prepare(plan: Plan, folder: RunFolder, overrides: list[str], console: Console) -> bool:
@@ -50,7 +50,6 @@ def prepare(plan: Plan, folder: RunFolder, overrides: list[str], console: Consol
     Raises InputError for text, checkpoints and folders that cannot be used.
     """
     checkpoint = checkpoint_to_load(plan, folder)
-    console.print(layout_table(plan.shape, plan.layout))
     if checkpoint is not None:
         state = TrainState.read(checkpoint)
         require_same_run(plan, state, checkpoint)
@@ -58,17 +57,17 @@ def prepare(plan: Plan, folder: RunFolder, overrides: list[str], console: Consol
             console.print(
                 f"nothing to do: {_shown(checkpoint)} is of step {state.step} of "
                 f"{last_step(plan.run)}; a larger train.steps goes on",
-                highlight=False,
             )
             return False
-        console.print(f"going on from {_shown(checkpoint)}", highlight=False)
+        console.print(f"going on from {_shown(checkpoint)}")
     prepared = _prepare_corpus(plan, console)
     if checkpoint is not None and state.corpus != prepared.fingerprint:
         raise InputError(
             f"corpus.text={plan.run.corpus.text}: checkpoint={checkpoint} was trained on other "
             "text, and would go on with other data; give that text, or another run_dir"
         )
-    console.print(run_summary(plan, prepared, folder.path), highlight=False)
+    console.print(layout_table(plan.shape, plan.layout))
+    console.print(run_summary(plan, prepared, folder.path))
     run = resolved(plan.run, folder, checkpoint)
     folder.write(run, overrides, layout_text(plan.shape, plan.layout))
     folder.write_corpus(prepared.folder)
@@ -90,7 +89,7 @@ def _train_as_rank(plan: Plan, overrides: list[str]) -> None:
     from launcher.session import agree, train_session
 
     rank = int(os.environ["RANK"])
-    console = Console(quiet=rank != 0)
+    console = Console(soft_wrap=True, highlight=False, quiet=rank != 0)
     with joined_world(plan.run) as device:
 
         def begin() -> str | None:

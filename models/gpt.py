@@ -11,7 +11,7 @@ from models.layers import block_spec
 from models.shape import ModelShape
 
 
-class GPT(GPTModel):
+class GPT(GPTModel):  # type: ignore[misc]  # Megatron-core is untyped
     """Megatron-core's GPTModel whose loss never gives probability to padding of the vocabulary.
 
     The vocabulary is padded so that it splits over tensor ranks. The padded rows stay at zero and
@@ -22,9 +22,7 @@ class GPT(GPTModel):
         transformer_engine = megatron.pop("transformer_engine")
         super().__init__(
             config=config,
-            transformer_layer_spec=block_spec(
-                shape, layers, transformer_engine=transformer_engine
-            ),
+            transformer_layer_spec=block_spec(shape, layers, transformer_engine=transformer_engine),
             vocab_size=shape.padded_vocab,
             max_sequence_length=shape.context,
             share_embeddings_and_output_weights=True,

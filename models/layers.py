@@ -25,8 +25,9 @@ from models.shape import ModelShape
 class LayerNorm(torch.nn.LayerNorm):
     """torch's LayerNorm that works on a slice of the sequence.
 
-    Under sequence parallel each rank normalises its own tokens, so the gradients of the weights must
-    be summed over the tensor group; Megatron does so for parameters marked `sequence_parallel`.
+    Under sequence parallel each rank normalises its own tokens, so the gradients of the weights
+    must be summed over the tensor group; Megatron does so where a parameter says
+    `sequence_parallel`.
     """
 
     def __init__(self, config: Any, hidden_size: int, eps: float = 1e-5, **_megatron: Any) -> None:
@@ -68,7 +69,9 @@ def _engine_layer(shape: ModelShape, layer: int) -> ModuleSpec:
     return spec
 
 
-def _engine_attention(kind: Any, window: tuple[int, int] | None, *, config: Any, **rest: Any) -> Any:
+def _engine_attention(
+    kind: Any, window: tuple[int, int] | None, *, config: Any, **rest: Any
+) -> Any:
     config = copy.copy(config)
     config.window_size = window
     config.window_attn_skip_freq = None

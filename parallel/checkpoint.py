@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-import torch.distributed.checkpoint as dcp
 from torch import Tensor
-from torch.distributed import DeviceMesh, ProcessGroup
-from torch.distributed.checkpoint import FileSystemReader, FileSystemWriter
+from torch.distributed import ProcessGroup
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Shard
 
 from configs.errors import InputError, RunError
@@ -63,9 +66,10 @@ class CheckpointStore:
         except (InputError, RunError) as error:
             if torch.distributed.get_rank() == 0:
                 shutil.rmtree(unfinished, ignore_errors=True)
+            free = shutil.disk_usage(self.folder).free / 2**20
             raise RunError(
-                f"the checkpoint of step {state.step} was not saved: {error}; "
-                f"earlier checkpoints in {self.folder} are unharmed"
+                f"the checkpoint of step {state.step} was not saved: {error} "
+                f"({free:,.0f} MiB free on its disk); earlier ones in {self.folder} are unharmed"
             ) from None
         return final
 
@@ -108,14 +112,15 @@ class CheckpointStore:
         free = shutil.disk_usage(unfinished).free
         if free < size:
             raise RunError(
-                f"it needs {size / 2**30:.2f} GiB and the disk of {self.folder} has "
-                f"{free / 2**30:.2f} GiB free"
+                f"the disk of {self.folder} is too full: a checkpoint takes {size / 2**20:,.1f} MiB"
             )
         state.write(unfinished)
         if self.tokenizer is not None:
             shutil.copyfile(self.tokenizer, unfinished / files.TOKENIZER)
 
-    def _load(self, checkpoint: Path, parts: list[ParameterPart], kinds: tuple[str, ...]) -> Tensors:
+    def _load(
+        self, checkpoint: Path, parts: list[ParameterPart], kinds: tuple[str, ...]
+    ) -> Tensors:
         _together(lambda: _check(checkpoint))
         tensors = {
             f"{kind}.{at.name}": self._place(at, torch.empty(at.shape))
@@ -141,7 +146,7 @@ def _together(action: Callable[[], Result]) -> Result:
         result = action()
     except InputError as error:
         failure = (True, str(error))
-    except Exception as error:  # torch raises many kinds; each is told to the user in one line
+    except (Exception, CheckpointException) as error:  # told to the user in one line
         failure = (False, _in_one_line(error))
     for of_input, message in filter(None, _gather(failure)):
         raise InputError(message) if of_input else RunError(message)
@@ -150,9 +155,8 @@ def _together(action: Callable[[], Result]) -> Result:
 
 def _in_one_line(error: BaseException) -> str:
     # torch's CheckpointException carries the first failure of each rank, with its traceback.
-    inner = getattr(error, "failures", None)
-    if inner:
-        return _in_one_line(next(iter(inner.values()))[0])
+    if isinstance(error, CheckpointException):
+        return _in_one_line(next(iter(error.failures.values()))[0])
     while error.__cause__ is not None or error.__context__ is not None:
         error = error.__cause__ or error.__context__  # type: ignore[assignment]
     return " ".join(f"{type(error).__name__}: {error}".split())
@@ -171,12 +175,12 @@ def _gather(own: Result) -> list[Result]:
 
 def _write(tensors: Tensors, folder: Path) -> None:
     with _quiet():
-        dcp.save(tensors, storage_writer=FileSystemWriter(folder, sync_files=True))
+        save(tensors, storage_writer=FileSystemWriter(folder, sync_files=True))
 
 
 def _read(tensors: Tensors, folder: Path) -> None:
     with _quiet():
-        dcp.load(tensors, storage_reader=FileSystemReader(folder))
+        load(tensors, storage_reader=FileSystemReader(folder))
 
 
 def _read_back(tensors: Tensors, folder: Path) -> None:
@@ -227,6 +231,6 @@ def _check(checkpoint: Path) -> None:
 class _quiet(warnings.catch_warnings):
     """torch warns about its own private use of deprecated calls while it saves and loads."""
 
-    def __enter__(self) -> None:  # type: ignore[override]
+    def __enter__(self) -> None:
         super().__enter__()
         warnings.simplefilter("ignore")

@@ -1,11 +1,11 @@
 """A checkpoint as files: what is in it, whether it is whole, which is the newest. Imports no torch.
 
-    checkpoints/step_00000100/   published by one rename, so it is whole or it is not there
-        state.json               where training stood, and the model's shape
-        tokenizer.json
-        manifest.json            size and SHA-256 of every other file
-        .metadata, __*.distcp    torch's distributed checkpoint: tensors by global name
-    checkpoints/latest           a link to the newest, moved last
+checkpoints/step_00000100/   published by one rename, so it is whole or it is not there
+    state.json               where training stood, and the model's shape
+    tokenizer.json
+    manifest.json            size and SHA-256 of every other file
+    .metadata, __*.distcp    torch's distributed checkpoint: tensors by global name
+checkpoints/latest           a link to the newest, moved last
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def require_whole(folder: Path) -> None:
-    """Raises InputError naming the first file that is missing or of another size than was written."""
+    """Raises InputError naming the first file that is missing or has not the size it was given."""
     for name, written in read_manifest(folder).items():
         path = folder / name
         found = path.stat().st_size if path.exists() else None

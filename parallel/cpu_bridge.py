@@ -46,7 +46,7 @@ def install() -> None:
 def _patch_tensors() -> None:
     for name in _FACTORIES:
         setattr(torch, name, _on_cpu(getattr(torch, name)))
-    torch.Tensor.cuda = lambda self, *_args, **_kwargs: self  # type: ignore[method-assign,assignment]
+    torch.Tensor.cuda = lambda self, *_args, **_kwargs: self  # type: ignore[method-assign]
     plain_type = torch.Tensor.type
 
     def tensor_type(self: torch.Tensor, *args: Any, **kwargs: Any) -> Any:

@@ -34,7 +34,7 @@ class Device:
 
 
 def open_device(name: DeviceName, local_rank: int, ranks_here: int) -> Device:
-    """Readies this process for its device; on CPU it installs the bridge and shares out the cores."""
+    """Readies this process for its device; on CPU installs the bridge and shares out the cores."""
     if name is DeviceName.cuda:
         torch.cuda.set_device(local_rank)
         return Device(name, torch.device("cuda", local_rank), "nccl")

@@ -47,4 +47,6 @@ def _check_groups(layout: Layout) -> None:
     for axis, group in made.items():
         ranks = torch.distributed.get_process_group_ranks(group)
         expected = next(ranks for ranks in meant[axis] if rank in ranks)
-        assert ranks == expected, f"{axis} group of rank {rank}: {ranks}, the layout says {expected}"
+        assert ranks == expected, (
+            f"{axis} group of rank {rank}: {ranks}, the layout says {expected}"
+        )

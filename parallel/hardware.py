@@ -21,12 +21,14 @@ def torch_is_built_for_cuda() -> bool:
 
 
 def cuda_devices() -> int:
-    """CUDA devices this process may use: what the driver shows, less what CUDA_VISIBLE_DEVICES hides."""
+    """CUDA devices this process may use: those the driver shows and CUDA_VISIBLE_DEVICES leaves."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     present = len(list(Path("/dev").glob("nvidia[0-9]*")))
     if visible is None:
         return present
-    return min(present, len([name for name in visible.split(",") if name.strip() not in ("", "-1")]))
+    return min(
+        present, len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
+    )
 
 
 def choose_device(asked: DeviceName) -> DeviceName:

@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from megatron.core import parallel_state, tensor_parallel
 from megatron.core.distributed import finalize_model_grads
-from megatron.core.optimizer import get_megatron_optimizer
+from megatron.core.optimizer import get_megatron_optimizer, get_standard_config_overrides
 from megatron.core.optimizer.optimizer_config import OptimizerConfig as MegatronOptimizerConfig
-from megatron.core.optimizer import get_standard_config_overrides
 from megatron.core.pipeline_parallel import get_forward_backward_func
 from torch import Tensor
 
@@ -43,9 +42,7 @@ class MegatronEngine:
         self.layout = layout
         self.device = device
         config = transformer_config(shape, layout, precision, device.name)
-        self.chunks, self._parameters = build_chunks(
-            shape, layout, config, precision, device, seed
-        )
+        self.chunks, self._parameters = build_chunks(shape, layout, config, precision, device, seed)
         adam: MegatronOptimizerConfig = optimizer_config(optimizer, layout, precision, device.name)
         chained = get_megatron_optimizer(
             adam,

@@ -46,5 +46,6 @@ class Profiler(Hook):
         self._profiler.export_chrome_trace(str(self._folder / f"rank_{self._rank}.json"))
         self._profiler = None
         if self._memory:
-            torch.cuda.memory._dump_snapshot(str(self._folder / f"memory_{self._rank}.pickle"))
-            torch.cuda.memory._record_memory_history(enabled=None)
+            memory: Any = torch.cuda.memory
+            memory._dump_snapshot(str(self._folder / f"memory_{self._rank}.pickle"))
+            memory._record_memory_history(enabled=None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-import torch
 
 from configs.schema import Precision, Recompute
 from parallel.layout import Layout
@@ -34,7 +33,7 @@ def variants() -> list[Layout]:
     """Each split, with sequence parallel and ZeRO-1 where they apply, at two micro-batch sizes."""
     found = []
     for split in SPLITS:
-        for micro_batch in (1, 2):
+        for micro_batch in (2, 4):
             layout = replace(split, micro_batch=micro_batch)
             found.append(layout)
             if split.tensor > 1:
@@ -70,9 +69,8 @@ def assert_same(curve: Curve, expected: Curve) -> None:
     assert curve.grad_norms == pytest.approx(expected.grad_norms, rel=1e-4)
     assert curve.weights.keys() == expected.weights.keys()
     for key, weight in expected.weights.items():
-        torch.testing.assert_close(
-            curve.weights[key], weight, rtol=1e-3, atol=2e-5, msg=lambda m, k=key: f"{k}: {m}"
-        )
+        difference = (curve.weights[key] - weight).abs().max().item()
+        assert difference < 1e-4, f"{key} differs by {difference}"
 
 
 @pytest.mark.parametrize("layout", variants(), ids=name)

@@ -1,0 +1,1 @@
+"""What things cost, measured as ratios; each module prints one table."""

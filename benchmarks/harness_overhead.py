@@ -1,0 +1,108 @@
+"""What the harness adds to a training step: `python -m benchmarks.harness_overhead`.
+
+The harness is `launcher.session.train_session` as every rank of `phalanx train` runs it: the loop,
+the hooks that it hangs (metrics file, TensorBoard, progress), samples read from the token files,
+generators seeded, the loss averaged over all ranks. Against it the same engine's model and
+optimizer in a bare loop over tensors made beforehand: gradients to zero, Megatron-core's schedule,
+the optimizer's step. The bare loop also runs against itself, which shows how small a difference can
+be seen; and what the harness spends outside the engine's step is told from its own clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from io import StringIO
+from pathlib import Path
+from unittest.mock import patch
+
+from rich.console import Console
+
+from benchmarks import paired
+from benchmarks.runs import compose_run
+from configs.load import read
+from launcher.plan_ranks import plan_ranks
+from launcher.rank import joined_world
+from launcher.run_folder import RunFolder
+from launcher.train import prepare
+
+WARM_UP = 2  # rounds
+
+
+def main() -> None:
+    options = _options()
+    if options.folder is None:
+        sys.exit(_start(options))
+    _compare(options)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--layout", default="", help="such as tensor=2,pipeline=2; else one rank")
+    parser.add_argument("--model", default="gpt3_nano")
+    parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument("--steps", type=int, default=2, help="of each block in a round")
+    parser.add_argument("--bar", action="store_true", help="draw the progress bar, not lines")
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)  # a rank's run directory
+    return parser.parse_args()
+
+
+def _start(options: argparse.Namespace) -> int:
+    """Prepares a run as `phalanx train` does, then starts its ranks."""
+    overrides = [
+        f"model={options.model}",
+        "layout=single",
+        "device=cpu",
+        *(f"layout.{size}" for size in options.layout.split(",") if size),
+        # One step more than are taken: what is done at the last one is no part of a step.
+        f"train.steps={(WARM_UP + options.rounds) * options.steps + 1}",
+        "train.eval_every=0",
+        "train.save_every=0",
+    ]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = RunFolder(Path(temporary) / "run")
+        plan = plan_ranks(compose_run([*overrides, f"run_dir={folder.path}"]))
+        prepare(plan, folder, overrides, Console(quiet=True))
+        ranks = plan.layout.world_size
+        threads = max(1, len(os.sched_getaffinity(0)) // ranks)
+        torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+        again = ["benchmarks.harness_overhead", *sys.argv[1:], "--folder", str(folder.path)]
+        command = [sys.executable, "-m", *torchrun, "-m", *again]
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+        return subprocess.run(command, env=environment).returncode
+
+
+def _compare(options: argparse.Namespace) -> None:
+    """One rank's part: a training session up to its loop, and there the two loops in turn."""
+    folder = RunFolder(options.folder)
+    run = read(folder.config)
+    with joined_world(run) as device, (folder.logs / "terminal").open("w") as file:
+        from benchmarks.harness_loops import Comparison
+        from launcher import session
+
+        compare = Comparison(options.rounds, options.steps, WARM_UP)
+        with patch.object(session, "train_loop", compare):
+            session.train_session(run, folder, device, _Terminal() if options.bar else file)
+    if os.environ["RANK"] == "0":
+        shown = "progress bar" if options.bar else "progress lines"
+        title = f"{run.model.name}, layout {options.layout or 'single'}, {shown}"
+        paired.show(compare.result, title, steps=options.steps)
+        whole = compare.result.step("harness").median
+        print(
+            f"harness outside the engine's step: {1000 * compare.outside:.2f} ms a step, "
+            f"{compare.outside / whole:.2%}"
+        )
+
+
+class _Terminal(StringIO):
+    """What a progress bar takes for a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+if __name__ == "__main__":
+    main()

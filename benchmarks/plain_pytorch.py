@@ -1,0 +1,171 @@
+"""The engine's training step against the same model in plain PyTorch.
+
+`python -m benchmarks.plain_pytorch` puts the engine's weights into a model of nn.Linear and
+nn.LayerNorm, shows that both give the same loss and gradient norm, then times them in turn: one
+rank, float32, the same micro-batches, Adam, clipping and threads. `--profile` adds which of torch's
+operators make the difference.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torch.distributed import HashStore  # type: ignore[attr-defined]
+
+from benchmarks import paired
+from benchmarks.runs import compose_run
+from configs.schema import DeviceName, Run
+from models.shape import ModelShape
+from parallel.devices import open_device
+from parallel.layout import Layout
+
+if TYPE_CHECKING:
+    from parallel.megatron_engine import MegatronEngine
+
+SAME = 1e-5  # relative, of the first step's loss and gradient norm
+STEPS_COMPARED = 5
+Step = Callable[[list[Tensor]], tuple[float, float]]
+"""Micro-batches to loss and gradient norm."""
+
+
+def main() -> None:
+    options = _options()
+    run = compose_run([f"model={options.model}", "layout=single", "device=cpu"])
+    with engine_on_one_rank(run) as engine:
+        sides = both_sides(engine, run)
+        compare_losses(sides, batches_of(run))
+        batches = itertools.cycle(batches_of(run))
+        blocks = {name: _block(step, batches) for name, step in sides.items()}
+        blocks["plain PyTorch again"] = blocks["plain PyTorch"]
+        result = paired.measure(blocks, rounds=options.rounds, steps=options.steps)
+        paired.show(result, f"{run.model.name} on one rank", steps=options.steps)
+        if options.profile:
+            show_profile(blocks["plain PyTorch"], blocks["engine"], options.steps)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model", default="gpt3_nano")
+    parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument("--steps", type=int, default=2, help="of each block in a round")
+    parser.add_argument("--profile", action="store_true", help="time by operator")
+    return parser.parse_args()
+
+
+@contextmanager
+def engine_on_one_rank(run: Run) -> Iterator[MegatronEngine]:
+    warnings.filterwarnings("ignore", module=r"megatron\..*|torch\..*")
+    device = open_device(DeviceName.cpu, 0, 1)
+    store = HashStore()
+    torch.distributed.init_process_group(device.backend, store=store, rank=0, world_size=1)
+    from parallel.groups import process_groups
+    from parallel.megatron_engine import MegatronEngine
+
+    layout = Layout.resolve(run.layout, 1)
+    try:
+        with process_groups(layout, run.train.seed):
+            yield MegatronEngine(
+                ModelShape.of(run.model),
+                layout,
+                run.optimizer,
+                precision=run.precision,
+                device=device,
+                seed=run.train.seed,
+            )
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def batches_of(run: Run) -> list[list[Tensor]]:
+    """Micro-batches [B, T + 1] of a few steps: random tokens, a third of them one and the same."""
+    generator = torch.Generator().manual_seed(run.train.seed)
+    size = (STEPS_COMPARED, run.train.global_batch, run.model.context + 1)
+    tokens = torch.randint(0, run.model.vocab, size, generator=generator)
+    tokens[..., ::3] = 1  # something to learn
+    return [list(step.split(run.layout.micro_batch)) for step in tokens]
+
+
+def both_sides(engine: MegatronEngine, run: Run) -> dict[str, Step]:
+    """The base first. Both begin with the engine's weights."""
+    from benchmarks.plain_gpt import PlainGPT, PlainTraining
+    from parallel.engine import Batch
+
+    model = PlainGPT(ModelShape.of(run.model))
+    model.take(engine.named_tensors())
+    plain = PlainTraining(model, run.optimizer)
+    rate = run.optimizer.learning_rate / 10
+
+    def engine_step(micro_batches: list[Tensor]) -> tuple[float, float]:
+        result = engine.train_step(Batch(micro_batches=micro_batches), rate)
+        return result.loss, result.grad_norm
+
+    return {
+        "plain PyTorch": lambda micro_batches: plain.step(micro_batches, rate),
+        "engine": engine_step,
+    }
+
+
+def compare_losses(sides: dict[str, Step], batches: list[list[Tensor]]) -> None:
+    """Takes a step of both on each batch. Exits where the first ones differ by more than SAME."""
+    plain, engine = sides.values()
+    for number, micro_batches in enumerate(batches, start=1):
+        loss, norm = plain(micro_batches)
+        own_loss, own_norm = engine(micro_batches)
+        differs = [abs(own_loss / loss - 1), abs(own_norm / norm - 1)]
+        if number in (1, len(batches)):
+            print(
+                f"step {number}: loss {loss:.6f} and {own_loss:.6f}, relative difference "
+                f"{differs[0]:.1e}; gradient norm {norm:.6f} and {own_norm:.6f}, {differs[1]:.1e}"
+            )
+        if number == 1 and max(differs) > SAME:
+            sys.exit(f"the two are not the same model: they differ by more than {SAME:.0e}")
+
+
+def _block(step: Step, batches: Iterator[list[Tensor]]) -> paired.Block:
+    def block(steps: int) -> None:
+        for _ in range(steps):
+            step(next(batches))
+
+    return block
+
+
+def show_profile(plain: paired.Block, engine: paired.Block, steps: int) -> None:
+    """The operators in which the two differ most."""
+    of_plain, of_engine = operators(plain, steps), operators(engine, steps)
+    names = sorted(
+        of_plain.keys() | of_engine.keys(),
+        key=lambda name: -abs(of_engine.get(name, 0.0) - of_plain.get(name, 0.0)),
+    )
+    table = Table(title="self time by operator, ms a step", box=box.SIMPLE)
+    table.add_column("")
+    for heading in ("plain PyTorch", "engine", "difference"):
+        table.add_column(heading, justify="right")
+    for name in names[:20]:
+        own, base = of_engine.get(name, 0.0), of_plain.get(name, 0.0)
+        table.add_row(name, f"{base:.1f}", f"{own:.1f}", f"{own - base:+.1f}")
+    base, own = sum(of_plain.values()), sum(of_engine.values())
+    table.add_row("all", f"{base:.1f}", f"{own:.1f}", f"{own - base:+.1f}")
+    Console(width=110).print(table)
+
+
+def operators(block: paired.Block, steps: int) -> dict[str, float]:
+    """Milliseconds a step by operator, without what it calls."""
+    block(1)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        block(steps)
+    return {event.key: event.self_cpu_time_total / 1000 / steps for event in profile.key_averages()}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""A whole run as a user starts it: what it leaves, and that it can be stopped and moved."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from parallel import checkpoint_files
+from tests.cli import TINY, phalanx
+
+KEYS = {
+    "step",
+    "loss",
+    "grad_norm",
+    "learning_rate",
+    "samples",
+    "tokens",
+    "step_time_s",
+    "tokens_per_s",
+}
+
+
+def rows(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def curve(run: Path) -> list[tuple[int, float, float]]:
+    return [(r["step"], r["loss"], r["grad_norm"]) for r in rows(run) if "loss" in r]
+
+
+def test_what_a_run_leaves(trained: Path) -> None:
+    names = {path.name for path in trained.iterdir()}
+    assert {"config.yaml", "overrides.yaml", "layout.txt", "loss.png", "tensorboard"} <= names
+    steps = [row for row in rows(trained) if "loss" in row]
+    assert [row["step"] for row in steps] == [1, 2, 3, 4, 5, 6]
+    assert set(steps[0]) >= KEYS
+    assert steps[-1]["samples"] == 48
+    assert steps[-1]["tokens"] == 48 * 32
+    assert [row["step"] for row in rows(trained) if "eval_loss" in row] == [6]
+    saved = [path.name for path in checkpoint_files.whole_checkpoints(trained / "checkpoints")]
+    assert saved == ["step_00000002", "step_00000004", "step_00000006"]
+    assert (trained / "checkpoints" / "latest").resolve().name == "step_00000006"
+    assert (trained / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert any((trained / "tensorboard").iterdir())
+
+
+def test_stopped_and_moved_to_another_layout(trained: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    first = phalanx(
+        "train",
+        *TINY,
+        "layout=tp2",
+        "layout.micro_batch=2",
+        "train.steps=6",
+        "train.stop_after=3",
+        run_dir=run,
+    )
+    assert first.status == 0, first.errors
+    assert "2x1: 2 ranks" in first.output
+    assert [step for step, _, _ in curve(run)] == [1, 2, 3]
+    second = phalanx("train", "layout=pp2", "layout.micro_batch=2", run_dir=run)
+    assert second.status == 0, second.errors
+    assert "going on from" in second.output
+    for (step, loss, norm), (same, one_loss, one_norm) in zip(
+        curve(run), curve(trained), strict=True
+    ):
+        assert step == same
+        assert loss == pytest.approx(one_loss, rel=1e-5)
+        assert norm == pytest.approx(one_norm, rel=1e-4)
+    assert rows(run)[-1]["eval_loss"] == pytest.approx(rows(trained)[-1]["eval_loss"], rel=1e-5)
+
+
+def test_under_torchrun(trained: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    done = phalanx.python(
+        "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "launcher.train",
+        *TINY, "layout=dp2", "layout.micro_batch=2", "layout.zero=1", "train.steps=3",
+        f"run_dir={run}",
+    )  # fmt: skip
+    assert done.status == 0, done.errors
+    assert done.output.count("gpt3_nano") == 1, "rank 0 alone speaks"
+    for (_, loss, norm), (_, one_loss, one_norm) in zip(curve(run), curve(trained), strict=False):
+        assert loss == pytest.approx(one_loss, rel=2e-2)  # three steps decay faster than six
+        assert norm == pytest.approx(one_norm, rel=5e-2)
+    assert curve(run)[0][1] == pytest.approx(curve(trained)[0][1], rel=1e-6)
+
+
+def test_generate_says_the_same_under_every_layout(trained: Path) -> None:
+    asked = ["generate.prompt=Licensor", "generate.tokens=12", "generate.seed=3"]
+    one = phalanx("generate", *asked, run_dir=trained)
+    assert one.status == 0, one.errors
+    assert one.output.startswith("Licensor")
+    two = phalanx("generate", *asked, "layout=tp2_pp2", run_dir=trained)
+    assert two.status == 0, two.errors
+    assert two.output == one.output
+
+
+def test_going_back_to_an_earlier_checkpoint(tmp_path: Path, trained: Path) -> None:
+    import shutil
+
+    run = Path(shutil.copytree(trained, tmp_path / "run", symlinks=True))
+    before = curve(run)
+    earlier = run / "checkpoints" / "step_00000004"
+    done = phalanx("train", f"checkpoint={earlier}", run_dir=run)
+    assert done.status == 0, done.errors
+    assert [row[0] for row in curve(run)] == [row[0] for row in before]
+    for now, then in zip(curve(run), before, strict=True):
+        assert now == pytest.approx(then, rel=1e-6)
