@@ -47,6 +47,9 @@ def guarded(app: Callable[[], None]) -> int:
         app()
     except (InputError, RunError) as error:
         return _say(error, 2 if isinstance(error, InputError) else 1)
+    except BrokenPipeError:  # whoever was reading has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("phalanx: interrupted", file=sys.stderr)
         return 130
@@ -98,8 +101,7 @@ def _complete(arguments: list[str]) -> int:
     if len(words) > 2:
         os.environ["COMP_LINE"] = " ".join([words[0], *words[2:]])
     sys.argv = ["phalanx", *arguments]
-    hydra_app(lambda _run, _overrides: None)()
-    return 0
+    return guarded(hydra_app(lambda _run, _overrides: None))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ _ROWS = 16  # of a large world only the first ranks are shown; layout.txt has th
 
 
 def layout_table(shape: ModelShape, layout: Layout, rows: int | None = _ROWS) -> Table:
-    table = Table(title=f"layout {layout}: {layout.world_size} ranks", box=box.SIMPLE_HEAD)
+    table = Table(title=_title(layout), box=box.SIMPLE_HEAD)
     for heading in ("rank", "tensor", "pipeline", "data", "layers", "parameters"):
         table.add_column(heading, justify="right" if heading != "layers" else "left")
     shown = range(layout.world_size if rows is None else min(rows, layout.world_size))
@@ -93,3 +93,7 @@ def run_summary(plan: Plan, prepared: Any, folder: Path) -> str:
         f"engine   {run.engine.name} on {plan.device}, {run.precision}\n"
         f"run      {folder}"
     )
+
+
+def _title(layout: Layout) -> str:
+    return f"layout {layout}: {layout.world_size} {'rank' if layout.world_size == 1 else 'ranks'}"

@@ -29,6 +29,7 @@ from parallel.checkpoint_files import TrainState
 from parallel.engine import Engine, OptimizerTensors, ParameterPart
 
 _KINDS = ("master", "exp_avg", "exp_avg_sq")
+_FULL = 2**20  # bytes free under which a failed write means a full disk
 Result = TypeVar("Result")
 Tensors = dict[str, Any]  # by global name: a whole tensor, or a DTensor that knows its place
 
@@ -66,10 +67,9 @@ class CheckpointStore:
         except (InputError, RunError) as error:
             if torch.distributed.get_rank() == 0:
                 shutil.rmtree(unfinished, ignore_errors=True)
-            free = shutil.disk_usage(self.folder).free / 2**20
             raise RunError(
-                f"the checkpoint of step {state.step} was not saved: {error} "
-                f"({free:,.0f} MiB free on its disk); earlier ones in {self.folder} are unharmed"
+                f"the checkpoint of step {state.step} was not saved: {error}; "
+                f"earlier ones in {self.folder} are unharmed"
             ) from None
         return final
 
@@ -112,7 +112,8 @@ class CheckpointStore:
         free = shutil.disk_usage(unfinished).free
         if free < size:
             raise RunError(
-                f"the disk of {self.folder} is too full: a checkpoint takes {size / 2**20:,.1f} MiB"
+                f"the disk of {self.folder} is full: a checkpoint takes {size / 2**20:,.1f} MiB, "
+                f"{free / 2**20:,.1f} MiB are free"
             )
         state.write(unfinished)
         if self.tokenizer is not None:
@@ -174,8 +175,14 @@ def _gather(own: Result) -> list[Result]:
 
 
 def _write(tensors: Tensors, folder: Path) -> None:
-    with _quiet():
-        save(tensors, storage_writer=FileSystemWriter(folder, sync_files=True))
+    try:
+        with _quiet():
+            save(tensors, storage_writer=FileSystemWriter(folder, sync_files=True))
+    except CheckpointException:
+        # torch's zip writer loses the reason on the way.
+        if shutil.disk_usage(folder).free < _FULL:
+            raise RunError(f"the disk of {folder.parent} is full") from None
+        raise
 
 
 def _read(tensors: Tensors, folder: Path) -> None:

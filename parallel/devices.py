@@ -36,6 +36,9 @@ class Device:
 def open_device(name: DeviceName, local_rank: int, ranks_here: int) -> Device:
     """Readies this process for its device; on CPU installs the bridge and shares out the cores."""
     if name is DeviceName.cuda:
+        # Megatron-core overlaps tensor-parallel collectives with matmuls by the order of launches,
+        # which before Blackwell holds on one hardware queue only.
+        os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
         torch.cuda.set_device(local_rank)
         return Device(name, torch.device("cuda", local_rank), "nccl")
     from parallel import cpu_bridge

@@ -31,7 +31,7 @@ def test_numbers_are_normal_and_depend_on_name_and_seed() -> None:
     for other in (normal_part("b", shape, Part(), 1), normal_part("a", shape, Part(), 2)):
         correlation = (numbers * other).mean().item()
         assert abs(correlation) < 0.01
-    assert len(numbers.unique()) > 0.98 * numbers.numel()
+    assert len(set(numbers.flatten().tolist())) > 0.98 * numbers.numel()
 
 
 def test_gpt2s_deviations() -> None:

@@ -1,4 +1,4 @@
-"""Saved under one layout, gone on with under another: the next steps are the uninterrupted run's."""
+"""Saved under one layout, gone on with under another: the next steps are those of one run."""
 
 from __future__ import annotations
 
