@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import statistics
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -44,15 +45,13 @@ class Comparison:
     ) -> None:
         bare = BareLoop(engine, batches, course)
         harness = HarnessLoop(engine, batches, course, speed, hooks)
-        ranks = torch.distributed.get_world_size()
         self.result = paired.measure(
             {"bare loop": bare, "harness": harness, "bare loop again": bare},
             rounds=self._rounds,
             steps=self._steps,
             warm_up=self._warm_up,
-            together=torch.distributed.barrier if ranks > 1 else lambda: None,
         )
-        self.outside = paired.Spread.of(harness.outside[self._warm_up :]).median
+        self.outside = statistics.median(harness.outside[self._warm_up :])
         for hook in hooks:
             hook.at_end()
 

@@ -1,14 +1,15 @@
 """Ratios of times on a machine that drifts.
 
 A shared machine is now fast, now slow, so two times taken minutes apart say little. What is
-compared runs in turn, a block of a few steps each, in one process: each round gives a ratio of
-neighbours, and the median of many rounds is reported with its quartiles. Every other round runs
-backwards, so that a steady drift lengthens each side as often. Absolute times stand beside it as a
-hint only.
+compared runs in turn, a block of a step or a few each, in one process: each round gives a ratio of
+neighbours, and the median of many rounds is reported, with its quartiles and how well it is known.
+Every other round runs backwards, so that a steady drift lengthens each side as often. Absolute
+times stand beside it as a hint only.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 import time
@@ -26,22 +27,20 @@ Block = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """The median of some numbers and the quartiles around it."""
+    """The median of some numbers, the quartiles around it, and what it may truly be."""
 
-    low: float
     median: float
-    high: float
+    quartiles: tuple[float, float]
+    interval: tuple[float, float]  # holds the true median with 95 %, whatever the distribution
 
     @classmethod
     def of(cls, numbers: list[float]) -> Spread:
-        return cls(*statistics.quantiles(numbers, n=4, method="inclusive"))
-
-    def __str__(self) -> str:
-        return f"{self.median:.3f}"
-
-    @property
-    def around(self) -> str:
-        return f"{self.low:.3f} to {self.high:.3f}"
+        """Of 15 numbers or more, so that the interval means something."""
+        low, median, high = statistics.quantiles(numbers, n=4, method="inclusive")
+        # How many of n numbers lie below the true median is binomial (n, 1/2).
+        ordered, half = sorted(numbers), 0.98 * math.sqrt(len(numbers))
+        first = max(0, math.floor(len(numbers) / 2 - half))
+        return cls(median, (low, high), (ordered[first], ordered[-1 - first]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,56 +58,51 @@ class Paired:
         both = zip(self.seconds[name], self.seconds[self.base], strict=True)
         return Spread.of([own / base for own, base in both])
 
-    def step(self, name: str) -> Spread:
-        return Spread.of(self.seconds[name])
 
-
-def measure(
-    blocks: Mapping[str, Block],
-    *,
-    rounds: int,
-    steps: int,
-    warm_up: int = 2,
-    together: Callable[[], None] = lambda: None,
-) -> Paired:
-    """Runs every block once a round, the first of `blocks` being the base.
+def measure(blocks: Mapping[str, Block], *, rounds: int, steps: int, warm_up: int = 2) -> Paired:
+    """Runs every block once a round, the first of `blocks` being the base. Collective.
 
     Args:
         steps: of each block in each round.
         warm_up: rounds that are not counted.
-        together: waits for all ranks; called before each look at the clock.
     """
     seconds: dict[str, list[float]] = {name: [] for name in blocks}
     for number in range(warm_up + rounds):
         forward = list(blocks)
         for name in forward if number % 2 else reversed(forward):
-            together()
+            _wait_for_all()
             started = time.perf_counter()
             blocks[name](steps)
-            together()
+            _wait_for_all()
             if number >= warm_up:
                 seconds[name].append((time.perf_counter() - started) / steps)
     return Paired(seconds)
 
 
-def show(paired: Paired, title: str, *, steps: int) -> None:
-    rounds = len(paired.seconds[paired.base])
+def _wait_for_all() -> None:
+    if torch.distributed.get_world_size() > 1:
+        torch.distributed.barrier()
+
+
+def show(paired: Paired, title: str) -> None:
     table = Table(box=box.SIMPLE)
-    for heading in ("", "ratio", "quartiles", "ms a step", "quartiles"):
-        table.add_column(heading, justify="left" if heading == "" else "right")
-    for name in paired.seconds:
-        step = paired.step(name)
+    for heading in ("", "ratio", "known within", "quartiles", "ms a step"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for name, seconds in paired.seconds.items():
+        step = f"{1000 * statistics.median(seconds):.0f}"
+        if name == paired.base:
+            table.add_row(name, "1", "", "", step)
+            continue
         ratio = paired.ratio(name)
-        is_base = name == paired.base
         table.add_row(
-            name,
-            "1" if is_base else str(ratio),
-            "" if is_base else ratio.around,
-            f"{1000 * step.median:.1f}",
-            f"{1000 * step.low:.1f} to {1000 * step.high:.1f}",
+            name, f"{ratio.median:.3f}", _shown(ratio.interval), _shown(ratio.quartiles), step
         )
-    print(f"{title}\n{rounds} rounds of {steps} steps; {conditions()}")
-    Console(width=110).print(table)
+    print(f"{title}; {len(seconds)} rounds\n{conditions()}")
+    Console(width=100).print(table)
+
+
+def _shown(both: tuple[float, float]) -> str:
+    return f"{both[0]:.3f} to {both[1]:.3f}"
 
 
 def conditions() -> str:

@@ -49,7 +49,7 @@ def main() -> None:
         blocks = {name: _block(step, batches) for name, step in sides.items()}
         blocks["plain PyTorch again"] = blocks["plain PyTorch"]
         result = paired.measure(blocks, rounds=options.rounds, steps=options.steps)
-        paired.show(result, f"{run.model.name} on one rank", steps=options.steps)
+        paired.show(result, f"{run.model.name} on one rank")
         if options.profile:
             show_profile(blocks["plain PyTorch"], blocks["engine"], options.steps)
 
@@ -57,8 +57,8 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", default="gpt3_nano")
-    parser.add_argument("--rounds", type=int, default=21)
-    parser.add_argument("--steps", type=int, default=2, help="of each block in a round")
+    parser.add_argument("--rounds", type=int, default=41)
+    parser.add_argument("--steps", type=int, default=1, help="of each block in a round")
     parser.add_argument("--profile", action="store_true", help="time by operator")
     return parser.parse_args()
 

@@ -29,7 +29,7 @@ from parallel.checkpoint_files import TrainState
 from parallel.engine import Engine, OptimizerTensors, ParameterPart
 
 _KINDS = ("master", "exp_avg", "exp_avg_sq")
-_FULL = 2**20  # bytes free under which a failed write means a full disk
+_OVERHEAD = 2  # a file of tiny tensors is up to this many times their size
 Result = TypeVar("Result")
 Tensors = dict[str, Any]  # by global name: a whole tensor, or a DTensor that knows its place
 
@@ -155,12 +155,21 @@ def _together(action: Callable[[], Result]) -> Result:
 
 
 def _in_one_line(error: BaseException) -> str:
-    # torch's CheckpointException carries the first failure of each rank, with its traceback.
-    if isinstance(error, CheckpointException):
-        return _in_one_line(next(iter(error.failures.values()))[0])
-    while error.__cause__ is not None or error.__context__ is not None:
-        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+    if isinstance(error, CheckpointException):  # torch's account of the first failure of each rank
+        error = next(iter(error.failures.values()))[0]
+    for link in _chain(error):
+        if isinstance(link, OSError):  # what the system says is what the user can mend
+            error = link
     return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in seen:
+        yield link
+        seen.append(link)
+        link = link.__cause__ or link.__context__
 
 
 def _local(tensor: Tensor | DTensor) -> Tensor:
@@ -179,8 +188,9 @@ def _write(tensors: Tensors, folder: Path) -> None:
         with _quiet():
             save(tensors, storage_writer=FileSystemWriter(folder, sync_files=True))
     except CheckpointException:
-        # torch's zip writer loses the reason on the way.
-        if shutil.disk_usage(folder).free < _FULL:
+        # torch's zip writer loses the reason on the way, and deletes what it could not finish.
+        size = sum(_local(tensor).nbytes for tensor in tensors.values())
+        if shutil.disk_usage(folder).free < size * _OVERHEAD:
             raise RunError(f"the disk of {folder.parent} is full") from None
         raise
 
