@@ -70,9 +70,7 @@ def _other_faults(run: Run, layout: Layout, device: DeviceName) -> list[str]:
     if run.engine.name is not EngineName.megatron:
         faults.append(f"engine={run.engine.name}: not in this version; nearest: engine=megatron")
     if run.log.wandb and importlib.util.find_spec("wandb") is None:
-        faults.append(
-            "log.wandb=true: wandb is not installed; nearest: log.wandb=false"
-        )
+        faults.append("log.wandb=true: wandb is not installed; nearest: log.wandb=false")
     if run.device is DeviceName.cuda and cuda_devices() == 0:
         faults.append("device=cuda: no CUDA device here; nearest: device=cpu")
     starts_here = run.launch.name is LaunchName.local

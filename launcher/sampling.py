@@ -11,14 +11,11 @@ from torch import Tensor
 from configs.errors import InputError
 from configs.schema import GenerateConfig, Run
 from corpus.tokenizer import StreamDecoder, Tokenizer
-from models.shape import ModelShape
+from launcher.build import running_engine
 from parallel import checkpoint_files
 from parallel.checkpoint import CheckpointStore
 from parallel.devices import Device
 from parallel.engine import Engine
-from parallel.groups import process_groups
-from parallel.layout import Layout
-from parallel.megatron_engine import MegatronEngine
 
 
 def generate_session(run: Run, device: Device, terminal: IO[str]) -> None:
@@ -27,23 +24,13 @@ def generate_session(run: Run, device: Device, terminal: IO[str]) -> None:
 
     assert run.checkpoint is not None
     checkpoint = Path(run.checkpoint)
-    layout = Layout.resolve(run.layout, None)
-    shape = ModelShape.of(run.model)
     tokenizer = Tokenizer.load(checkpoint / checkpoint_files.TOKENIZER)
-    with process_groups(layout, run.train.seed):
-        engine = MegatronEngine(
-            shape,
-            layout,
-            run.optimizer,
-            precision=run.precision,
-            device=device,
-            seed=run.train.seed,
-        )
+    with running_engine(run, device) as engine:
         group = parallel_state.get_tensor_model_parallel_group()
         CheckpointStore(checkpoint.parent, group, None).load_weights(engine, checkpoint)
         speaks = torch.distributed.get_rank() == 0
         out = terminal if speaks else None
-        generate_text(engine, tokenizer, run.generate, shape.context, device, out)
+        generate_text(engine, tokenizer, run.generate, run.model.context, device, out)
 
 
 def generate_text(

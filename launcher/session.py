@@ -13,6 +13,7 @@ from configs.errors import InputError, RunError
 from configs.schema import Run
 from corpus.cache import Prepared, reopen
 from corpus.samples import Samples
+from launcher.build import running_engine
 from launcher.data import Batches
 from launcher.hooks.checkpoints import Checkpoints
 from launcher.hooks.curve import LossCurve
@@ -33,10 +34,8 @@ from parallel.checkpoint import CheckpointStore
 from parallel.checkpoint_files import TrainState, shape_fields
 from parallel.devices import Device
 from parallel.engine import Engine
-from parallel.groups import process_groups
 from parallel.layout import Layout
 from parallel.learning_rate import LearningRate
-from parallel.megatron_engine import MegatronEngine
 
 VALIDATION_SEED = 0  # held-out text is always read in the same order
 Result = TypeVar("Result")
@@ -44,18 +43,9 @@ Result = TypeVar("Result")
 
 def train_session(run: Run, folder: RunFolder, device: Device, terminal: IO[str]) -> None:
     """Trains to the run's last step. Collective."""
-    layout = Layout.resolve(run.layout, None)
     prepared = reopen(folder.read_corpus())
-    with process_groups(layout, run.train.seed):
-        engine = MegatronEngine(
-            ModelShape.of(run.model),
-            layout,
-            run.optimizer,
-            precision=run.precision,
-            device=device,
-            seed=run.train.seed,
-        )
-        _Session(run, folder, device, layout, prepared, engine).train(terminal)
+    with running_engine(run, device) as engine:
+        _Session(run, folder, device, prepared, engine).train(terminal)
 
 
 class _Session:
@@ -64,14 +54,13 @@ class _Session:
         run: Run,
         folder: RunFolder,
         device: Device,
-        layout: Layout,
         prepared: Prepared,
         engine: Engine,
     ) -> None:
         self.run = run
         self.folder = folder
         self.device = device
-        self.layout = layout
+        self.layout = Layout.resolve(run.layout, None)
         self.prepared = prepared
         self.engine = engine
         self.shape = ModelShape.of(run.model)
