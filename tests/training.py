@@ -17,7 +17,7 @@ from parallel.layout import Layout
 
 # A vocabulary that is mostly padding on the last of four tensor ranks, and an odd number of tokens
 # in the window.
-SHAPE = ModelShape(layers=8, hidden=32, heads=4, context=16, vocab=130, window=5)
+SHAPE = ModelShape(layers=4, hidden=32, heads=4, context=16, vocab=130, window=5)
 GLOBAL_BATCH = 8
 SEED = 7
 ADAM = OptimizerConfig(
@@ -46,14 +46,16 @@ class Curve:
 
 
 @contextmanager
-def engine(layout: Layout, precision: Precision = Precision.float32) -> Iterator[Any]:
+def engine(
+    layout: Layout, precision: Precision = Precision.float32, shape: ModelShape = SHAPE
+) -> Iterator[Any]:
     from parallel.devices import Device
     from parallel.groups import process_groups
     from parallel.megatron_engine import MegatronEngine
 
     device = Device(DeviceName.cpu, torch.device("cpu"), "gloo")
     with process_groups(layout, SEED):
-        yield MegatronEngine(SHAPE, layout, ADAM, precision=precision, device=device, seed=SEED)
+        yield MegatronEngine(shape, layout, ADAM, precision=precision, device=device, seed=SEED)
 
 
 def global_batch(step: int) -> Tensor:
@@ -85,9 +87,14 @@ def weights_here(engine: Any) -> list[tuple[str, Any, Tensor]]:
     ]
 
 
-def train(layout: Layout, steps: int, precision: Precision = Precision.float32) -> Any:
+def train(
+    layout: Layout,
+    steps: int,
+    precision: Precision = Precision.float32,
+    shape: ModelShape = SHAPE,
+) -> Any:
     """A job: (loss, gradient norm) of each step, and this rank's weights."""
-    with engine(layout, precision) as running:
+    with engine(layout, precision, shape) as running:
         return take_steps(running, layout, 1, steps), weights_here(running)
 
 

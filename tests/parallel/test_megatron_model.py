@@ -19,7 +19,7 @@ LAYOUTS = [
     Layout(),
     Layout(tensor=4, pipeline=2),
     Layout(pipeline=2, interleave=2, data=2),
-    Layout(tensor=2, pipeline=4, interleave=2),
+    Layout(tensor=2, pipeline=2, interleave=2),
 ]
 
 
