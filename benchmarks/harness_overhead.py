@@ -44,7 +44,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--layout", default="", help="such as tensor=2,pipeline=2; else one rank")
     parser.add_argument("--model", default="gpt3_nano")
-    parser.add_argument("--rounds", type=int, default=41)
+    parser.add_argument("--rounds", type=int, default=42)
     parser.add_argument("--steps", type=int, default=1, help="of each block in a round")
     parser.add_argument("--bar", action="store_true", help="draw the progress bar, not lines")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)  # a rank's run directory

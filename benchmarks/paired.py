@@ -3,12 +3,13 @@
 A shared machine is now fast, now slow, so two times taken minutes apart say little. What is
 compared runs in turn, a block of a step or a few each, in one process: each round gives a ratio of
 neighbours, and the median of many rounds is reported, with its quartiles and how well it is known.
-Every other round runs backwards, so that a steady drift lengthens each side as often. Absolute
+Rounds go through all orders in turn, so that a drift, or who ran before, favours none. Absolute
 times stand beside it as a hint only.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import statistics
@@ -67,9 +68,9 @@ def measure(blocks: Mapping[str, Block], *, rounds: int, steps: int, warm_up: in
         warm_up: rounds that are not counted.
     """
     seconds: dict[str, list[float]] = {name: [] for name in blocks}
-    for number in range(warm_up + rounds):
-        forward = list(blocks)
-        for name in forward if number % 2 else reversed(forward):
+    orders = itertools.cycle(itertools.permutations(blocks))
+    for number, order in enumerate(itertools.islice(orders, warm_up + rounds)):
+        for name in order:
             _wait_for_all()
             started = time.perf_counter()
             blocks[name](steps)

@@ -59,7 +59,7 @@ class Engine(Protocol):
         ...
 
     def parameters(self) -> list[ParameterPart]:
-        """What this rank holds, the tied copy of the embedding left out."""
+        """What this rank holds; the last stage's copy of the tied embedding under its one name."""
         ...
 
     def export_state(self) -> Iterator[tuple[ParameterPart, OptimizerTensors]]:
