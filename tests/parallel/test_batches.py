@@ -94,7 +94,7 @@ def test_the_ramp_is_megatrons() -> None:
 @pytest.mark.parametrize(
     ("overrides", "steps"),
     [
-        ("model=gpt3_nano", 200),
+        ("model=gpt3_nano", 150),
         ("model=gpt3_nano train.steps=7", 7),
         ("model=gpt3_nano model.recipe.tokens=819201", 201),
     ],
