@@ -12,12 +12,11 @@ from dataclasses import dataclass, replace
 
 import psutil
 
-from configs.errors import InputError
 from configs.schema import DeviceName, EngineName, LaunchName, Run
 from models.shape import ModelShape
 from parallel.hardware import choose_device, cuda_devices
 from parallel.layout import Layout
-from parallel.rules import violations
+from parallel.rules import refusal, violations
 
 BYTES_A_PARAMETER = 16  # float32 weight and gradient, Adam's two moments
 BYTES_A_RANK = 400 * 2**20  # a process with torch and Megatron-core imported
@@ -52,8 +51,7 @@ def plan_ranks(run: Run, environment: Mapping[str, str] = os.environ) -> Plan:
     faults = [str(fault) for fault in violations(run, layout, ranks=ranks, device=device)]
     faults += _other_faults(run, layout, device)
     if faults:
-        count = "1 reason" if len(faults) == 1 else f"{len(faults)} reasons"
-        raise InputError("\n  ".join([f"this run cannot work, for {count}:", *faults]))
+        raise refusal(faults)
     run = replace(run, device=device, layout=replace(run.layout, data=layout.data))
     return Plan(run=run, layout=layout, device=device)
 

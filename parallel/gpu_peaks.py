@@ -1,7 +1,7 @@
 """Peak dense matmul rates of known GPUs, for the share of the peak that a run reaches (MFU).
 
-TFLOP/s without sparsity, from NVIDIA's datasheets: V100 (2020), A100 (2021), H100 SXM and H200
-(2023, 2024), Quadro RTX 8000 (2018), B200 (2024). float32 is without TF32.
+TFLOP/s without sparsity, of the SXM parts; float32 is without TF32. Only GPUs whose published
+figures are settled are here; for any other, cluster.peak_tflops says it, or the MFU stays blank.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ _PEAKS = {
     "A100": {Precision.float32: 19.5, Precision.bf16: 312.0, Precision.fp16: 312.0},
     "H100": {Precision.float32: 67.0, Precision.bf16: 989.4, Precision.fp16: 989.4},
     "H200": {Precision.float32: 67.0, Precision.bf16: 989.4, Precision.fp16: 989.4},
-    "RTX 8000": {Precision.float32: 16.3, Precision.fp16: 130.5},
-    "B200": {Precision.float32: 80.0, Precision.bf16: 2250.0, Precision.fp16: 2250.0},
 }
 
 

@@ -57,6 +57,10 @@ def check(run: Run, layout: Layout, *, ranks: int | None, device: str) -> None:
     """Raises InputError with a line for every violation."""
     found = violations(run, layout, ranks=ranks, device=device)
     if found:
-        reasons = "1 reason" if len(found) == 1 else f"{len(found)} reasons"
-        lines = [f"this run cannot work, for {reasons}:", *map(str, found)]
-        raise InputError("\n".join(lines))
+        raise refusal([str(violation) for violation in found])
+
+
+def refusal(faults: list[str]) -> InputError:
+    """All faults in one answer, a line each."""
+    reasons = "1 reason" if len(faults) == 1 else f"{len(faults)} reasons"
+    return InputError("\n  ".join([f"this run cannot work, for {reasons}:", *faults]))

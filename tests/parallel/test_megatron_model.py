@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from launcher.show import rank_parameters
 from parallel.layout import Layout
+from parallel.shares import rank_parameters
 from tests import training
 from tests.parallel.test_parity import name
 from tests.pool import RankPool
