@@ -75,7 +75,8 @@ def test_without_decay_tokens_the_decay_ends_with_the_run() -> None:
 
 
 def test_a_run_shorter_than_its_warmup_only_warms_up() -> None:
-    rate = LearningRate.of(run_of("model=gpt3_nano train.steps=5"))
+    recipe = "model.recipe.warmup_tokens=81920"  # 20 steps of 16 samples of 256 tokens
+    rate = LearningRate.of(run_of(f"model=gpt3_nano {recipe} train.steps=5"))
     assert [rate.of_step(16 * step, 16) for step in range(5)] == pytest.approx(
         [rate.peak * (step + 1) / 20 for step in range(5)]
     )
