@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from configs.schema import OptimizerConfig
 from models.attention import band_mask
 from models.shape import ModelShape
-from parallel.megatron_model import NamedParameter
+from parallel.named_parameters import NamedParameter
 
 # The engine's global names of a layer's parts, and the names here.
 _LAYER = {

@@ -14,7 +14,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from rich import box
@@ -73,7 +73,7 @@ def engine_on_one_rank(run: Run) -> Iterator[MegatronEngine]:
 
     try:
         with running_engine(run, device) as engine:
-            yield engine
+            yield cast("MegatronEngine", engine)
     finally:
         torch.distributed.destroy_process_group()
 

@@ -34,6 +34,13 @@ class Recompute(StrEnum):
     full = "full"
 
 
+class Schedule(StrEnum):
+    """In which order a pipeline runs its micro-batches forward and backward."""
+
+    standard = "standard"  # 1F1B, interleaved where interleave > 1
+    dualpipev = "dualpipev"  # two half stages a rank, from both ends of the model (DeepSpeed)
+
+
 class AttentionPattern(StrEnum):
     """Which layers look at the whole context (dense) and which at a window of it (banded)."""
 
@@ -81,6 +88,7 @@ class LayoutConfig:
     pipeline: int
     data: int | None  # null: what the ranks at hand leave after tensor x pipeline
     interleave: int
+    schedule: Schedule
     micro_batch: int
     sequence_parallel: bool
     zero: int
@@ -90,6 +98,7 @@ class LayoutConfig:
 @dataclass(frozen=True, kw_only=True)
 class EngineConfig:
     name: EngineName
+    offload_optimizer: bool  # master weights, moments and the update on the host's CPU
 
 
 @dataclass(frozen=True, kw_only=True)

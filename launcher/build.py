@@ -5,24 +5,54 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from configs.schema import Run
+from configs.schema import EngineName, Run
 from models.shape import ModelShape
 from parallel.devices import Device
+from parallel.engine import Engine
 from parallel.groups import process_groups
 from parallel.layout import Layout
-from parallel.megatron_engine import MegatronEngine
 
 
 @contextmanager
-def running_engine(run: Run, device: Device) -> Iterator[MegatronEngine]:
+def running_engine(run: Run, device: Device) -> Iterator[Engine]:
     """This rank's engine, and the process groups it lives in. Collective."""
-    layout = Layout.resolve(run.layout, None)
-    with process_groups(layout, run.train.seed):
-        yield MegatronEngine(
+    with process_groups(Layout.resolve(run.layout, None), run.train.seed):
+        if run.engine.name is EngineName.deepspeed:
+            with _deepspeed(run, device) as engine:
+                yield engine
+        else:
+            yield _megatron(run, device)
+
+
+# Each engine is imported when it is asked for: neither is quick to import.
+
+
+def _megatron(run: Run, device: Device) -> Engine:
+    from parallel.megatron_engine import MegatronEngine
+
+    return MegatronEngine(
+        ModelShape.of(run.model),
+        Layout.resolve(run.layout, None),
+        run.optimizer,
+        precision=run.precision,
+        device=device,
+        seed=run.train.seed,
+    )
+
+
+@contextmanager
+def _deepspeed(run: Run, device: Device) -> Iterator[Engine]:
+    from parallel.deepspeed_engine import DeepSpeedEngine
+    from parallel.deepspeed_groups import deepspeed_world
+
+    with deepspeed_world():
+        yield DeepSpeedEngine(
             ModelShape.of(run.model),
-            layout,
+            Layout.resolve(run.layout, None),
             run.optimizer,
+            run.engine,
             precision=run.precision,
             device=device,
             seed=run.train.seed,
+            global_batch=run.train.global_batch,
         )

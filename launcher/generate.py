@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from configs.errors import InputError
-from configs.schema import LaunchName, Run
+from configs.schema import LaunchName, Run, Schedule
 from launcher.compose import hydra_app
 from launcher.plan_ranks import plan_ranks
 from launcher.run_folder import RunFolder
@@ -40,9 +40,17 @@ def generate(run: Run, _overrides: list[str]) -> None:
 
 def _for_inference(run: Run) -> Run:
     """The run's layout less what only training has; any layout reads any checkpoint."""
-    layout = replace(run.layout, data=1, interleave=1, zero=0, sequence_parallel=False)
+    layout = replace(
+        run.layout,
+        data=1,
+        interleave=1,
+        schedule=Schedule.standard,
+        zero=0,
+        sequence_parallel=False,
+    )
+    engine = replace(run.engine, offload_optimizer=False)
     # Batches, steps and evaluations are training's, so their rules should not stand in the way.
-    return replace(run, layout=replace(layout, micro_batch=1))
+    return replace(run, layout=replace(layout, micro_batch=1), engine=engine)
 
 
 app = hydra_app(generate)

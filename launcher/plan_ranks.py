@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import psutil
 
-from configs.schema import DeviceName, EngineName, LaunchName, Run
+from configs.schema import DeviceName, LaunchName, Run
 from models.shape import ModelShape
 from parallel.hardware import choose_device, cuda_devices
 from parallel.layout import Layout
@@ -65,8 +65,6 @@ def _ranks_at_hand(run: Run, device: DeviceName) -> int | None:
 
 def _other_faults(run: Run, layout: Layout, device: DeviceName) -> list[str]:
     faults = []
-    if run.engine.name is not EngineName.megatron:
-        faults.append(f"engine={run.engine.name}: not in this version; nearest: engine=megatron")
     if run.log.wandb and importlib.util.find_spec("wandb") is None:
         faults.append("log.wandb=true: wandb is not installed; nearest: log.wandb=false")
     if run.device is DeviceName.cuda and cuda_devices() == 0:

@@ -4,6 +4,7 @@ config.yaml      the resolved configuration that every rank reads
 overrides.yaml   what was typed; a resume composes from it
 layout.txt       which rank holds what
 metrics.jsonl    a line a step
+deepspeed.json   what DeepSpeed was given, under engine=deepspeed
 corpus.json      where the token files are
 checkpoints/  tensorboard/  logs/rank_N.log  loss.png
 """
@@ -15,6 +16,7 @@ import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from configs import load as config_files
 from configs.errors import InputError
@@ -66,6 +68,10 @@ class RunFolder:
 
     def write_corpus(self, folder: Path) -> None:
         self.corpus.write_text(json.dumps({"folder": str(folder)}) + "\n", encoding="utf-8")
+
+    def write_deepspeed(self, config: dict[str, Any]) -> None:
+        text = json.dumps(config, indent=2)
+        (self.path / "deepspeed.json").write_text(text + "\n", encoding="utf-8")
 
     def read_corpus(self) -> Path:
         return Path(json.loads(self.corpus.read_text(encoding="utf-8"))["folder"])

@@ -69,6 +69,9 @@ class _Session:
         self.store = CheckpointStore(folder.checkpoints, tensor_group, prepared.tokenizer)
 
     def train(self, terminal: IO[str]) -> None:
+        if self.rank == 0:
+            for notice in self.engine.notices:
+                print(notice, file=terminal, flush=True)
         course = self._course()
         batches = self._batches(self.prepared.train, self.run.train.seed)
         speed = Speed(

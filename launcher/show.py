@@ -52,7 +52,7 @@ def _layers(shape: ModelShape, layout: Layout, stage: int) -> str:
     ]
     if stage == 0:
         pieces.insert(0, "embedding")
-    if stage == layout.pipeline - 1:
+    if stage == layout.logits_stage:
         pieces.append("logits")
     return ", ".join(pieces)
 

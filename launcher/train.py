@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from configs.errors import InputError
-from configs.schema import LaunchName, Run
+from configs.schema import EngineName, LaunchName, Run
 from launcher.cli import guarded
 from launcher.compose import hydra_app
 from launcher.plan_ranks import Plan, plan_ranks
@@ -27,6 +27,7 @@ from launcher.run_folder import (
 )
 from launcher.show import layout_table, layout_text, run_summary
 from parallel.checkpoint_files import TrainState
+from parallel.deepspeed_config import deepspeed_config
 
 
 def train(run: Run, overrides: list[str]) -> None:
@@ -71,6 +72,18 @@ def prepare(plan: Plan, folder: RunFolder, overrides: list[str], console: Consol
     run = resolved(plan.run, folder, checkpoint)
     folder.write(run, overrides, layout_text(plan.shape, plan.layout))
     folder.write_corpus(prepared.folder)
+    if run.engine.name is EngineName.deepspeed:
+        folder.write_deepspeed(
+            deepspeed_config(
+                plan.shape,
+                plan.layout,
+                run.optimizer,
+                run.engine,
+                precision=run.precision,
+                device=plan.device,
+                global_batch=run.train.global_batch,
+            )
+        )
     return True
 
 

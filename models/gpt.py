@@ -33,11 +33,16 @@ class GPT(GPTModel):  # type: ignore[misc]  # Megatron-core is untyped
 
     def compute_language_model_loss(self, labels: Tensor, logits: Tensor) -> Tensor:
         """labels [B, T], logits [T, B, vocabulary on this rank] -> losses [B, T]."""
-        on_rank = logits.shape[-1]
-        real = self.true_vocab - self.pg_collection.tp.rank() * on_rank
-        if real < on_rank:
-            logits[..., max(real, 0) :] = float("-inf")
+        mask_padding(logits, self.true_vocab, self.pg_collection.tp.rank())
         return super().compute_language_model_loss(labels, logits)
+
+
+def mask_padding(logits: Tensor, vocab: int, tensor_rank: int) -> None:
+    """Takes what pads the vocabulary out of logits [..., vocabulary on this rank], in place."""
+    on_rank = logits.shape[-1]
+    real = vocab - tensor_rank * on_rank
+    if real < on_rank:
+        logits[..., max(real, 0) :] = float("-inf")
 
 
 def build_gpt(

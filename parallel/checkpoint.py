@@ -28,7 +28,7 @@ from parallel import checkpoint_files as files
 from parallel.checkpoint_files import TrainState
 from parallel.engine import Engine, OptimizerTensors, ParameterPart
 
-_KINDS = ("master", "exp_avg", "exp_avg_sq")
+KINDS = ("master", "exp_avg", "exp_avg_sq")
 _OVERHEAD = 2  # a file of tiny tensors is up to this many times their size
 Result = TypeVar("Result")
 Tensors = dict[str, Any]  # by global name: a whole tensor, or a DTensor that knows its place
@@ -80,7 +80,7 @@ class CheckpointStore:
         """
         state = TrainState.read(checkpoint)
         parts = engine.parameters()
-        tensors = self._load(checkpoint, parts, _KINDS)
+        tensors = self._load(checkpoint, parts, KINDS)
         engine.import_state(self._by_parameter(parts, tensors), state.adam_step)
         engine.load_scaler_state(state.scaler)
         return state
@@ -88,14 +88,14 @@ class CheckpointStore:
     def load_weights(self, engine: Engine, checkpoint: Path) -> TrainState:
         """Gives the engine the weights only, for a model that will not be trained."""
         parts = engine.parameters()
-        tensors = self._load(checkpoint, parts, _KINDS[:1])
+        tensors = self._load(checkpoint, parts, KINDS[:1])
         engine.import_weights((at, _local(tensors[f"master.{at.name}"])) for at in parts)
         return TrainState.read(checkpoint)
 
     def _export(self, engine: Engine) -> Tensors:
         tensors: Tensors = {}
         for at, state in engine.export_state():
-            for kind in _KINDS:
+            for kind in KINDS:
                 tensors[f"{kind}.{at.name}"] = self._place(at, getattr(state, kind).cpu())
         return tensors
 
@@ -135,7 +135,7 @@ class CheckpointStore:
         self, parts: list[ParameterPart], tensors: Tensors
     ) -> Iterator[tuple[ParameterPart, OptimizerTensors]]:
         for at in parts:
-            kinds = {kind: _local(tensors.pop(f"{kind}.{at.name}")) for kind in _KINDS}
+            kinds = {kind: _local(tensors.pop(f"{kind}.{at.name}")) for kind in KINDS}
             yield at, OptimizerTensors(**kinds)
 
 
@@ -185,7 +185,7 @@ def _gather(own: Result) -> list[Result]:
 
 def _write(tensors: Tensors, folder: Path) -> None:
     try:
-        with _quiet():
+        with quiet():
             save(tensors, storage_writer=FileSystemWriter(folder, sync_files=True))
     except CheckpointException:
         # torch's zip writer loses the reason on the way, and deletes what it could not finish.
@@ -196,7 +196,7 @@ def _write(tensors: Tensors, folder: Path) -> None:
 
 
 def _read(tensors: Tensors, folder: Path) -> None:
-    with _quiet():
+    with quiet():
         load(tensors, storage_reader=FileSystemReader(folder))
 
 
@@ -245,7 +245,7 @@ def _check(checkpoint: Path) -> None:
     files.require_digests(checkpoint, _share(sorted(files.read_manifest(checkpoint))))
 
 
-class _quiet(warnings.catch_warnings):
+class quiet(warnings.catch_warnings):
     """torch warns about its own private use of deprecated calls while it saves and loads."""
 
     def __enter__(self) -> None:

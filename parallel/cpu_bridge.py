@@ -36,6 +36,8 @@ def install() -> None:
     _installed = True
     # Compiling Megatron's small fusions for the CPU takes minutes and gains nothing.
     os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
+    # DeepSpeed otherwise looks for a device by itself, and on some machines finds another.
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")
     # Gloo otherwise connects every pair of every group at once: threads and sockets by the hundred.
     os.environ.setdefault("TORCH_GLOO_LAZY_INIT", "1")
     _patch_tensors()

@@ -48,6 +48,8 @@ class OptimizerTensors:
 
 
 class Engine(Protocol):
+    notices: list[str]  # what the user should know of how this engine came out
+
     def train_step(self, batch: Batch, learning_rate: float) -> StepResult: ...
 
     def evaluate(self, batch: Batch) -> float:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from configs.schema import LayoutConfig, Recompute
+from configs.schema import LayoutConfig, Recompute, Schedule
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,7 @@ class Layout:
     pipeline: int = 1
     data: int = 1
     interleave: int = 1
+    schedule: Schedule = Schedule.standard
     micro_batch: int = 1
     sequence_parallel: bool = False
     zero: int = 0
@@ -49,6 +50,7 @@ class Layout:
             pipeline=config.pipeline,
             data=data,
             interleave=config.interleave,
+            schedule=config.schedule,
             micro_batch=config.micro_batch,
             sequence_parallel=config.sequence_parallel,
             zero=config.zero,
@@ -67,9 +69,25 @@ class Layout:
         return self.tensor * self.pipeline * self.data
 
     @property
+    def dualpipev(self) -> bool:
+        return self.schedule is Schedule.dualpipev
+
+    @property
+    def chunks_a_stage(self) -> int:
+        return 2 if self.dualpipev else self.interleave
+
+    @property
     def chunks(self) -> int:
-        """Pieces that the layers are cut into: `interleave` of them on each stage."""
-        return self.pipeline * self.interleave
+        """Pieces that the layers are cut into, `chunks_a_stage` of them for each stage."""
+        return self.pipeline * self.chunks_a_stage
+
+    @property
+    def logits_stage(self) -> int:
+        """The stage of the last layers, the logits and the loss; the first layers are on stage 0.
+
+        DualPipeV folds the model in two, so that both ends are on stage 0.
+        """
+        return 0 if self.dualpipev else self.pipeline - 1
 
     def coordinates(self, rank: int) -> Coordinates:
         if not 0 <= rank < self.world_size:
@@ -103,20 +121,23 @@ class Layout:
         ]
 
     def embedding_groups(self) -> list[list[int]]:
-        """The ranks that hold a copy of the tied embedding: first and last stage."""
-        return [sorted({group[0], group[-1]}) for group in self.pipeline_groups()]
+        """The ranks that hold the tied embedding: of the first and of the logits stage."""
+        return [sorted({group[0], group[self.logits_stage]}) for group in self.pipeline_groups()]
 
     def layers_of(self, stage: int, chunk: int, layers: int) -> range:
-        """The layers (from 0) of one chunk of one stage: Megatron's interleaved order.
+        """The layers (from 0) of one chunk of one stage.
 
-        Chunk c of stage p is piece c * pipeline + p of `chunks` equal pieces.
+        Chunk c of stage p is piece c * pipeline + p of `chunks` equal pieces, which is Megatron's
+        interleaved order; in DualPipeV the second chunks come in the opposite order.
         """
         per_chunk = layers // self.chunks
+        if self.dualpipev and chunk == 1:
+            stage = self.pipeline - 1 - stage
         first = (chunk * self.pipeline + stage) * per_chunk
         return range(first, first + per_chunk)
 
     def layers_on(self, stage: int, layers: int) -> list[range]:
-        return [self.layers_of(stage, chunk, layers) for chunk in range(self.interleave)]
+        return [self.layers_of(stage, chunk, layers) for chunk in range(self.chunks_a_stage)]
 
     def micro_batches(self, global_batch: int) -> int:
         """Micro-batches that each data rank runs in a step of `global_batch` samples."""

@@ -21,8 +21,10 @@ from parallel.devices import Device
 from parallel.engine import Batch, OptimizerTensors, ParameterPart, StepResult
 from parallel.layout import Layout
 from parallel.megatron_config import ddp_config, optimizer_config, transformer_config
-from parallel.megatron_model import NamedParameter, build_chunks
-from parallel.megatron_state import optimizer_state, read_adam_step
+from parallel.megatron_model import build_chunks
+from parallel.megatron_state import optimizer_state
+from parallel.named_parameters import NamedParameter
+from parallel.optimizer_state import read_adam_step
 
 
 class MegatronEngine:
@@ -38,6 +40,7 @@ class MegatronEngine:
         device: Device,
         seed: int,
     ) -> None:
+        self.notices: list[str] = []
         self.shape = shape
         self.layout = layout
         self.device = device
@@ -51,6 +54,9 @@ class MegatronEngine:
             use_gloo_process_groups=False,
         )
         self.optimizer: Any = chained.chained_optimizers[0]
+        for group in self.optimizer.param_groups:
+            # Megatron leaves this to its own scheduler, and Adam would decay norms and biases too.
+            group["weight_decay"] = optimizer.weight_decay * group["wd_mult"]
         self._state = optimizer_state(self.optimizer, parallel_state.get_data_parallel_group())
         self._run_schedule = get_forward_backward_func()
         self._connect(config)
@@ -154,6 +160,8 @@ class MegatronEngine:
         for named, (at, tensors) in zip(self._parameters, state, strict=True):
             assert named.at == at
             self._state.load(named, tensors, adam_step)
+            with torch.no_grad():
+                named.tensor.copy_(tensors.master)
 
     @torch.no_grad()
     def import_weights(self, weights: Iterable[tuple[ParameterPart, Tensor]]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 from megatron.core import parallel_state
@@ -14,26 +13,11 @@ from megatron.core.transformer.module import Float16Module
 
 from configs.schema import DeviceName, Precision
 from models.gpt import GPT, build_gpt
-from models.initialise import Part, initial_weight
 from models.shape import ModelShape
 from parallel.devices import Device
-from parallel.engine import ParameterPart
 from parallel.layout import Layout
 from parallel.megatron_config import ddp_config
-
-TIED = "embedding.word_embeddings.weight"
-# Transformer Engine fuses each norm with the linear after it.
-_FUSED_NORMS = {
-    "self_attention.linear_qkv.layer_norm_": "input_layernorm.",
-    "mlp.linear_fc1.layer_norm_": "pre_mlp_layernorm.",
-}
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class NamedParameter:
-    tensor: torch.nn.Parameter
-    at: ParameterPart
-    tied_copy: bool  # the last stage's copy of the embedding, for the logits
+from parallel.named_parameters import TIED, NamedParameter, initial_value, part_here, unfused
 
 
 def build_chunks(
@@ -46,10 +30,6 @@ def build_chunks(
 ) -> tuple[list[DistributedDataParallel], list[NamedParameter]]:
     """This rank's chunks, wrapped for data parallelism, and their parameters by global name."""
     stage = parallel_state.get_pipeline_model_parallel_rank()
-    transformer_engine = (
-        device.name is DeviceName.cuda
-        and importlib.util.find_spec("transformer_engine") is not None
-    )
     chunks = []
     for number, layers in enumerate(layout.layers_on(stage, shape.layers)):
         chunk = build_gpt(
@@ -57,11 +37,11 @@ def build_chunks(
             config,
             layers,
             chunk=number if layout.interleave > 1 else None,
-            transformer_engine=transformer_engine,
+            transformer_engine=uses_transformer_engine(device.name),
         )
         _check_layers(chunk, layers)
         chunks.append(chunk.to(device.torch_device))
-    parameters = [named for chunk in chunks for named in _name(chunk, layout)]
+    parameters = [named for chunk in chunks for named in name_parameters(chunk, layout)]
     _initialise(parameters, shape, seed)
     wrapped = [
         chunk if precision is Precision.float32 else Float16Module(config, chunk)
@@ -80,29 +60,29 @@ def build_chunks(
     return data_parallel, parameters
 
 
+def uses_transformer_engine(device: DeviceName) -> bool:
+    return device is DeviceName.cuda and importlib.util.find_spec("transformer_engine") is not None
+
+
 def _check_layers(chunk: GPT, layers: range) -> None:
     # Megatron has trained 64 of 80 layers without a word: count what was built.
     built = [layer.layer_number - 1 for layer in chunk.decoder.layers]
     assert built == list(layers), f"built layers {built}, the layout says {list(layers)}"
 
 
-def _name(chunk: GPT, layout: Layout) -> Iterator[NamedParameter]:
+def name_parameters(chunk: GPT, layout: Layout) -> Iterator[NamedParameter]:
     for local_name, tensor in chunk.named_parameters():
         name = _global_name(local_name, chunk)
         tied_copy = name == "output_layer.weight"
-        split = getattr(tensor, "tensor_model_parallel", False) and layout.tensor > 1
-        part = Part()
-        if split:
-            index = parallel_state.get_tensor_model_parallel_rank()
-            part = Part(dim=tensor.partition_dim, index=index, parts=layout.tensor)
-        at = ParameterPart(name=TIED if tied_copy else name, shape=tensor.shape, part=part)
+        # ZeRO-3 leaves nothing of a parameter where it was, but its shape.
+        shape = getattr(tensor, "ds_shape", tensor.shape)
+        at = part_here(TIED if tied_copy else name, tensor, shape, layout)
         yield NamedParameter(tensor, at, tied_copy)
 
 
 def _global_name(local_name: str, chunk: GPT) -> str:
     """Megatron numbers layers within a chunk; globally they are numbered from the first."""
-    for fused, plain in _FUSED_NORMS.items():
-        local_name = local_name.replace(fused, plain)
+    local_name = unfused(local_name)
     if not local_name.startswith("decoder.layers."):
         return local_name
     _, _, number, rest = local_name.split(".", 3)
@@ -112,5 +92,4 @@ def _global_name(local_name: str, chunk: GPT) -> str:
 @torch.no_grad()
 def _initialise(parameters: list[NamedParameter], shape: ModelShape, seed: int) -> None:
     for named in parameters:
-        at = named.at
-        named.tensor.copy_(initial_weight(at.name, at.shape, at.part, shape, seed))
+        named.tensor.copy_(initial_value(named, shape, seed))

@@ -17,7 +17,7 @@ def rank_parameters(shape: ModelShape, layout: Layout, stage: int) -> int:
     whole = 6 * h  # two norms, two biases
     held = sum(len(layers) for layers in layout.layers_on(stage, shape.layers))
     count = held * (split // t + whole)
-    first, last = stage == 0, stage == layout.pipeline - 1
+    first, last = stage == 0, stage == layout.logits_stage
     if first:
         count += shape.context * h
     if first or last:

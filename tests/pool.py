@@ -25,7 +25,7 @@ class RankPool:
     def run(self, world_size: int, job: Callable[..., Any], *args: Any) -> list[Any]:
         """Runs job(*args) on ranks 0 to world_size - 1; returns what each returned.
 
-        Raises AssertionError with the first failing rank's traceback.
+        Raises AssertionError with the failing ranks' tracebacks.
         """
         if not self._workers:
             self._start()
@@ -38,8 +38,13 @@ class RankPool:
                     self.stop()
                     raise AssertionError(f"rank {rank} did not answer within {TIMEOUT_S} s")
                 answers.append(pipe.recv())
-        for rank, (failed, answer) in enumerate(answers):
-            assert not failed, f"rank {rank} of {world_size}:\n{answer}"
+        # One rank's failure closes the connections of others, so all are told.
+        failures = [
+            f"rank {rank} of {world_size}:\n{answer}"
+            for rank, (failed, answer) in enumerate(answers)
+            if failed
+        ]
+        assert not failures, "\n".join(failures)
         return [answer for _, answer in answers]
 
     def _start(self) -> None:

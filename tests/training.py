@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from configs.schema import DeviceName, OptimizerConfig, Precision
+from configs.schema import DeviceName, EngineConfig, EngineName, OptimizerConfig, Precision
 from models.shape import ModelShape
 from parallel.layout import Layout
+from parallel.parity import Trace
 
 # A vocabulary that is mostly padding on the last of four tensor ranks, and an odd number of tokens
 # in the window.
@@ -36,6 +37,10 @@ ADAM = OptimizerConfig(
 )
 
 
+MEGATRON = EngineConfig(name=EngineName.megatron, offload_optimizer=False)
+DEEPSPEED = EngineConfig(name=EngineName.deepspeed, offload_optimizer=False)
+
+
 @dataclass(frozen=True)
 class Curve:
     """What a run did, step by step, and the whole weights it ended with."""
@@ -44,18 +49,35 @@ class Curve:
     grad_norms: list[float]
     weights: dict[str, Tensor]
 
+    def trace(self) -> Trace:
+        weights = {f"master.{name}": weight for name, weight in self.weights.items()}
+        last = len(self.losses) - 1
+        return Trace(losses=self.losses, grad_norms=self.grad_norms, tensors={last: weights})
+
 
 @contextmanager
 def engine(
-    layout: Layout, precision: Precision = Precision.float32, shape: ModelShape = SHAPE
+    layout: Layout,
+    precision: Precision = Precision.float32,
+    shape: ModelShape = SHAPE,
+    config: EngineConfig = MEGATRON,
 ) -> Iterator[Any]:
     from parallel.devices import Device
     from parallel.groups import process_groups
-    from parallel.megatron_engine import MegatronEngine
 
     device = Device(DeviceName.cpu, torch.device("cpu"), "gloo")
+    common: dict[str, Any] = {"precision": precision, "device": device, "seed": SEED}
     with process_groups(layout, SEED):
-        yield MegatronEngine(shape, layout, ADAM, precision=precision, device=device, seed=SEED)
+        if config.name is EngineName.megatron:
+            from parallel.megatron_engine import MegatronEngine
+
+            yield MegatronEngine(shape, layout, ADAM, **common)
+            return
+        from parallel.deepspeed_engine import DeepSpeedEngine
+        from parallel.deepspeed_groups import deepspeed_world
+
+        with deepspeed_world():
+            yield DeepSpeedEngine(shape, layout, ADAM, config, global_batch=GLOBAL_BATCH, **common)
 
 
 def global_batch(step: int) -> Tensor:
@@ -82,9 +104,19 @@ def take_steps(engine: Any, layout: Layout, first: int, last: int) -> list[tuple
 
 def weights_here(engine: Any) -> list[tuple[str, Any, Tensor]]:
     return [
-        (named.at.name, named.at.part, named.tensor.detach().float().clone())
+        (named.at.name, named.at.part, _whole(named.tensor).float())
         for named in engine.named_tensors()
     ]
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    """A copy of a parameter, which ZeRO 3 leaves in pieces over the data ranks."""
+    if not hasattr(tensor, "ds_id"):
+        return tensor.detach().clone()
+    from deepspeed.runtime.zero import GatheredParameters
+
+    with GatheredParameters([tensor]):
+        return tensor.detach().clone()
 
 
 def train(
@@ -92,20 +124,29 @@ def train(
     steps: int,
     precision: Precision = Precision.float32,
     shape: ModelShape = SHAPE,
+    config: EngineConfig = MEGATRON,
 ) -> Any:
     """A job: (loss, gradient norm) of each step, and this rank's weights."""
-    with engine(layout, precision, shape) as running:
+    with engine(layout, precision, shape, config) as running:
         return take_steps(running, layout, 1, steps), weights_here(running)
 
 
-def train_and_save(layout: Layout, first: int, last: int, folder: str, load: bool) -> Any:
+def train_and_save(
+    layout: Layout,
+    first: int,
+    last: int,
+    folder: str,
+    load: bool,
+    config: EngineConfig = MEGATRON,
+    precision: Precision = Precision.float32,
+) -> Any:
     """A job: loads the newest checkpoint of `folder` or begins, trains, saves under `last`."""
     from megatron.core import parallel_state
 
     from parallel.checkpoint import CheckpointStore
     from parallel.checkpoint_files import TrainState, find, shape_fields
 
-    with engine(layout) as running:
+    with engine(layout, precision, SHAPE, config) as running:
         store = CheckpointStore(
             Path(folder), parallel_state.get_tensor_model_parallel_group(), None
         )

@@ -12,7 +12,7 @@ from __future__ import annotations
 from configs.errors import InputError
 from configs.schema import Run
 from parallel.layout import Layout
-from parallel.rules import batch, cut, engine, settings, world
+from parallel.rules import batch, cut, engine, schedule, settings, world
 from parallel.rules.case import Case
 from parallel.rules.fault import Rule, Violation
 from parallel.rules.nearest import keys, nearest
@@ -22,6 +22,7 @@ RULES: tuple[Rule, ...] = (
     *world.RULES,
     *cut.RULES,
     *engine.RULES,
+    *schedule.RULES,
     *batch.RULES,
 )
 

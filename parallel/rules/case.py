@@ -26,6 +26,7 @@ class Case:
             pipeline=layout.pipeline,
             data=layout.data,
             interleave=layout.interleave,
+            schedule=layout.schedule,
             micro_batch=layout.micro_batch,
             sequence_parallel=layout.sequence_parallel,
             zero=layout.zero,

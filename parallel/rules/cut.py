@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from configs.schema import Schedule
 from parallel.rules.case import Case
 from parallel.rules.fault import Fault, Rule
 from parallel.rules.nearest import above, around, below, multiples_around, to
@@ -49,14 +50,16 @@ def tensor_splits_every_weight(case: Case) -> Iterator[Fault]:
 def layers_fill_every_chunk(case: Case) -> Iterator[Fault]:
     layers, layout = case.run.model.layers, case.layout
     # An interleave below 1 is told of already; the stages are looked at all the same.
-    chunks = layout.pipeline * max(layout.interleave, 1)
+    chunks = layout.pipeline * max(layout.chunks_a_stage, 1)
     if splits(layers, chunks):
         return
-    even_stages = splits(layers, layout.pipeline)
+    even_stages = splits(layers, layout.pipeline) and not layout.dualpipev
     setting = "layout.interleave" if even_stages else "layout.pipeline"
     size = layout.interleave if even_stages else layout.pipeline
     stages = f"pipeline {layout.pipeline}"
-    if layout.interleave > 1:
+    if layout.dualpipev:
+        stages += f" x 2 half stages of DualPipeV = {chunks} chunks"
+    elif layout.interleave > 1:
         stages += f" x interleave {layout.interleave} = {chunks} chunks"
     yield Fault(
         setting=setting,
@@ -65,6 +68,7 @@ def layers_fill_every_chunk(case: Case) -> Iterator[Fault]:
         ways=(
             *around(setting, size, layers),
             *multiples_around("model.layers", layers, chunks),
+            to({"layout.schedule": Schedule.standard}) if layout.dualpipev else (),
         ),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from configs.schema import EngineName
+from configs.schema import EngineName, Precision
 from parallel.rules.case import Case
 from parallel.rules.fault import Change, Fault, Rule
 from parallel.rules.nearest import more_nodes, to
@@ -24,6 +24,8 @@ def _without_pipeline(case: Case) -> Change:
 
 def zero_has_data_ranks(case: Case) -> Iterator[Fault]:
     layout = case.layout
+    if case.run.engine.offload_optimizer:  # the host is something to share with
+        return
     if 1 <= layout.zero <= 3 and layout.data == 1:
         yield Fault(
             setting="layout.zero",
@@ -76,9 +78,46 @@ def deepspeed_has_no_interleaved_schedule(case: Case) -> Iterator[Fault]:
         )
 
 
+def offload_needs_zero_of_deepspeed(case: Case) -> Iterator[Fault]:
+    if not case.run.engine.offload_optimizer:
+        return
+    keep = {"engine.offload_optimizer": False}
+    if not case.deepspeed:
+        yield Fault(
+            setting="engine.offload_optimizer",
+            why="engine=megatron keeps the optimizer on the GPU; engine=deepspeed with zero=1 to "
+            "zero=3 can offload it",
+            source="DeepSpeed runtime/zero/offload_config.py",
+            ways=(to({**DEEPSPEED, "layout.zero": max(case.layout.zero, 1)}), to(keep)),
+        )
+    elif case.layout.zero == 0:
+        yield Fault(
+            setting="engine.offload_optimizer",
+            why="it is a part of ZeRO, and layout.zero=0 is without",
+            source="DeepSpeed runtime/zero/offload_config.py",
+            ways=(to({"layout.zero": 1}), to(keep)),
+        )
+
+
+def deepspeed_halves_need_zero(case: Case) -> Iterator[Fault]:
+    layout, precision = case.layout, case.run.precision
+    if not case.deepspeed or precision is Precision.float32:
+        return
+    if layout.zero == 0 and layout.data > 1:
+        yield Fault(
+            setting="layout.zero",
+            why=f"engine=deepspeed without ZeRO adds up {precision} gradients in {precision}, "
+            "which loses small ones; with ZeRO, and on engine=megatron, in float32",
+            source="DeepSpeed runtime/engine.py",
+            ways=(to({"layout.zero": 1}), to(MEGATRON), to({"layout.data": 1})),
+        )
+
+
 RULES: tuple[Rule, ...] = (
     zero_has_data_ranks,
     megatron_shards_only_the_optimizer,
     deepspeed_pipeline_keeps_gradients_whole,
     deepspeed_has_no_interleaved_schedule,
+    offload_needs_zero_of_deepspeed,
+    deepspeed_halves_need_zero,
 )

@@ -1,0 +1,54 @@
+"""A checkpoint's tensors, whole, in one process: for comparing and converting, not for training."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
+
+from parallel import checkpoint_files as files
+from parallel.checkpoint import KINDS, quiet
+from parallel.checkpoint_files import TrainState
+
+
+def read_tensors(checkpoint: Path, kinds: tuple[str, ...] = KINDS) -> dict[str, Tensor]:
+    """Whole tensors of a checkpoint as "KIND.NAME", in this process alone, on the host.
+
+    Raises InputError where the checkpoint is damaged.
+    """
+    files.require_whole(checkpoint)
+    files.require_digests(checkpoint, sorted(files.read_manifest(checkpoint)))
+    reader = FileSystemReader(checkpoint)
+    tensors = {
+        name: torch.empty(stored.size)
+        for name, stored in reader.read_metadata().state_dict_metadata.items()
+        if isinstance(stored, TensorStorageMetadata) and name.partition(".")[0] in kinds
+    }
+    with quiet():
+        load(tensors, storage_reader=reader, no_dist=True)
+    return tensors
+
+
+def write_tensors(
+    tensors: dict[str, Tensor], state: TrainState, tokenizer: Path | None, checkpoints: Path
+) -> Path:
+    """Publishes a checkpoint of whole tensors, as one process has them; returns its folder."""
+    final = files.step_folder(checkpoints, state.step)
+    unfinished = files.unfinished_folder(checkpoints, state.step)
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    state.write(unfinished)
+    if tokenizer is not None:
+        shutil.copyfile(tokenizer, unfinished / files.TOKENIZER)
+    with quiet():
+        save(tensors, storage_writer=FileSystemWriter(unfinished, sync_files=True), no_dist=True)
+    digests = {path.name: files.file_digest(path) for path in sorted(unfinished.iterdir())}
+    files.write_manifest(unfinished, digests)
+    files.publish(unfinished, final)
+    return final

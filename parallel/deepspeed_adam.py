@@ -1,0 +1,48 @@
+"""The AdamW that DeepSpeed drives: torch's, or DeepSpeed's own on the host if offloaded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from configs.schema import DeviceName, EngineConfig, OptimizerConfig
+from parallel.devices import Device
+from parallel.named_parameters import NamedParameter
+
+
+def build_adam(
+    parameters: list[NamedParameter],
+    optimizer: OptimizerConfig,
+    engine: EngineConfig,
+    device: Device,
+) -> tuple[Any, list[str]]:
+    """AdamW over all parameters, and what the user should know of the choice.
+
+    Weights decay; biases and norms do not, as in the `megatron` engine.
+    """
+    decaying = [named.tensor for named in parameters if len(named.at.shape) > 1]
+    others = [named.tensor for named in parameters if len(named.at.shape) == 1]
+    groups = [
+        {"params": decaying, "weight_decay": optimizer.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    settings: dict[str, Any] = {
+        "lr": optimizer.learning_rate,
+        "betas": (optimizer.beta1, optimizer.beta2),
+        "eps": optimizer.epsilon,
+    }
+    if not engine.offload_optimizer:
+        fused = device.name is DeviceName.cuda
+        return torch.optim.AdamW(groups, fused=fused, **settings), []
+    try:
+        from deepspeed.ops.adam import DeepSpeedCPUAdam
+
+        return DeepSpeedCPUAdam(groups, adamw_mode=True, **settings), []
+    except Exception as error:  # whatever the compiler said
+        reason = " ".join(str(error).split())[:200]
+        notice = (
+            "engine.offload_optimizer=true: DeepSpeedCPUAdam could not be compiled "
+            f"({type(error).__name__}: {reason}); torch's AdamW takes its place, more slowly"
+        )
+        return torch.optim.AdamW(groups, **settings), [notice]

@@ -1,0 +1,94 @@
+"""DeepSpeed's view of the ranks, made to agree with the Layout's."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import deepspeed
+import torch
+from deepspeed.accelerator import get_accelerator
+from deepspeed.runtime.pipe.topology import PipeModelDataParallelTopology
+from deepspeed.runtime.zero import Init
+from deepspeed.runtime.zero.parameter_offload import DeepSpeedZeRoOffload
+from deepspeed.utils import groups
+from megatron.core import parallel_state
+
+from parallel.layout import Layout
+
+
+def topology(layout: Layout) -> PipeModelDataParallelTopology:
+    """DeepSpeed's arrangement of a pipeline; its rank lists are the Layout's, or this fails."""
+    made = PipeModelDataParallelTopology(
+        num_pp=layout.pipeline, num_mp=layout.tensor, num_dp=layout.data
+    )
+    meant = {
+        "model": layout.tensor_groups(),
+        "data": layout.data_groups(),
+        "pipe": layout.pipeline_groups(),
+    }
+    for axis, expected in meant.items():
+        ranks = made.get_axis_comm_lists(axis)
+        assert sorted(ranks) == sorted(expected), (
+            f"{axis} groups of DeepSpeed: {ranks}, the layout says {expected}"
+        )
+    return made
+
+
+class TensorAndDataRanks:
+    """The `mpu` that DeepSpeed asks where it runs without a pipeline: Megatron's groups."""
+
+    def get_model_parallel_rank(self) -> int:
+        return parallel_state.get_tensor_model_parallel_rank()
+
+    def get_model_parallel_world_size(self) -> int:
+        return parallel_state.get_tensor_model_parallel_world_size()
+
+    def get_model_parallel_group(self) -> Any:
+        return parallel_state.get_tensor_model_parallel_group()
+
+    get_tensor_model_parallel_rank = get_model_parallel_rank
+    get_tensor_model_parallel_world_size = get_model_parallel_world_size
+    get_tensor_model_parallel_group = get_model_parallel_group
+
+    def get_data_parallel_rank(self) -> int:
+        return parallel_state.get_data_parallel_rank()
+
+    def get_data_parallel_world_size(self) -> int:
+        return parallel_state.get_data_parallel_world_size()
+
+    def get_data_parallel_group(self) -> Any:
+        return parallel_state.get_data_parallel_group()
+
+
+@contextmanager
+def deepspeed_world() -> Iterator[None]:
+    """Gives DeepSpeed the process group that there is; afterwards it knows of none.
+
+    DeepSpeed keeps groups in globals, which would outlive their process group.
+    """
+    os.environ.setdefault("LOCAL_RANK", "0")  # a process by itself has none, DeepSpeed wants one
+    # Of use to inference only, and compiled for half a minute otherwise.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    # It tells every detail of its settings, and torch warns of each call that it has replaced.
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
+    accelerator = get_accelerator()
+    if accelerator.device_name() == "cpu":
+        # DeepSpeed asks for fp16 instructions; torch does without, slowly.
+        accelerator.is_fp16_supported = lambda: True
+    backend = torch.distributed.get_backend()
+    deepspeed.init_distributed(dist_backend=backend, dist_init_required=False, verbose=False)
+    try:
+        yield
+    finally:
+        groups._release_process_group_references()
+        deepspeed.comm.comm.cdb = None
+        # Ranks must number parameters and modules alike, whatever each did before.
+        Init.param_id = 0
+        (numbering,) = DeepSpeedZeRoOffload._register_deepspeed_module.__defaults__
+        numbering[0] = 0

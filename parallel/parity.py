@@ -1,0 +1,144 @@
+"""Whether two runs are the same run: losses, gradient norms, and the first tensor that differs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from configs.schema import Precision
+
+Tensors = Mapping[str, Tensor]  # "KIND.NAME" -> the whole parameter, moment or master weight
+
+KINDS = {"exp_avg": "gradient (Adam's first moment)", "master": "weight"}
+"""What is compared of each parameter, in this order: a wrong gradient comes before a wrong weight.
+After the first step Adam's first moment is the clipped gradient times 1 - beta1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tolerance:
+    """Largest relative differences; of tensors |a - b| / |b| in the Euclidean norm."""
+
+    first_step: float  # loss and gradient norm of the first step, before errors grow
+    steps: float  # loss and gradient norm of all others
+    tensors: float
+
+    @classmethod
+    def of(cls, precision: Precision) -> Tolerance:
+        """Room for another order of the same sums, in the number format of the matmuls."""
+        return {
+            Precision.float32: cls(first_step=1e-6, steps=1e-4, tensors=1e-3),
+            Precision.fp16: cls(first_step=1e-3, steps=5e-2, tensors=1e-1),
+            Precision.bf16: cls(first_step=1e-3, steps=5e-2, tensors=2e-1),
+        }[precision]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """What a run did. Losses and norms by step from the first; tensors after the steps known."""
+
+    losses: list[float]
+    grad_norms: list[float]
+    tensors: Mapping[int, Tensors] = field(default_factory=dict)  # number of the step, from 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepDifference:
+    step: int  # from 0
+    losses: tuple[float, float]
+    grad_norms: tuple[float, float]
+    agrees: bool
+
+    @property
+    def loss(self) -> float:
+        return relative(*self.losses)
+
+    @property
+    def grad_norm(self) -> float:
+        return relative(*self.grad_norms)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorDifference:
+    step: int  # from 0
+    name: str
+    kind: str  # one of KINDS
+    difference: float
+    why: str = ""  # where it is not the numbers: missing on one side, or of another shape
+
+    def __str__(self) -> str:
+        size = self.why or f"relative difference {self.difference:.1e}"
+        return f"{KINDS[self.kind]} of {self.name} after step {self.step + 1}: {size}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    steps: list[StepDifference]
+    first: TensorDifference | None  # beyond the tolerance, in the order of the network
+    largest: TensorDifference | None  # of all that were compared
+
+    @property
+    def agrees(self) -> bool:
+        return self.first is None and all(step.agrees for step in self.steps)
+
+
+def compare(run: Trace, against: Trace, tolerance: Tolerance) -> Comparison:
+    """Compares step by step, and tensors after every step that both have tensors of."""
+    assert len(run.losses) == len(against.losses), "the runs have not the same number of steps"
+    steps = [
+        _step(number, run, against, tolerance.steps if number else tolerance.first_step)
+        for number in range(len(run.losses))
+    ]
+    first = largest = None
+    for number in sorted(set(run.tensors) & set(against.tensors)):
+        for found in _tensors(number, run.tensors[number], against.tensors[number]):
+            if largest is None or found.difference > largest.difference:
+                largest = found
+            # A NaN is beyond every tolerance.
+            if first is None and not found.difference <= tolerance.tensors:
+                first = found
+        if first is not None:
+            break
+    return Comparison(steps=steps, first=first, largest=largest)
+
+
+def relative(value: float, reference: float) -> float:
+    if value == reference:
+        return 0.0
+    return abs(value - reference) / abs(reference) if reference else float("inf")
+
+
+def _step(number: int, run: Trace, against: Trace, allowed: float) -> StepDifference:
+    losses = run.losses[number], against.losses[number]
+    norms = run.grad_norms[number], against.grad_norms[number]
+    agrees = relative(*losses) <= allowed and relative(*norms) <= allowed
+    return StepDifference(step=number, losses=losses, grad_norms=norms, agrees=agrees)
+
+
+def _tensors(step: int, run: Tensors, against: Tensors) -> Iterator[TensorDifference]:
+    keys = {key for key in (*run, *against) if key.partition(".")[0] in KINDS}
+    for key in sorted(keys, key=_in_network_order):
+        kind, _, name = key.partition(".")
+        why, difference = _difference(run.get(key), against.get(key))
+        yield TensorDifference(step=step, name=name, kind=kind, difference=difference, why=why)
+
+
+def _difference(one: Tensor | None, other: Tensor | None) -> tuple[str, float]:
+    if one is None or other is None:
+        return "only one of the runs has it", float("inf")
+    if one.shape != other.shape:
+        return f"of shape {tuple(one.shape)} and {tuple(other.shape)}", float("inf")
+    gap = float((one.double() - other.double()).norm())
+    size = float(other.double().norm())
+    return "", gap / size if size else (0.0 if gap == 0 else float("inf"))
+
+
+def _in_network_order(key: str) -> tuple[object, ...]:
+    kind, _, name = key.partition(".")
+    part = 0 if name.startswith("embedding.") else 2 if "final_layernorm" in name else 1
+    layer = re.match(r"decoder\.layers\.(\d+)\.", name)
+    inner = 0 if "attention" in name or "input_layernorm" in name else 1
+    number = int(layer[1]) if layer else -1
+    return list(KINDS).index(kind), part, number, inner, name

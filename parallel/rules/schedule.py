@@ -1,0 +1,78 @@
+"""What DualPipeV asks of a pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from configs.schema import EngineName, Schedule
+from parallel.batches import BatchPlan
+from parallel.rules.batch import ramp_is_even
+from parallel.rules.case import Case
+from parallel.rules.fault import Fault, Rule
+from parallel.rules.nearest import above, below, multiples_around, to
+
+STANDARD = {"layout.schedule": Schedule.standard}
+SOURCE = "DeepSpeed runtime/pipe/dualpipev.py"
+
+
+def dualpipev_is_deepspeeds(case: Case) -> Iterator[Fault]:
+    if case.layout.dualpipev and not case.deepspeed:
+        yield Fault(
+            setting="layout.schedule",
+            why="engine=megatron has no DualPipeV; engine=deepspeed has",
+            source=SOURCE,
+            ways=(to({"engine": EngineName.deepspeed}), to(STANDARD)),
+        )
+
+
+def dualpipev_has_stages(case: Case) -> Iterator[Fault]:
+    if case.layout.dualpipev and case.layout.pipeline == 1:
+        yield Fault(
+            setting="layout.schedule",
+            why="without a pipeline there is nothing to schedule",
+            source="a setting without effect is an error",
+            ways=(to(STANDARD), above("layout.pipeline", 1, case.run.model.layers)),
+        )
+
+
+def dualpipev_does_not_interleave(case: Case) -> Iterator[Fault]:
+    if case.layout.dualpipev and case.layout.interleave > 1:
+        yield Fault(
+            setting="layout.interleave",
+            why="DualPipeV has two chunks on each stage, neither more nor fewer",
+            source=SOURCE,
+            ways=(to({"layout.interleave": 1}), to(STANDARD)),
+        )
+
+
+def dualpipev_has_micro_batches(case: Case) -> Iterator[Fault]:
+    """Two for each stage, at every size of the ramp."""
+    layout = case.layout
+    if not layout.dualpipev or min(layout.micro_batch, layout.data) < 1 or not ramp_is_even(case):
+        return
+    plan = BatchPlan.of(case.run)
+    smallest = plan.ramp_start if plan.increments else plan.global_batch
+    count, needed = layout.micro_batches(smallest), 2 * layout.pipeline
+    if count >= needed:
+        return
+    setting = "optimizer.ramp_start" if plan.increments else "train.global_batch"
+    portion = needed * layout.micro_batch * layout.data
+    yield Fault(
+        setting=setting,
+        why=f"{smallest} samples make {count} micro-batches on each data rank, and DualPipeV "
+        f"needs 2 x pipeline {layout.pipeline} = {needed}",
+        source=SOURCE,
+        ways=(
+            below("layout.micro_batch", layout.micro_batch, smallest),
+            multiples_around(setting, max(smallest, portion), portion)[1],
+            to(STANDARD),
+        ),
+    )
+
+
+RULES: tuple[Rule, ...] = (
+    dualpipev_is_deepspeeds,
+    dualpipev_has_stages,
+    dualpipev_does_not_interleave,
+    dualpipev_has_micro_batches,
+)

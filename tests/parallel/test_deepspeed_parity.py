@@ -1,0 +1,103 @@
+"""DeepSpeed trains as one rank of Megatron does, under every layout that it can run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from configs.schema import Precision, Recompute, Schedule
+from parallel.layout import Layout
+from parallel.parity import Tolerance, Trace, compare
+from tests import training
+from tests.parallel.test_parity import assert_same, name, one_rank
+from tests.pool import RankPool
+from tests.training import DEEPSPEED, SHAPE, Curve
+
+__all__ = ["one_rank"]  # the fixture of the other engine's tests
+
+STEPS = 20
+HALF_STEPS = 8
+OFFLOAD = replace(DEEPSPEED, offload_optimizer=True)
+LAYOUTS = [
+    Layout(micro_batch=4),
+    Layout(tensor=2, micro_batch=4),
+    Layout(tensor=2, micro_batch=4, sequence_parallel=True),
+    Layout(pipeline=2, micro_batch=2),
+    Layout(pipeline=4, micro_batch=2),
+    Layout(tensor=2, pipeline=2, micro_batch=2),
+    Layout(tensor=2, pipeline=2, micro_batch=2, sequence_parallel=True),
+    *(Layout(data=2, micro_batch=2, zero=zero) for zero in (0, 1, 2, 3)),
+    Layout(tensor=2, data=2, micro_batch=2, zero=2),
+    Layout(tensor=2, data=2, micro_batch=2, zero=3, sequence_parallel=True),
+    Layout(pipeline=2, data=2, micro_batch=1, zero=1),
+    Layout(tensor=2, pipeline=2, data=2, micro_batch=1, zero=1, sequence_parallel=True),
+    Layout(pipeline=2, micro_batch=2, schedule=Schedule.dualpipev),
+    Layout(tensor=2, pipeline=2, micro_batch=2, schedule=Schedule.dualpipev),
+    Layout(pipeline=2, data=2, micro_batch=1, zero=1, schedule=Schedule.dualpipev),
+]
+
+
+def train(
+    ranks: RankPool, layout: Layout, precision: Precision = Precision.float32, steps: int = STEPS
+) -> Curve:
+    job = (layout, steps, precision, SHAPE, DEEPSPEED)
+    return training.assemble(ranks.run(layout.world_size, training.train, *job))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=name)
+def test_trains_as_one_rank_of_megatron(ranks: RankPool, one_rank: Curve, layout: Layout) -> None:
+    assert_same(train(ranks, layout), one_rank)
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        Layout(micro_batch=4, data=2, zero=3, recompute=Recompute.full),
+        Layout(
+            micro_batch=2,
+            tensor=2,
+            pipeline=2,
+            sequence_parallel=True,
+            recompute=Recompute.full,
+        ),
+        Layout(micro_batch=2, pipeline=2, recompute=Recompute.selective),
+    ],
+    ids=name,
+)
+def test_recompute_changes_nothing(ranks: RankPool, one_rank: Curve, layout: Layout) -> None:
+    assert_same(train(ranks, layout), one_rank)
+
+
+@pytest.mark.parametrize(
+    "layout", [Layout(micro_batch=4, zero=1), Layout(micro_batch=2, data=2, zero=3)], ids=name
+)
+def test_an_offloaded_optimizer_is_the_same(
+    ranks: RankPool, one_rank: Curve, layout: Layout
+) -> None:
+    job = (layout, STEPS, Precision.float32, SHAPE, OFFLOAD)
+    assert_same(training.assemble(ranks.run(layout.world_size, training.train, *job)), one_rank)
+
+
+@pytest.mark.parametrize("precision", [Precision.bf16, Precision.fp16])
+@pytest.mark.parametrize(
+    "layout",
+    [
+        Layout(micro_batch=4),
+        Layout(micro_batch=2, data=2, zero=1),
+        Layout(micro_batch=2, data=2, zero=2),
+        Layout(micro_batch=2, data=2, zero=3),
+        Layout(micro_batch=2, tensor=2, pipeline=2, sequence_parallel=True),
+        Layout(micro_batch=2, pipeline=2, schedule=Schedule.dualpipev),
+    ],
+    ids=name,
+)
+def test_half_precision_stays_near_float32(
+    ranks: RankPool, one_rank: Curve, layout: Layout, precision: Precision
+) -> None:
+    curve = train(ranks, layout, precision, HALF_STEPS)
+    expected = Trace(
+        losses=one_rank.losses[:HALF_STEPS], grad_norms=one_rank.grad_norms[:HALF_STEPS]
+    )
+    comparison = compare(curve.trace(), expected, Tolerance.of(precision))
+    assert comparison.agrees, comparison
