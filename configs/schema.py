@@ -180,6 +180,17 @@ class GenerateConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ParityConfig:
+    steps: int  # that both runs take
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertConfig:
+    to: str | None  # a folder to write in Hugging Face's GPT-2 format
+    source: str | None  # such a folder to read
+
+
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """Everything one run was asked to be."""
 
@@ -194,6 +205,8 @@ class Run:
     log: LogConfig
     profile: ProfileConfig
     generate: GenerateConfig
+    parity: ParityConfig
+    convert: ConvertConfig
     device: DeviceName
     precision: Precision
     run_dir: str | None

@@ -37,7 +37,7 @@ def choose(model: ModelConfig) -> Vocabulary:
     if model.tokenizer == "trained":
         return _trained(model.vocab)
     if model.tokenizer == "gpt2":
-        return _gpt2(model.vocab)
+        return gpt2(model.vocab)
     return _from_file(Path(model.tokenizer).expanduser(), model.vocab)
 
 
@@ -63,7 +63,8 @@ def _trained(size: int) -> Vocabulary:
     return Vocabulary(identity=f"trained {size}", trains=True, make=make)
 
 
-def _gpt2(size: int) -> Vocabulary:
+def gpt2(size: int) -> Vocabulary:
+    """OpenAI's own. Raises InputError where the size is another."""
     if size != GPT2_SIZE:
         raise InputError(
             f"model.vocab={size} does not fit model.tokenizer=gpt2, which has {GPT2_SIZE} tokens"

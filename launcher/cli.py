@@ -14,6 +14,8 @@ from collections.abc import Callable
 COMMANDS = {
     "train": "trains a model; an existing run_dir=DIR is resumed",
     "generate": "text from a checkpoint, under any tensor x pipeline layout",
+    "convert": "a checkpoint to and from Hugging Face's GPT-2 format (safetensors)",
+    "parity": "trains the same under two layouts or engines: layout=A against=B",
     "doctor": "what this machine has, and what will work on it",
 }
 USAGE = """usage: phalanx COMMAND [setting=value ...]

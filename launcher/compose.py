@@ -21,7 +21,7 @@ from configs.load import load
 from configs.schema import Run
 
 OVERRIDES = "overrides.yaml"
-ONCE = ("train.stop_after", "debug", "run_dir", "profile", "generate")
+ONCE = ("train.stop_after", "debug", "run_dir", "profile", "generate", "parity", "convert")
 """Settings, or groups of them, that hold for one start of a run and not for the next."""
 
 
@@ -41,14 +41,16 @@ def hydra_app(command: Callable[[Run, list[str]], None]) -> Callable[[], None]:
         compose_only()
         for config, given in composed:
             overrides = merge_overrides(stored_overrides(config.get("run_dir")), given)
-            command(load(config if overrides == given else _compose(overrides)), overrides)
+            run = load(config) if overrides == given else compose_run(overrides)
+            command(run, overrides)
 
     return app
 
 
-def _compose(overrides: list[str]) -> DictConfig:
+def compose_run(overrides: list[str]) -> Run:
+    """The run of these overrides; raises what Hydra and `configs.load` raise."""
     with hydra.initialize_config_module(version_base="1.3", config_module="configs"):
-        return hydra.compose("config", overrides=overrides)
+        return load(hydra.compose("config", overrides=overrides))
 
 
 def stored_overrides(run_dir: str | None) -> list[str]:

@@ -118,7 +118,7 @@ def checkpoint_to_load(plan: Plan, folder: RunFolder) -> Path | None:
 
 def require_same_run(plan: Plan, state: TrainState, checkpoint: Path) -> None:
     """A run goes on with the seed it began with: the seed orders its data."""
-    if state.seed != plan.run.train.seed:
+    if state.step > 0 and state.seed != plan.run.train.seed:
         raise InputError(
             f"train.seed={plan.run.train.seed}: checkpoint={checkpoint} was trained with "
             f"train.seed={state.seed}"

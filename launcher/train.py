@@ -62,7 +62,7 @@ def prepare(plan: Plan, folder: RunFolder, overrides: list[str], console: Consol
             return False
         console.print(f"going on from {_shown(checkpoint)}")
     prepared = _prepare_corpus(plan, console)
-    if checkpoint is not None and state.corpus != prepared.fingerprint:
+    if checkpoint is not None and state.corpus not in ("", prepared.fingerprint):
         raise InputError(
             f"corpus.text={plan.run.corpus.text}: checkpoint={checkpoint} was trained on other "
             "text, and would go on with other data; give that text, or another run_dir"

@@ -40,9 +40,10 @@ def build_adam(
 
         return DeepSpeedCPUAdam(groups, adamw_mode=True, **settings), []
     except Exception as error:  # whatever the compiler said
-        reason = " ".join(str(error).split())[:200]
+        cause = error.__cause__ or error  # DeepSpeed's own words do not say why
+        reason = " ".join(str(cause).split())[:200]
         notice = (
             "engine.offload_optimizer=true: DeepSpeedCPUAdam could not be compiled "
-            f"({type(error).__name__}: {reason}); torch's AdamW takes its place, more slowly"
+            f"({type(cause).__name__}: {reason}); torch's AdamW takes its place, more slowly"
         )
         return torch.optim.AdamW(groups, **settings), [notice]

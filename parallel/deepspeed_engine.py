@@ -161,13 +161,19 @@ class DeepSpeedEngine:
     def next_token_logits(self, tokens: Tensor) -> Tensor:
         assert not self.layout.sequence_parallel, "generation runs without sequence parallel"
         assert not self.layout.dualpipev, "generation runs without DualPipeV"
+        if self.layout.pipeline == 1:
+            self.engine.eval()
+            logits = self._last_logits(self._forward(tokens.to(self.device.torch_device), None))
+        else:
+            logits = self._pipeline_logits(tokens)
+        return logits[:, : self.shape.vocab]
+
+    def _pipeline_logits(self, tokens: Tensor) -> Tensor:
         logits = torch.empty(
             tokens.shape[0], self.shape.padded_vocab, device=self.device.torch_device
         )
-        if self.layout.pipeline == 1:
-            self.engine.eval()
-            return self._last_logits(self._forward(tokens.to(self.device.torch_device), None))
         self.engine.reset_activation_shape()
+        self.engine.total_loss = None  # it adds up what it takes for losses, of the last shape too
         outputs = self.engine.eval_batch(
             iter([(tokens, tokens)]), compute_loss=False, reduce_output=None, num_micro_batches=1
         )
@@ -177,7 +183,7 @@ class DeepSpeedEngine:
         last = parallel_state.get_pipeline_model_parallel_last_rank()
         group = parallel_state.get_pipeline_model_parallel_group()
         torch.distributed.broadcast(logits, last, group=group)
-        return logits[:, : self.shape.vocab]
+        return logits
 
     def _last_logits(self, logits_BTV: Tensor) -> Tensor:
         part = logits_BTV[:, -1].float().contiguous()

@@ -11,13 +11,8 @@ from megatron.core.transformer import TransformerConfig
 
 from configs.schema import DeviceName, OptimizerConfig, Precision, Recompute
 from models.shape import ModelShape
+from parallel.dtypes import DTYPES
 from parallel.layout import Layout
-
-DTYPES = {
-    Precision.float32: torch.float32,
-    Precision.bf16: torch.bfloat16,
-    Precision.fp16: torch.float16,
-}
 
 
 def transformer_config(

@@ -135,10 +135,17 @@ def _difference(one: Tensor | None, other: Tensor | None) -> tuple[str, float]:
     return "", gap / size if size else (0.0 if gap == 0 else float("inf"))
 
 
+_ORDER = (
+    *("word_embeddings", "position_embeddings"),
+    *("input_layernorm", "linear_qkv", "linear_proj"),
+    *("pre_mlp_layernorm", "linear_fc1", "linear_fc2", "final_layernorm"),
+)
+
+
 def _in_network_order(key: str) -> tuple[object, ...]:
     kind, _, name = key.partition(".")
-    part = 0 if name.startswith("embedding.") else 2 if "final_layernorm" in name else 1
     layer = re.match(r"decoder\.layers\.(\d+)\.", name)
-    inner = 0 if "attention" in name or "input_layernorm" in name else 1
-    number = int(layer[1]) if layer else -1
-    return list(KINDS).index(kind), part, number, inner, name
+    ends = {"embedding": -1.0, "decoder": float("inf")}  # what is in no layer
+    place = float(layer[1]) if layer else ends[name.partition(".")[0]]
+    part = next(number for number, part in enumerate(_ORDER) if part in name)
+    return list(KINDS).index(kind), place, part, name

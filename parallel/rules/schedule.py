@@ -35,16 +35,6 @@ def dualpipev_has_stages(case: Case) -> Iterator[Fault]:
         )
 
 
-def dualpipev_does_not_interleave(case: Case) -> Iterator[Fault]:
-    if case.layout.dualpipev and case.layout.interleave > 1:
-        yield Fault(
-            setting="layout.interleave",
-            why="DualPipeV has two chunks on each stage, neither more nor fewer",
-            source=SOURCE,
-            ways=(to({"layout.interleave": 1}), to(STANDARD)),
-        )
-
-
 def dualpipev_has_micro_batches(case: Case) -> Iterator[Fault]:
     """Two for each stage, at every size of the ramp."""
     layout = case.layout
@@ -73,6 +63,5 @@ def dualpipev_has_micro_batches(case: Case) -> Iterator[Fault]:
 RULES: tuple[Rule, ...] = (
     dualpipev_is_deepspeeds,
     dualpipev_has_stages,
-    dualpipev_does_not_interleave,
     dualpipev_has_micro_batches,
 )

@@ -71,6 +71,7 @@ RANGES = (
             "profile.start",
             "profile.steps",
             "generate.tokens",
+            "parity.steps",
         )
     ),
     *(

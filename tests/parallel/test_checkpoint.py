@@ -9,7 +9,7 @@ import pytest
 from parallel import checkpoint_files
 from parallel.layout import Layout
 from tests import training
-from tests.parallel.test_parity import name
+from tests.parallel.test_megatron_parity import name
 from tests.pool import RankPool
 from tests.training import Curve
 

@@ -10,7 +10,7 @@ from configs.schema import Precision, Recompute, Schedule
 from parallel.layout import Layout
 from parallel.parity import Tolerance, Trace, compare
 from tests import training
-from tests.parallel.test_parity import assert_same, name, one_rank
+from tests.parallel.test_megatron_parity import assert_same, name, one_rank
 from tests.pool import RankPool
 from tests.training import DEEPSPEED, SHAPE, Curve
 

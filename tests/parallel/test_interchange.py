@@ -11,7 +11,7 @@ from parallel import checkpoint_files
 from parallel.layout import Layout
 from parallel.parity import Tolerance, compare
 from tests import training
-from tests.parallel.test_parity import name
+from tests.parallel.test_megatron_parity import name
 from tests.pool import RankPool
 from tests.training import DEEPSPEED, MEGATRON, Curve
 

@@ -7,6 +7,7 @@ from itertools import product
 
 import pytest
 
+from configs.schema import Schedule
 from parallel.layout import Coordinates, Layout
 
 
@@ -100,6 +101,18 @@ def test_every_layer_is_on_one_stage(pipeline: int, interleave: int) -> None:
     assert [layout.layers_of(1 % pipeline, c, layers) for c in range(interleave)] == (
         layout.layers_on(1 % pipeline, layers)
     )
+
+
+@pytest.mark.parametrize("pipeline", [2, 4])
+def test_dualpipev_folds_the_layers(pipeline: int) -> None:
+    layout = Layout(pipeline=pipeline, schedule=Schedule.dualpipev)
+    layers = 2 * layout.chunks
+    out = [layer for p in range(pipeline) for layer in layout.layers_of(p, 0, layers)]
+    back = [layer for p in reversed(range(pipeline)) for layer in layout.layers_of(p, 1, layers)]
+    assert out + back == list(range(layers))
+    assert layout.layers_on(0, layers) == [range(2), range(layers - 2, layers)]
+    assert layout.logits_stage == 0
+    assert layout.embedding_groups() == [[0]]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)

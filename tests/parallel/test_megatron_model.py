@@ -11,7 +11,7 @@ import torch
 from parallel.layout import Layout
 from parallel.shares import rank_parameters
 from tests import training
-from tests.parallel.test_parity import name
+from tests.parallel.test_megatron_parity import name
 from tests.pool import RankPool
 from tests.training import SHAPE
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs.errors import InputError
-from configs.schema import EngineName, Run
+from configs.schema import EngineConfig, EngineName, Precision, Run, Schedule
 from models.shape import ModelShape
 from parallel.layout import Layout
 from parallel.rules import RULES, allowed, check, violations
@@ -139,6 +139,47 @@ FAULTS: dict[str, tuple[str, str, int | None]] = {
     "deepspeed interleaved": (
         f"{DEEPSPEED} layout.pipeline=2 layout.interleave=2",
         "layout.interleave",
+        None,
+    ),
+    "deepspeed half without zero": (
+        f"{DEEPSPEED} layout.data=2 precision=bf16",
+        "layout.zero",
+        None,
+    ),
+    "offload under megatron": (
+        f"{NANO} engine.offload_optimizer=true",
+        "engine.offload_optimizer",
+        None,
+    ),
+    "offload without zero": (
+        f"{DEEPSPEED} engine.offload_optimizer=true",
+        "engine.offload_optimizer",
+        None,
+    ),
+    "dualpipev under megatron": (
+        f"{NANO} layout.pipeline=2 layout.schedule=dualpipev layout.micro_batch=2",
+        "layout.schedule",
+        None,
+    ),
+    "dualpipev alone": (
+        f"{DEEPSPEED} layout.schedule=dualpipev layout.micro_batch=2",
+        "layout.schedule",
+        None,
+    ),
+    "dualpipev over layers": (
+        f"{DEEPSPEED} layout.pipeline=4 layout.schedule=dualpipev layout.micro_batch=1",
+        "layout.pipeline",
+        None,
+    ),
+    "dualpipev over micro-batches": (
+        f"{DEEPSPEED} layout.pipeline=2 layout.schedule=dualpipev layout.micro_batch=8",
+        "train.global_batch",
+        None,
+    ),
+    "dualpipev over the ramp": (
+        "model=gpt3_125m layout=single engine.name=deepspeed layout.pipeline=3 "
+        "layout.schedule=dualpipev layout.micro_batch=4",
+        "optimizer.ramp_start",
         None,
     ),
     "window beyond context": (f"{NANO} model.window=512", "model.window", None),
@@ -290,18 +331,24 @@ def any_layout(draw: st.DrawFn) -> Layout:
         data=draw(SIZE),
         interleave=draw(SIZE),
         micro_batch=draw(SIZE),
+        schedule=draw(st.sampled_from(Schedule)),
         sequence_parallel=draw(st.booleans()),
         zero=draw(SIZE),
     )
 
 
 @settings(deadline=None, max_examples=60)
-@given(any_layout(), st.sampled_from(EngineName), st.none() | st.integers(-1, 64))
+@given(
+    any_layout(),
+    st.builds(EngineConfig, name=st.sampled_from(EngineName), offload_optimizer=st.booleans()),
+    st.sampled_from(Precision),
+    st.none() | st.integers(-1, 64),
+)
 def test_no_layout_makes_the_rules_fail(
-    layout: Layout, engine: EngineName, ranks: int | None
+    layout: Layout, engine: EngineConfig, precision: Precision, ranks: int | None
 ) -> None:
     base = run_of(f"{SMALL} layout.data=null")
-    run = replace(base, engine=replace(base.engine, name=engine))
+    run = replace(base, engine=engine, precision=precision)
     found = violations(run, layout, ranks=ranks, device="cpu")
     assert allowed(run, layout, ranks=ranks, device="cpu") == (not found)
 

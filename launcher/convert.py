@@ -1,0 +1,237 @@
+"""`phalanx convert`: a checkpoint to and from Hugging Face's GPT-2 format.
+
+`run_dir=RUN convert.to=DIR` (or `checkpoint=...`) writes model.safetensors, config.json and the
+tokenizer, in `precision`. `convert.source=DIR run_dir=RUN` makes a run of such a folder, to
+generate from or to go on training. Only weights travel: Hugging Face has no place for optimizer
+states.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from configs.errors import InputError
+from configs.schema import AttentionPattern, Run
+from launcher.compose import compose_run, hydra_app, merge_overrides
+from launcher.run_folder import RunFolder
+from models.shape import ModelShape
+from parallel import checkpoint_files
+from parallel.checkpoint_files import TrainState, shape_fields
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+WEIGHTS = "model.safetensors"
+INDEX = f"{WEIGHTS}.index.json"
+SHARD = "5GB"
+GPT2_VOCABULARY = 50_257
+
+
+def convert(run: Run, overrides: list[str]) -> None:
+    if (run.convert.to is None) == (run.convert.source is None):
+        raise InputError(
+            "convert: needs convert.to=DIR, to write a checkpoint in Hugging Face's format, or "
+            "convert.source=DIR, to read one"
+        )
+    console = Console(soft_wrap=True, highlight=False)
+    if run.convert.to is not None:
+        _export(run, Path(run.convert.to).expanduser().resolve(), console)
+    else:
+        _import(run, overrides, console)
+
+
+def _export(run: Run, target: Path, console: Console) -> None:
+    source = run.checkpoint or run.run_dir
+    if source is None:
+        raise InputError("checkpoint=null: convert.to needs checkpoint=DIR or run_dir=DIR")
+    checkpoint = checkpoint_files.find(Path(source).expanduser())
+    shape = _shape_of(TrainState.read(checkpoint))
+    from models.huggingface import gpt2_config, require_gpt2, to_gpt2
+
+    require_gpt2(shape)
+    from huggingface_hub import save_torch_state_dict
+
+    from corpus.tokenizer import Tokenizer
+    from parallel.checkpoint_tensors import read_tensors
+    from parallel.dtypes import DTYPES
+
+    masters = read_tensors(checkpoint, ("master",))
+    weights = to_gpt2({name.partition(".")[2]: it for name, it in masters.items()}, shape)
+    weights = {name: weight.to(DTYPES[run.precision]) for name, weight in weights.items()}
+    tokenizer = checkpoint / checkpoint_files.TOKENIZER
+    end = Tokenizer.load(tokenizer).end_of_text if tokenizer.exists() else None
+    with _whole_or_not_at_all(target) as folder:
+        save_torch_state_dict(weights, folder, max_shard_size=SHARD)
+        for file in folder.iterdir():  # safetensors keeps them from all others
+            file.chmod(0o666 & ~_umask())
+        _write_json(folder / "config.json", gpt2_config(shape, run.precision.value, end))
+        if end is not None:
+            shutil.copyfile(tokenizer, folder / checkpoint_files.TOKENIZER)
+            _write_json(folder / "tokenizer_config.json", _tokenizer_config(tokenizer, shape))
+    console.print(
+        f"wrote {target}: {shape.parameters:,} parameters, {run.precision}, "
+        f"vocabulary {shape.vocab:,} (its padding to {shape.padded_vocab:,} left out)"
+    )
+
+
+def _import(run: Run, overrides: list[str], console: Console) -> None:
+    source = Path(str(run.convert.source)).expanduser().resolve()
+    if run.run_dir is None:
+        raise InputError("run_dir=null: convert.source needs run_dir=DIR, the run to be made")
+    folder = RunFolder(Path(run.run_dir).expanduser().resolve())
+    if folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
+        raise InputError(f"run_dir={run.run_dir}: is there already; give another")
+    from models.huggingface import from_gpt2, shape_of_gpt2
+
+    try:
+        shape = shape_of_gpt2(_read_json(source / "config.json"))
+        weights = from_gpt2(_read_weights(source), shape)
+    except InputError as error:
+        raise InputError(f"convert.source={source}: {error}") from None
+    state = TrainState(
+        step=0,
+        samples=0,
+        tokens=0,
+        seed=run.train.seed,
+        corpus="",
+        adam_step=0,
+        scaler={},
+        model=shape_fields(shape),
+    )
+    from parallel.checkpoint_tensors import write_tensors
+
+    with _tokenizer_for(source, shape) as tokenizer:
+        checkpoint = write_tensors(_with_moments(weights), state, tokenizer, folder.checkpoints)
+    made = _overrides(source.name, shape, checkpoint, overrides)
+    folder.write(compose_run(made), made, "")
+    console.print(
+        f"wrote {folder.path}: {shape.parameters:,} parameters\n"
+        f"phalanx generate run_dir={run.run_dir}"
+    )
+
+
+def _shape_of(state: TrainState) -> ModelShape:
+    return ModelShape(**{**state.model, "attention": AttentionPattern(state.model["attention"])})
+
+
+def _with_moments(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """As a run that has not made its first step has them."""
+    import torch
+
+    tensors = {f"master.{name}": weight for name, weight in weights.items()}
+    for kind in ("exp_avg", "exp_avg_sq"):
+        tensors |= {f"{kind}.{name}": torch.zeros_like(it) for name, it in weights.items()}
+    return tensors
+
+
+def _overrides(name: str, shape: ModelShape, checkpoint: Path, given: list[str]) -> list[str]:
+    tokenizer = checkpoint / checkpoint_files.TOKENIZER
+    which = "gpt2" if shape.vocab == GPT2_VOCABULARY else f"'{tokenizer}'"
+    model = {"name": f"'{name}'", **shape_fields(shape)}
+    fixed = [f"model.{key}={value}" for key, value in model.items()]
+    kept = [it for it in given if not it.startswith(("convert.", "run_dir="))]
+    return merge_overrides([f"model.tokenizer={which}", "layout=single", *fixed], kept)
+
+
+@contextmanager
+def _tokenizer_for(source: Path, shape: ModelShape) -> Iterator[Path | None]:
+    """The tokenizer of the folder; without one, GPT-2's if the vocabulary has its size."""
+    path = source / checkpoint_files.TOKENIZER
+    if path.exists():
+        yield path
+        return
+    if shape.vocab != GPT2_VOCABULARY:
+        raise InputError(
+            f"convert.source={source}: there is no {checkpoint_files.TOKENIZER} in it, and its "
+            f"vocabulary of {shape.vocab:,} is not GPT-2's"
+        )
+    from tempfile import TemporaryDirectory
+
+    from corpus.vocabulary import gpt2
+
+    with TemporaryDirectory() as scratch:
+        made = Path(scratch) / checkpoint_files.TOKENIZER
+        made.write_text(gpt2(shape.vocab).make(()), encoding="utf-8")
+        yield made
+
+
+def _read_weights(source: Path) -> dict[str, Tensor]:
+    """All tensors of one safetensors file, or of the files that an index names."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    names = [WEIGHTS]
+    if (source / INDEX).exists():
+        names = sorted(set(_read_json(source / INDEX)["weight_map"].values()))
+    weights: dict[str, Tensor] = {}
+    for name in names:
+        try:
+            weights |= load_file(source / name)
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"{name}: {' '.join(str(error).split())}") from None
+    return weights
+
+
+def _tokenizer_config(tokenizer: Path, shape: ModelShape) -> dict[str, Any]:
+    from tokenizers import Tokenizer as Inner
+
+    from corpus.tokenizer import Tokenizer
+
+    token = Inner.from_file(str(tokenizer)).id_to_token(Tokenizer.load(tokenizer).end_of_text)
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": shape.context,
+        "bos_token": token,
+        "eos_token": token,
+        "unk_token": token,
+    }
+
+
+@contextmanager
+def _whole_or_not_at_all(target: Path) -> Iterator[Path]:
+    """A folder to fill, which takes its name when all is in it."""
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise InputError(f"convert.to={target}: is there already; give another")
+    unfinished = target.with_name(f"{target.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        unfinished.mkdir(parents=True)
+        yield unfinished
+        if target.exists():
+            target.rmdir()
+        os.rename(unfinished, target)
+    except OSError as error:
+        raise InputError(f"convert.to={target}: {error.strerror}") from None
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"no readable {path.name} ({error})") from None
+    if not isinstance(found, dict):
+        raise InputError(f"{path.name}: is not a JSON object")
+    return found
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+app = hydra_app(convert)

@@ -1,0 +1,185 @@
+"""A GPT-3 with dense attention is a GPT-2: the same weights under Hugging Face's names and shapes.
+
+GPT-2 keeps matrices as [inputs, outputs] and the columns of q, k and v in three blocks; here they
+are [outputs, inputs], and q, k and v of one head stand together. Weights are whole, not shards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from configs.errors import InputError
+from configs.schema import AttentionPattern
+from models.shape import ModelShape
+
+PREFIX = "transformer."
+_EPSILON = 1e-5
+_TANH_GELUS = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast")
+
+_OUTSIDE = {
+    "embedding.word_embeddings.weight": "wte.weight",
+    "embedding.position_embeddings.weight": "wpe.weight",
+    "decoder.final_layernorm.weight": "ln_f.weight",
+    "decoder.final_layernorm.bias": "ln_f.bias",
+}
+_IN_LAYER = {
+    "input_layernorm": "ln_1",
+    "self_attention.linear_qkv": "attn.c_attn",
+    "self_attention.linear_proj": "attn.c_proj",
+    "pre_mlp_layernorm": "ln_2",
+    "mlp.linear_fc1": "mlp.c_fc",
+    "mlp.linear_fc2": "mlp.c_proj",
+}
+
+
+def require_gpt2(shape: ModelShape) -> None:
+    """Raises InputError where the model has layers that GPT-2 has not."""
+    banded = any(shape.is_banded(layer) for layer in range(shape.layers))
+    if banded and shape.window < shape.context:
+        raise InputError(
+            f"model.attention={shape.attention}: banded layers see {shape.window} of "
+            f"{shape.context} tokens and have no GPT-2 equivalent, whose layers see all; "
+            "nearest: a model trained with model.attention=dense"
+        )
+
+
+def to_gpt2(weights: Mapping[str, Tensor], shape: ModelShape) -> dict[str, Tensor]:
+    """Hugging Face's weights of ours; the padding of the vocabulary is left out.
+
+    Raises InputError where the model is no GPT-2.
+    """
+    require_gpt2(shape)
+    theirs = {}
+    for ours, name in _names(shape).items():
+        weight = weights[ours]
+        if name == "wte.weight":
+            weight = weight[: shape.vocab]
+        if "linear_qkv" in ours:
+            weight = _blocks_from_heads(weight, shape)
+        if "linear_" in ours and weight.dim() == 2:
+            weight = weight.t()
+        # A copy, since safetensors writes no views.
+        theirs[PREFIX + name] = weight.clone(memory_format=torch.contiguous_format)
+    return theirs
+
+
+def from_gpt2(weights: Mapping[str, Tensor], shape: ModelShape) -> dict[str, Tensor]:
+    """Our weights, float32, of Hugging Face's, with or without their `transformer.` prefix.
+
+    Raises InputError where one is missing or of another shape.
+    """
+    ours = {}
+    for name, theirs in _names(shape).items():
+        weight = weights.get(PREFIX + theirs, weights.get(theirs))
+        if weight is None:
+            raise InputError(f"{theirs}: is not among the weights")
+        weight = weight.float()
+        if "linear_" in name and weight.dim() == 2:
+            weight = weight.t()
+        if "linear_qkv" in name:
+            weight = _heads_from_blocks(weight, shape)
+        if theirs == "wte.weight":
+            padding = shape.padded_vocab - weight.shape[0]
+            weight = torch.nn.functional.pad(weight, (0, 0, 0, padding))
+        expected = _shape_of(name, shape)
+        if tuple(weight.shape) != expected:
+            raise InputError(f"{theirs}: gives {tuple(weight.shape)}, the model has {expected}")
+        ours[name] = weight.contiguous()
+    return ours
+
+
+def gpt2_config(shape: ModelShape, dtype: str, end_of_text: int | None) -> dict[str, Any]:
+    """What `config.json` says of the model. Raises InputError where the model is no GPT-2."""
+    require_gpt2(shape)
+    return {
+        "architectures": ["GPT2LMHeadModel"],
+        "model_type": "gpt2",
+        "vocab_size": shape.vocab,
+        "n_positions": shape.context,
+        "n_embd": shape.hidden,
+        "n_layer": shape.layers,
+        "n_head": shape.heads,
+        "n_inner": None,
+        "activation_function": "gelu_new",
+        "layer_norm_epsilon": _EPSILON,
+        "resid_pdrop": 0.0,
+        "embd_pdrop": 0.0,
+        "attn_pdrop": 0.0,
+        "initializer_range": 0.02,
+        "scale_attn_weights": True,
+        "tie_word_embeddings": True,
+        "bos_token_id": end_of_text,
+        "eos_token_id": end_of_text,
+        "dtype": dtype,
+    }
+
+
+def shape_of_gpt2(config: Mapping[str, Any]) -> ModelShape:
+    """The shape that a `config.json` describes. Raises InputError naming what is not our GPT-2."""
+    faults = [
+        f"{key}={config.get(key, default)!r}, not {' or '.join(map(repr, allowed))}"
+        for key, default, allowed in (
+            ("model_type", None, ("gpt2",)),
+            ("activation_function", "gelu_new", _TANH_GELUS),
+            ("layer_norm_epsilon", _EPSILON, (_EPSILON,)),
+            ("scale_attn_weights", True, (True,)),
+            ("scale_attn_by_inverse_layer_idx", False, (False,)),
+            ("add_cross_attention", False, (False,)),
+            ("tie_word_embeddings", True, (True,)),
+            ("n_inner", None, (None, 4 * int(config.get("n_embd", 768)))),
+        )
+        if config.get(key, default) not in allowed
+    ]
+    if faults:
+        raise InputError(f"config.json: another model than ours: {'; '.join(faults)}")
+    try:
+        return ModelShape(
+            layers=int(config["n_layer"]),
+            hidden=int(config["n_embd"]),
+            heads=int(config["n_head"]),
+            context=int(config.get("n_positions") or config["n_ctx"]),
+            vocab=int(config["vocab_size"]),
+            attention=AttentionPattern.dense,
+            window=int(config.get("n_positions") or config["n_ctx"]),
+        )
+    except KeyError as missing:
+        raise InputError(f"config.json: {missing.args[0]} is missing") from None
+
+
+def _names(shape: ModelShape) -> dict[str, str]:
+    """Our name -> theirs, of every parameter."""
+    names = dict(_OUTSIDE)
+    for layer in range(shape.layers):
+        for ours, theirs in _IN_LAYER.items():
+            for kind in ("weight", "bias"):
+                names[f"decoder.layers.{layer}.{ours}.{kind}"] = f"h.{layer}.{theirs}.{kind}"
+    return names
+
+
+def _shape_of(name: str, shape: ModelShape) -> tuple[int, ...]:
+    h, inner = shape.hidden, shape.feed_forward
+    rows = {"linear_qkv": 3 * h, "linear_proj": h, "linear_fc1": inner, "linear_fc2": h}
+    for linear, outputs in rows.items():
+        if f"{linear}." in name:
+            inputs = inner if linear == "linear_fc2" else h
+            return (outputs, inputs) if name.endswith("weight") else (outputs,)
+    if "word_embeddings" in name:
+        return (shape.padded_vocab, h)
+    return (shape.context, h) if "position_embeddings" in name else (h,)
+
+
+def _blocks_from_heads(weight: Tensor, shape: ModelShape) -> Tensor:
+    """[heads x (q, k, v) x width, ...] -> [(q, k, v) x heads x width, ...]"""
+    parts = weight.view(shape.heads, 3, shape.head_width, *weight.shape[1:])
+    return parts.transpose(0, 1).reshape(weight.shape)
+
+
+def _heads_from_blocks(weight: Tensor, shape: ModelShape) -> Tensor:
+    if weight.shape[0] != 3 * shape.hidden:
+        return weight  # told of by its shape
+    parts = weight.reshape(3, shape.heads, shape.head_width, *weight.shape[1:])
+    return parts.transpose(0, 1).reshape(weight.shape)

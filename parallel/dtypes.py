@@ -1,0 +1,13 @@
+"""The number formats that `precision` names."""
+
+from __future__ import annotations
+
+import torch
+
+from configs.schema import Precision
+
+DTYPES = {
+    Precision.float32: torch.float32,
+    Precision.bf16: torch.bfloat16,
+    Precision.fp16: torch.float16,
+}
