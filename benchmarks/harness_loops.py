@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-import itertools
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
-from megatron.core.pipeline_parallel import get_forward_backward_func
-from torch import Tensor
-
 from benchmarks import paired
+from benchmarks.bare_loops import bare_loop
+from configs.schema import Run
 from launcher.data import Batches
 from launcher.hooks.hook import Hook
 from launcher.loop import Course, train_loop
 from launcher.speed import Speed
-from parallel.engine import Batch, StepResult
-from parallel.megatron_engine import MegatronEngine
-
-BATCHES = 4  # made beforehand, used in turn by the bare loop
-MicroBatch = tuple[Tensor, Tensor, Tensor]  # tokens, labels and positions, each [B, T]
+from parallel.devices import Device
+from parallel.engine import Batch, Engine, StepResult
 
 
 class Comparison:
     """Stands where the session calls the training loop, and is given all that the loop is given."""
 
-    def __init__(self, rounds: int, steps: int, warm_up: int) -> None:
+    def __init__(self, run: Run, device: Device, rounds: int, steps: int, warm_up: int) -> None:
+        self._run = run
+        self._device = device
         self._rounds = rounds
         self._steps = steps
         self._warm_up = warm_up
@@ -37,13 +33,13 @@ class Comparison:
 
     def __call__(
         self,
-        engine: MegatronEngine,
+        engine: Engine,
         batches: Batches,
         course: Course,
         speed: Speed,
         hooks: Sequence[Hook],
     ) -> None:
-        bare = BareLoop(engine, batches, course)
+        bare = bare_loop(self._run, engine, self._device, batches, course)
         harness = HarnessLoop(engine, batches, course, speed, hooks)
         self.result = paired.measure(
             {"bare loop": bare, "harness": harness, "bare loop again": bare},
@@ -61,7 +57,7 @@ class HarnessLoop:
 
     def __init__(
         self,
-        engine: MegatronEngine,
+        engine: Engine,
         batches: Batches,
         course: Course,
         speed: Speed,
@@ -93,7 +89,7 @@ class HarnessLoop:
 class _Clocked:
     """An engine, as far as the training loop knows it, and the time its steps take."""
 
-    def __init__(self, engine: MegatronEngine) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.seconds = 0.0
 
@@ -110,49 +106,3 @@ class _Unending(Hook):
     def __init__(self, hook: Hook) -> None:
         self.before_step = hook.before_step  # type: ignore[method-assign]
         self.after_step = hook.after_step  # type: ignore[method-assign]
-
-
-class BareLoop:
-    """What a step cannot do without, on tensors that are there already."""
-
-    def __init__(self, engine: MegatronEngine, batches: Batches, course: Course) -> None:
-        self._chunks = engine.chunks
-        self._optimizer = engine.optimizer
-        self._schedule = get_forward_backward_func()
-        size = course.batch_plan.global_batch
-        made = [batches.at(number * size, size).micro_batches for number in range(BATCHES)]
-        self._batches = itertools.cycle([[_ready(tokens) for tokens in batch] for batch in made])
-
-    def __call__(self, steps: int) -> None:
-        chunks = self._chunks
-        for micro_batches in itertools.islice(self._batches, steps):
-            samples, length = micro_batches[0][0].shape
-            for chunk in chunks:
-                chunk.zero_grad_buffer()
-            self._optimizer.zero_grad()
-            iterators = [iter(micro_batches) for _ in chunks]
-            self._schedule(
-                forward_step_func=_forward,
-                data_iterator=iterators if len(chunks) > 1 else iterators[0],
-                model=chunks if len(chunks) > 1 else chunks[0],
-                num_microbatches=len(micro_batches),
-                seq_length=length,
-                micro_batch_size=samples,
-                forward_only=False,
-            )
-            self._optimizer.step()
-
-
-def _ready(tokens: Tensor) -> MicroBatch:
-    inputs, labels = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
-    return inputs, labels, torch.arange(inputs.shape[1]).expand_as(inputs)
-
-
-def _forward(micro_batches: Iterator[MicroBatch], model: Any) -> tuple[Tensor, Any]:
-    inputs, labels, positions = next(micro_batches)
-    return model(inputs, positions, None, labels=labels), _mean
-
-
-def _mean(losses: Tensor) -> tuple[Tensor, Tensor]:
-    loss = losses.mean()
-    return loss, loss

@@ -2,10 +2,12 @@
 
 The harness is `launcher.session.train_session` as every rank of `phalanx train` runs it: the loop,
 the hooks that it hangs (metrics file, TensorBoard, progress), samples read from the token files,
-generators seeded, the loss averaged over all ranks. Against it the same engine's model and
-optimizer in a bare loop over tensors made beforehand: gradients to zero, Megatron-core's schedule,
-the optimizer's step. The bare loop also runs against itself, which shows how small a difference can
-be seen; and what the harness spends outside the engine's step is told from its own clock.
+generators seeded, the loss averaged over all ranks. Against it a bare loop over tensors made
+beforehand. For engine=megatron: the same model and optimizer, gradients to zero, Megatron-core's
+schedule, the optimizer's step. For engine=deepspeed: a DeepSpeed engine around the same model,
+which clips by itself, driven as DeepSpeed's documentation says. The bare loop also runs against
+itself, which shows how small a difference can be seen; and what the harness spends outside the
+engine's step is told from its own clock.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ from unittest.mock import patch
 from rich.console import Console
 
 from benchmarks import paired
-from benchmarks.runs import compose_run
 from configs.load import read
+from launcher.compose import compose_run
 from launcher.plan_ranks import plan_ranks
 from launcher.rank import joined_world
 from launcher.run_folder import RunFolder
@@ -43,6 +45,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--layout", default="", help="such as tensor=2,pipeline=2; else one rank")
+    parser.add_argument("--engine", default="megatron", choices=("megatron", "deepspeed"))
     parser.add_argument("--model", default="gpt3_nano")
     parser.add_argument("--rounds", type=int, default=42)
     parser.add_argument("--steps", type=int, default=1, help="of each block in a round")
@@ -55,6 +58,7 @@ def _start(options: argparse.Namespace) -> int:
     """Prepares a run as `phalanx train` does, then starts its ranks."""
     overrides = [
         f"model={options.model}",
+        f"engine={options.engine}",
         "layout=single",
         "device=cpu",
         *(f"layout.{size}" for size in options.layout.split(",") if size),
@@ -84,12 +88,13 @@ def _compare(options: argparse.Namespace) -> None:
         from benchmarks.harness_loops import Comparison
         from launcher import session
 
-        compare = Comparison(options.rounds, options.steps, WARM_UP)
+        compare = Comparison(run, device, options.rounds, options.steps, WARM_UP)
         with patch.object(session, "train_loop", compare):
             session.train_session(run, folder, device, _Terminal() if options.bar else file)
     if os.environ["RANK"] == "0":
         shown = "progress bar" if options.bar else "progress lines"
-        title = f"{run.model.name}, layout {options.layout or 'single'}, {shown}"
+        layout = options.layout or "single"
+        title = f"{run.model.name}, engine {options.engine}, layout {layout}, {shown}"
         paired.show(compare.result, title)
         whole = statistics.median(compare.result.seconds["harness"])
         print(

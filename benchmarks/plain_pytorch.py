@@ -25,8 +25,8 @@ from torch.distributed import HashStore  # type: ignore[attr-defined]
 from torch.profiler import ProfilerActivity
 
 from benchmarks import paired
-from benchmarks.runs import compose_run
 from configs.schema import DeviceName, Run
+from launcher.compose import compose_run
 from models.shape import ModelShape
 from parallel.devices import open_device
 

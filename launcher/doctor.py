@@ -37,7 +37,7 @@ class Finding:
 
 
 def doctor(run: Run, _overrides: list[str]) -> None:
-    findings = [*_machine(run), *_packages(), *_cluster()]
+    findings = [*_machine(run), *_packages(), *_compiler(), *_cluster()]
     table = Table(box=box.SIMPLE_HEAD)
     for heading in ("", "what", "found", "so"):
         table.add_column(heading, overflow="fold")
@@ -92,6 +92,23 @@ def _packages() -> Iterator[Finding]:
     for name, gives in OPTIONAL.items():
         version = _version(name)
         yield Finding(name, version or "not installed", gives, True if version else None)
+
+
+def _compiler() -> Iterator[Finding]:
+    missing = [name for name in ("g++", "ninja") if shutil.which(name, path=_path()) is None]
+    yield Finding(
+        "compiler",
+        f"no {' and no '.join(missing)}" if missing else "g++ and ninja",
+        "engine.offload_optimizer=true falls back to torch's AdamW"
+        if missing
+        else "for DeepSpeedCPUAdam, engine.offload_optimizer=true",
+        None if missing else True,
+    )
+
+
+def _path() -> str:
+    """Where programs are looked for, those installed beside this Python among them."""
+    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 
 
 def _cluster() -> Iterator[Finding]:

@@ -50,7 +50,8 @@ class Side:
         run, layout = self.plan.run, self.plan.layout
         ranks = "1 rank" if layout.world_size == 1 else f"{layout.world_size} ranks"
         return (
-            f"layout {layout}, {ranks}, micro-batch {layout.micro_batch}, ZeRO {layout.zero}, "
+            f"layout {layout}{', DualPipeV' if layout.dualpipev else ''}, {ranks}, "
+            f"micro-batch {layout.micro_batch}, ZeRO {layout.zero}, "
             f"engine {run.engine.name} on {self.plan.device}, {run.precision}"
         )
 

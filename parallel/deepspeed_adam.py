@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -35,6 +39,7 @@ def build_adam(
     if not engine.offload_optimizer:
         fused = device.name is DeviceName.cuda
         return torch.optim.AdamW(groups, fused=fused, **settings), []
+    _find_ninja()
     try:
         from deepspeed.ops.adam import DeepSpeedCPUAdam
 
@@ -47,3 +52,10 @@ def build_adam(
             f"({type(cause).__name__}: {reason}); torch's AdamW takes its place, more slowly"
         )
         return torch.optim.AdamW(groups, **settings), [notice]
+
+
+def _find_ninja() -> None:
+    """pip puts it beside Python, where the compiler's driver looks only in an activated .venv."""
+    if shutil.which("ninja") is None:
+        beside = str(Path(sys.executable).parent)
+        os.environ["PATH"] = os.pathsep.join([beside, os.environ.get("PATH", "")])

@@ -22,7 +22,7 @@ from models.shape import ModelShape
 from parallel.deepspeed_groups import TensorAndDataRanks, topology
 from parallel.devices import Device
 from parallel.layout import Layout
-from parallel.megatron_model import name_parameters, uses_transformer_engine
+from parallel.megatron_model import check_layers, name_parameters, uses_transformer_engine
 from parallel.named_parameters import NamedParameter, initial_value, part_here, unfused
 
 _TIED_KEY = "embedding"
@@ -52,6 +52,7 @@ def build_whole(
             range(shape.layers),
             transformer_engine=uses_transformer_engine(device.name),
         ).to(device.torch_device)
+    check_layers(model, range(shape.layers))
     parameters = list(name_parameters(model, layout))
     for named in parameters:
         set_parameter(named, initial_value(named, shape, seed))
@@ -88,8 +89,7 @@ def set_parameter(named: NamedParameter, value: Tensor) -> None:
     with GatheredParameters(
         [named.tensor], modifier_rank=0, enabled=hasattr(named.tensor, "ds_id")
     ):
-        if named.tensor.shape == value.shape:
-            named.tensor.copy_(value)
+        named.tensor.copy_(value)
 
 
 def _spec(entry: LayerEntry) -> LayerSpec:

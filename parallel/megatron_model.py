@@ -39,7 +39,7 @@ def build_chunks(
             chunk=number if layout.interleave > 1 else None,
             transformer_engine=uses_transformer_engine(device.name),
         )
-        _check_layers(chunk, layers)
+        check_layers(chunk, layers)
         chunks.append(chunk.to(device.torch_device))
     parameters = [named for chunk in chunks for named in name_parameters(chunk, layout)]
     _initialise(parameters, shape, seed)
@@ -64,7 +64,7 @@ def uses_transformer_engine(device: DeviceName) -> bool:
     return device is DeviceName.cuda and importlib.util.find_spec("transformer_engine") is not None
 
 
-def _check_layers(chunk: GPT, layers: range) -> None:
+def check_layers(chunk: GPT, layers: range) -> None:
     # Megatron has trained 64 of 80 layers without a word: count what was built.
     built = [layer.layer_number - 1 for layer in chunk.decoder.layers]
     assert built == list(layers), f"built layers {built}, the layout says {list(layers)}"
