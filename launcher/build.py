@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from configs.schema import EngineName, Run
 from models.shape import ModelShape
@@ -46,7 +46,7 @@ def _deepspeed(run: Run, device: Device) -> Iterator[Engine]:
     from parallel.deepspeed_groups import deepspeed_world
 
     with deepspeed_world():
-        yield DeepSpeedEngine(
+        engine = DeepSpeedEngine(
             ModelShape.of(run.model),
             Layout.resolve(run.layout, None),
             run.optimizer,
@@ -56,3 +56,5 @@ def _deepspeed(run: Run, device: Device) -> Iterator[Engine]:
             seed=run.train.seed,
             global_batch=run.train.global_batch,
         )
+        with closing(engine):
+            yield engine

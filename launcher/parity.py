@@ -23,7 +23,7 @@ from rich.table import Table
 
 from configs.errors import InputError, RunError
 from configs.schema import LaunchName, Precision, Run
-from launcher.compose import compose_run, hydra_app, merge_overrides
+from launcher.compose import compose_run, explain, hydra_app, merge_overrides
 from launcher.plan_ranks import Plan, plan_ranks
 from launcher.run_folder import RunFolder
 from launcher.train import prepare
@@ -82,7 +82,7 @@ def parity(run: Run, overrides: list[str], against: list[str]) -> None:
             "against: there is nothing to compare with; nearest: against=tp2_pp2 (a layout) or "
             "against.engine=deepspeed (any setting)"
         )
-    other = compose_run(merge_overrides(overrides, against))
+    other = _compose_other(merge_overrides(overrides, against))
     _require_same_training(run, other, against)
     sides = [
         _side("run", run, overrides),
@@ -120,6 +120,16 @@ def _require_same_training(run: Run, other: Run, against: list[str]) -> None:
         f"against.{setting}: parity compares the same training under another "
         f"{', '.join(MAY_DIFFER[:-1])} or {MAY_DIFFER[-1]}; nearest: {setting} for both"
     )
+
+
+def _compose_other(overrides: list[str]) -> Run:
+    try:
+        return compose_run(overrides)
+    except Exception as error:
+        explained = explain(error)
+        if explained is None:
+            raise
+        raise InputError(f"against.{explained}") from None
 
 
 def _side(name: str, run: Run, overrides: list[str]) -> Side:

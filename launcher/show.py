@@ -79,4 +79,5 @@ def run_summary(plan: Plan, prepared: Any, folder: Path) -> str:
 
 def _title(layout: Layout) -> str:
     folded = ", DualPipeV" if layout.dualpipev else ""
-    return f"layout {layout}{folded}: {layout.world_size} {'rank' if layout.world_size == 1 else 'ranks'}"
+    ranks = "rank" if layout.world_size == 1 else "ranks"
+    return f"layout {layout}{folded}: {layout.world_size} {ranks}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import deepspeed
@@ -20,15 +20,15 @@ from parallel.deepspeed_groups import TensorAndDataRanks
 from parallel.deepspeed_model import build_pipeline, build_whole, set_parameter
 from parallel.deepspeed_state import optimizer_state
 from parallel.devices import Device
-from parallel.engine import Batch, OptimizerTensors, ParameterPart, StepResult
+from parallel.engine import Batch, StepResult
 from parallel.grad_norm import clip_by_global_norm
+from parallel.holder import ParameterHolder
 from parallel.layout import Layout
 from parallel.megatron_config import transformer_config
 from parallel.named_parameters import NamedParameter
-from parallel.optimizer_state import read_adam_step
 
 
-class DeepSpeedEngine:
+class DeepSpeedEngine(ParameterHolder):
     """Trains this rank's stage, or its whole model. Lives within `process_groups` and
     `deepspeed_world`.
     """
@@ -61,14 +61,11 @@ class DeepSpeedEngine:
         megatron = transformer_config(shape, layout, precision, device.name)
         self.model: nn.Module
         if layout.pipeline > 1:
-            self.model, self._parameters = build_pipeline(shape, layout, megatron, device, seed)
+            self.model, parameters = build_pipeline(shape, layout, megatron, device, seed)
         else:
-            self.model, self._parameters = build_whole(
-                shape, layout, megatron, device, seed, config
-            )
-        if layout.pipeline == 1:
+            self.model, parameters = build_whole(shape, layout, megatron, device, seed, config)
             _sum_as_they_come(self.model)
-        adam, self.notices = build_adam(self._parameters, optimizer, engine, device)
+        adam, self.notices = build_adam(parameters, optimizer, engine, device)
         self._grad_norm = math.nan
         self.engine, self.optimizer, _, _ = deepspeed.initialize(
             model=self.model,
@@ -77,7 +74,6 @@ class DeepSpeedEngine:
             mpu=None if layout.pipeline > 1 else TensorAndDataRanks(),
             dist_init_required=False,
         )
-        self.adam = adam
         if layout.pipeline > 1:
             self.engine._INSTRUCTION_MAP = {
                 **self.engine._INSTRUCTION_MAP,
@@ -88,10 +84,18 @@ class DeepSpeedEngine:
         if precision is Precision.fp16:
             self.optimizer.loss_scaler.cur_scale = optimizer.loss_scale
         data_group = parallel_state.get_data_parallel_group()
-        self._state = optimizer_state(self.optimizer, adam, self._parameters, data_group)
+        state = optimizer_state(self.optimizer, adam, parameters, data_group)
+        super().__init__(parameters, adam, state)
+
+    def close(self) -> None:
+        """Takes down what would otherwise keep the engine, and its process groups, alive."""
+        self.engine.destroy()
 
     def _clip(self, *_adam: Any) -> None:
         self._grad_norm = clip_by_global_norm(self._parameters, self.clip)
+
+    def _set(self, named: NamedParameter, value: Tensor) -> None:
+        set_parameter(named, value)
 
     def train_step(self, batch: Batch, learning_rate: float) -> StepResult:
         for group in self.adam.param_groups:
@@ -188,33 +192,6 @@ class DeepSpeedEngine:
     def _last_logits(self, logits_BTV: Tensor) -> Tensor:
         part = logits_BTV[:, -1].float().contiguous()
         return tensor_parallel.gather_from_tensor_model_parallel_region(part)
-
-    def parameters(self) -> list[ParameterPart]:
-        return [named.at for named in self._parameters]
-
-    def named_tensors(self) -> list[NamedParameter]:
-        return self._parameters
-
-    def export_state(self) -> Iterator[tuple[ParameterPart, OptimizerTensors]]:
-        saved = [named for named in self._parameters if not named.tied_copy]
-        for named, tensors in self._state.export(saved):
-            yield named.at, tensors
-
-    def import_state(
-        self, state: Iterable[tuple[ParameterPart, OptimizerTensors]], adam_step: int
-    ) -> None:
-        for named, (at, tensors) in zip(self._parameters, state, strict=True):
-            assert named.at == at
-            self._state.load(named, tensors, adam_step)
-            set_parameter(named, tensors.master)
-
-    def import_weights(self, weights: Iterable[tuple[ParameterPart, Tensor]]) -> None:
-        for named, (at, weight) in zip(self._parameters, weights, strict=True):
-            assert named.at == at
-            set_parameter(named, weight)
-
-    def adam_step(self) -> int:
-        return read_adam_step(self.adam)
 
     def _scaler(self) -> Any:
         return self.optimizer.loss_scaler if self.engine.fp16_enabled() else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -18,16 +18,15 @@ from torch import Tensor
 from configs.schema import OptimizerConfig, Precision
 from models.shape import ModelShape
 from parallel.devices import Device
-from parallel.engine import Batch, OptimizerTensors, ParameterPart, StepResult
+from parallel.engine import Batch, StepResult
+from parallel.holder import ParameterHolder
 from parallel.layout import Layout
 from parallel.megatron_config import ddp_config, optimizer_config, transformer_config
 from parallel.megatron_model import build_chunks
 from parallel.megatron_state import optimizer_state
-from parallel.named_parameters import NamedParameter
-from parallel.optimizer_state import read_adam_step
 
 
-class MegatronEngine:
+class MegatronEngine(ParameterHolder):
     """Trains this rank's chunks. Needs `parallel.groups.process_groups` around its whole life."""
 
     def __init__(
@@ -45,19 +44,22 @@ class MegatronEngine:
         self.layout = layout
         self.device = device
         config = transformer_config(shape, layout, precision, device.name)
-        self.chunks, self._parameters = build_chunks(shape, layout, config, precision, device, seed)
-        adam: MegatronOptimizerConfig = optimizer_config(optimizer, layout, precision, device.name)
+        self.chunks, parameters = build_chunks(shape, layout, config, precision, device, seed)
+        settings: MegatronOptimizerConfig = optimizer_config(
+            optimizer, layout, precision, device.name
+        )
         chained = get_megatron_optimizer(
-            adam,
+            settings,
             self.chunks,
-            config_overrides=get_standard_config_overrides(adam),
+            config_overrides=get_standard_config_overrides(settings),
             use_gloo_process_groups=False,
         )
         self.optimizer: Any = chained.chained_optimizers[0]
         for group in self.optimizer.param_groups:
             # Megatron leaves this to its own scheduler, and Adam would decay norms and biases too.
             group["weight_decay"] = optimizer.weight_decay * group["wd_mult"]
-        self._state = optimizer_state(self.optimizer, parallel_state.get_data_parallel_group())
+        state = optimizer_state(self.optimizer, parallel_state.get_data_parallel_group())
+        super().__init__(parameters, self.optimizer.optimizer, state)
         self._run_schedule = get_forward_backward_func()
         self._connect(config)
 
@@ -142,35 +144,6 @@ class MegatronEngine:
         if self.layout.world_size > 1:
             torch.distributed.all_reduce(total)
         return float(total) / copies
-
-    def parameters(self) -> list[ParameterPart]:
-        return [named.at for named in self._parameters]
-
-    def named_tensors(self) -> list[NamedParameter]:
-        return self._parameters
-
-    def export_state(self) -> Iterator[tuple[ParameterPart, OptimizerTensors]]:
-        saved = [named for named in self._parameters if not named.tied_copy]
-        for named, tensors in self._state.export(saved):
-            yield named.at, tensors
-
-    def import_state(
-        self, state: Iterable[tuple[ParameterPart, OptimizerTensors]], adam_step: int
-    ) -> None:
-        for named, (at, tensors) in zip(self._parameters, state, strict=True):
-            assert named.at == at
-            self._state.load(named, tensors, adam_step)
-            with torch.no_grad():
-                named.tensor.copy_(tensors.master)
-
-    @torch.no_grad()
-    def import_weights(self, weights: Iterable[tuple[ParameterPart, Tensor]]) -> None:
-        for named, (at, weight) in zip(self._parameters, weights, strict=True):
-            assert named.at == at
-            named.tensor.copy_(weight)
-
-    def adam_step(self) -> int:
-        return read_adam_step(self.optimizer.optimizer)
 
     def scaler_state(self) -> dict[str, float]:
         scaler = self.optimizer.grad_scaler if hasattr(self.optimizer, "grad_scaler") else None

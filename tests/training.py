@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,9 @@ def engine(
         from parallel.deepspeed_groups import deepspeed_world
 
         with deepspeed_world():
-            yield DeepSpeedEngine(shape, layout, ADAM, config, global_batch=GLOBAL_BATCH, **common)
+            made = DeepSpeedEngine(shape, layout, ADAM, config, global_batch=GLOBAL_BATCH, **common)
+            with closing(made):
+                yield made
 
 
 def global_batch(step: int) -> Tensor:

@@ -127,7 +127,7 @@ def test_without_a_compiler_torchs_adam_takes_over(ranks: RankPool) -> None:
 def decay_of(layout: Layout, config: EngineConfig) -> dict[str, float]:
     """A job: what Adam decays, by the weight decay that its group has."""
     with training.engine(layout, Precision.float32, SHAPE, config) as engine:
-        groups = (engine.adam if config == DEEPSPEED else engine.optimizer).param_groups
+        groups = engine.adam.param_groups
         by_tensor = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
         return {named.at.name: by_tensor[id(named.tensor)] for named in engine.named_tensors()}
 
