@@ -108,9 +108,12 @@ def _import(run: Run, overrides: list[str], console: Console) -> None:
     )
     from parallel.checkpoint_tensors import write_tensors
 
+    kept = folder.path / checkpoint_files.TOKENIZER
     with _tokenizer_for(source, shape) as tokenizer:
-        checkpoint = write_tensors(_with_moments(weights), state, tokenizer, folder.checkpoints)
-    made = _overrides(source.name, shape, checkpoint, overrides)
+        write_tensors(_with_moments(weights), state, tokenizer, folder.checkpoints)
+        # The checkpoint's own goes with it, once training has made newer ones.
+        shutil.copyfile(tokenizer, kept)
+    made = _overrides(source.name, shape, kept, overrides)
     folder.write(compose_run(made), made, "")
     console.print(
         f"wrote {folder.path}: {shape.parameters:,} parameters\n"
@@ -132,8 +135,7 @@ def _with_moments(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return tensors
 
 
-def _overrides(name: str, shape: ModelShape, checkpoint: Path, given: list[str]) -> list[str]:
-    tokenizer = checkpoint / checkpoint_files.TOKENIZER
+def _overrides(name: str, shape: ModelShape, tokenizer: Path, given: list[str]) -> list[str]:
     which = "gpt2" if shape.vocab == GPT2_VOCABULARY else f"'{tokenizer}'"
     model = {"name": f"'{name}'", **shape_fields(shape)}
     fixed = [f"model.{key}={value}" for key, value in model.items()]
@@ -142,7 +144,7 @@ def _overrides(name: str, shape: ModelShape, checkpoint: Path, given: list[str])
 
 
 @contextmanager
-def _tokenizer_for(source: Path, shape: ModelShape) -> Iterator[Path | None]:
+def _tokenizer_for(source: Path, shape: ModelShape) -> Iterator[Path]:
     """The tokenizer of the folder; without one, GPT-2's if the vocabulary has its size."""
     path = source / checkpoint_files.TOKENIZER
     if path.exists():

@@ -36,7 +36,7 @@ def read_tensors(checkpoint: Path, kinds: tuple[str, ...] = KINDS) -> dict[str, 
 
 
 def write_tensors(
-    tensors: dict[str, Tensor], state: TrainState, tokenizer: Path | None, checkpoints: Path
+    tensors: dict[str, Tensor], state: TrainState, tokenizer: Path, checkpoints: Path
 ) -> Path:
     """Publishes a checkpoint of whole tensors, as one process has them; returns its folder."""
     final = files.step_folder(checkpoints, state.step)
@@ -44,8 +44,7 @@ def write_tensors(
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     state.write(unfinished)
-    if tokenizer is not None:
-        shutil.copyfile(tokenizer, unfinished / files.TOKENIZER)
+    shutil.copyfile(tokenizer, unfinished / files.TOKENIZER)
     with quiet():
         save(tensors, storage_writer=FileSystemWriter(unfinished, sync_files=True), no_dist=True)
     digests = {path.name: files.file_digest(path) for path in sorted(unfinished.iterdir())}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,16 @@ def dense(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def theirs(dense: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What was written of it. Not to be changed."""
+    target = tmp_path_factory.mktemp("theirs") / "gpt2"
+    out = phalanx("convert", f"convert.to={target}", run_dir=dense)
+    assert out.status == 0, out.errors
+    assert "vocabulary 300 (its padding to 384 left out)" in out.output
+    return target
+
+
 def text_of(folder: Path) -> str:
     sampled = ("generate.tokens=8", "layout=single", "engine=megatron")
     result = phalanx("generate", *sampled, run_dir=folder)
@@ -27,26 +38,23 @@ def text_of(folder: Path) -> str:
     return result.output
 
 
-def test_out_and_back(dense: Path, tmp_path: Path) -> None:
+def test_out_and_back(dense: Path, theirs: Path, tmp_path: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from parallel.checkpoint_files import find
     from parallel.checkpoint_tensors import read_tensors
 
-    target, made = tmp_path / "theirs", tmp_path / "made"
-    out = phalanx("convert", f"convert.to={target}", run_dir=dense)
-    assert out.status == 0, out.errors
-    assert "vocabulary 300 (its padding to 384 left out)" in out.output
+    made = tmp_path / "made"
     model, tokenizer = (
-        kind.from_pretrained(target) for kind in (AutoModelForCausalLM, AutoTokenizer)
+        kind.from_pretrained(theirs) for kind in (AutoModelForCausalLM, AutoTokenizer)
     )
     assert model.config.vocab_size == 300
     assert tokenizer.decode(tokenizer("The License")["input_ids"]) == "The License"
-    again = phalanx("convert", f"convert.to={target}", run_dir=dense)
+    again = phalanx("convert", f"convert.to={theirs}", run_dir=dense)
     assert (again.status, "is there already" in again.errors) == (2, True)
 
-    back = phalanx("convert", f"convert.source={target}", run_dir=made)
+    back = phalanx("convert", f"convert.source={theirs}", run_dir=made)
     assert back.status == 0, back.errors
     before, after = (read_tensors(find(run), ("master",)) for run in (dense, made))
     assert before.keys() == after.keys()
@@ -54,13 +62,16 @@ def test_out_and_back(dense: Path, tmp_path: Path) -> None:
     assert text_of(made) == text_of(dense)
 
 
-def test_a_run_goes_on_from_what_was_read(dense: Path, tmp_path: Path) -> None:
-    target, made = tmp_path / "theirs", tmp_path / "made"
-    assert phalanx("convert", f"convert.to={target}", run_dir=dense).status == 0
-    assert phalanx("convert", f"convert.source={target}", run_dir=made).status == 0
-    result = phalanx("train", *TINY[6:], "train.steps=1", run_dir=made)
-    assert result.status == 0, result.errors
-    assert "step 1/1" in result.output
+def test_a_run_goes_on_from_what_was_read(theirs: Path, tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    assert phalanx("convert", f"convert.source={theirs}", run_dir=made).status == 0
+    # Until the checkpoint that was made of it has been deleted.
+    given = [*TINY[6:], "train.keep_checkpoints=1"]
+    for steps in (2, 4):
+        result = phalanx("train", *given, f"train.steps={steps}", run_dir=made)
+        assert result.status == 0, result.errors
+        assert f"step {steps}/{steps}" in result.output
+    assert not (made / "checkpoints" / "step_00000000").exists()
 
 
 def test_banded_layers_are_refused(trained: Path, tmp_path: Path) -> None:
@@ -70,14 +81,13 @@ def test_banded_layers_are_refused(trained: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "theirs").exists()
 
 
-def test_bad_input_is_told_in_one_line(dense: Path, tmp_path: Path) -> None:
+def test_bad_input_is_told_in_one_line(dense: Path, theirs: Path, tmp_path: Path) -> None:
     nothing = phalanx("convert", run_dir=dense)
     assert (nothing.status, nothing.errors.count("\n")) == (2, 1)
     assert "needs convert.to=DIR" in nothing.errors
     missing = phalanx("convert", f"convert.source={tmp_path}", run_dir=tmp_path / "made")
     assert (missing.status, "no readable config.json" in missing.errors) == (2, True)
-    target = tmp_path / "theirs"
-    assert phalanx("convert", f"convert.to={target}", run_dir=dense).status == 0
+    target = Path(shutil.copytree(theirs, tmp_path / "theirs"))
     config = json.loads((target / "config.json").read_text(encoding="utf-8"))
     (target / "config.json").write_text(json.dumps({**config, "n_layer": 5}), encoding="utf-8")
     deeper = phalanx("convert", f"convert.source={target}", run_dir=tmp_path / "made")
