@@ -8,6 +8,7 @@ that save after each; losses, gradient norms and every tensor are then compared.
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 import tempfile
@@ -179,7 +180,8 @@ def _trace(folder: RunFolder) -> Trace:
     steps = [row for row in rows if "loss" in row]
     return Trace(
         losses=[row["loss"] for row in steps],
-        grad_norms=[row["grad_norm"] for row in steps],
+        # Written as null where a step of fp16 was skipped.
+        grad_norms=[math.inf if it is None else it for it in (r["grad_norm"] for r in steps)],
         tensors=_Saved(folder.checkpoints, [row["step"] for row in steps]),
     )
 

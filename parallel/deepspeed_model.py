@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import nullcontext, redirect_stdout
 from functools import partial
@@ -69,7 +69,7 @@ def build_pipeline(
         from deepspeed.runtime.pipe.dualpipev import DualPipeVModule
 
         kind = DualPipeVModule
-    with redirect_stdout(sys.stderr):  # it prints the cut that layout.txt tells already
+    with redirect_stdout(io.StringIO()):  # it prints the cut that layout.txt tells already
         model = kind(
             layers=[_spec(entry) for entry in entries],
             topology=topology(layout),

@@ -23,8 +23,9 @@ def clip_by_global_norm(parameters: list[NamedParameter], clip: float) -> float:
         for named in parameters
         if not named.tied_copy and (first or named.at.part.dim is not None)
     ]
-    own = torch.nn.utils.get_total_norm([gradient for gradient in counted if gradient is not None])
-    squares = own.float().square()
+    # In double, since torch's float32 norm on CPU is off by some 1e-6 for a large tensor.
+    norms = [gradient.double().norm() for gradient in counted if gradient is not None]
+    squares = torch.stack(norms).square().sum()
     torch.distributed.all_reduce(squares, group=parallel_state.get_model_parallel_group())
     norm = math.sqrt(float(squares))
     if 0 < clip < norm:

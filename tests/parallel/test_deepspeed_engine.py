@@ -124,6 +124,56 @@ def test_without_a_compiler_torchs_adam_takes_over(ranks: RankPool) -> None:
     assert "could not be compiled (RuntimeError: g++: command not found)" in notices[0]
 
 
+def steps_from_a_large_scale(layout: Layout, config: EngineConfig) -> Any:
+    """A job: fp16 whose first loss scale overflows; (skipped, loss scale, loss) of each step."""
+    from parallel.engine import Batch
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(training, "ADAM", replace(training.ADAM, loss_scale=2.0**19))
+    try:
+        with training.engine(layout, Precision.fp16, SHAPE, config) as engine:
+            data_rank = layout.coordinates(torch.distributed.get_rank()).data
+            places = [list(it) for it in layout.samples_of(data_rank, GLOBAL_BATCH)]
+            steps = []
+            for step in range(10):
+                tokens = training.global_batch(step)
+                batch = Batch(micro_batches=[tokens[it] for it in places])
+                result = engine.train_step(batch, 3e-3)
+                steps.append((result.skipped, result.loss_scale, result.loss))
+            return steps, engine.scaler_state(), engine.adam_step()
+    finally:
+        patch.undo()
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        Layout(micro_batch=2),
+        Layout(micro_batch=2, data=2, zero=2),
+        Layout(micro_batch=2, data=2, zero=3),
+        Layout(micro_batch=2, pipeline=2),
+    ],
+    ids=name,
+)
+def test_loss_scales_shrink_as_megatrons_do(ranks: RankPool, layout: Layout) -> None:
+    # Under the same split: each rank's own sum is what overflows.
+    same = replace(layout, zero=min(layout.zero, 1))
+    job = (steps_from_a_large_scale, same, MEGATRON)
+    steps, scaler, adam_step = ranks.run(same.world_size, *job)[0]
+    skipped = [step[0] for step in steps]
+    assert any(skipped), "the scale must overflow"
+    assert not all(skipped), "and recover"
+    for found, its_scaler, its_step in ranks.run(
+        layout.world_size, steps_from_a_large_scale, layout, DEEPSPEED
+    ):
+        assert [step[:2] for step in found] == [step[:2] for step in steps]
+        assert [step[2] for step in found] == pytest.approx([step[2] for step in steps], rel=1e-3)
+        assert its_step == adam_step
+        # Megatron counts on below one, where each overflow shrinks the scale too.
+        left = max(scaler["hysteresis_tracker"], 1.0)
+        assert its_scaler == {**scaler, "hysteresis_tracker": left}
+
+
 def decay_of(layout: Layout, config: EngineConfig) -> dict[str, float]:
     """A job: what Adam decays, by the weight decay that its group has."""
     with training.engine(layout, Precision.float32, SHAPE, config) as engine:
