@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 WEIGHTS = "model.safetensors"
 INDEX = f"{WEIGHTS}.index.json"
 SHARD = "5GB"
-GPT2_VOCABULARY = 50_257
 
 
 def convert(run: Run, overrides: list[str]) -> None:
@@ -136,11 +135,10 @@ def _with_moments(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _overrides(name: str, shape: ModelShape, tokenizer: Path, given: list[str]) -> list[str]:
-    which = "gpt2" if shape.vocab == GPT2_VOCABULARY else f"'{tokenizer}'"
     model = {"name": f"'{name}'", **shape_fields(shape)}
     fixed = [f"model.{key}={value}" for key, value in model.items()]
     kept = [it for it in given if not it.startswith(("convert.", "run_dir="))]
-    return merge_overrides([f"model.tokenizer={which}", "layout=single", *fixed], kept)
+    return merge_overrides([f"model.tokenizer='{tokenizer}'", "layout=single", *fixed], kept)
 
 
 @contextmanager
@@ -150,14 +148,14 @@ def _tokenizer_for(source: Path, shape: ModelShape) -> Iterator[Path]:
     if path.exists():
         yield path
         return
-    if shape.vocab != GPT2_VOCABULARY:
+    from corpus.vocabulary import GPT2_SIZE, gpt2
+
+    if shape.vocab != GPT2_SIZE:
         raise InputError(
             f"convert.source={source}: there is no {checkpoint_files.TOKENIZER} in it, and its "
             f"vocabulary of {shape.vocab:,} is not GPT-2's"
         )
     from tempfile import TemporaryDirectory
-
-    from corpus.vocabulary import gpt2
 
     with TemporaryDirectory() as scratch:
         made = Path(scratch) / checkpoint_files.TOKENIZER
