@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, cast, get_type_hints
+from typing import Any, cast, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -17,7 +17,7 @@ def load(composed: DictConfig) -> Run:
     Raises omegaconf's ConfigKeyError, ValidationError or MissingMandatoryValue on a key that is
     unknown, of the wrong type, or without a value.
     """
-    run = OmegaConf.to_object(OmegaConf.merge(_schema(Run), composed))
+    run = OmegaConf.to_object(OmegaConf.merge(_schema(Run, composed), composed))
     assert isinstance(run, Run)
     return run
 
@@ -33,13 +33,18 @@ def read(path: Path) -> Run:
     return load(config)
 
 
-def _schema(kind: type[Any]) -> DictConfig:
+def _schema(kind: type[Any], given: Any) -> DictConfig:
     # omegaconf 2.3 makes nodes of frozen dataclasses read-only and then refuses to merge into
-    # them, so each nested node is made here and unlocked.
+    # them, so each nested node is made here and unlocked; those of a dict, whose keys the config
+    # chooses, too.
     schema = OmegaConf.structured(kind)
     OmegaConf.set_readonly(schema, False)
     for name, hint in get_type_hints(kind).items():
+        value = given.get(name) if isinstance(given, DictConfig) else None
         if is_dataclass(hint):
-            schema[name] = _schema(cast(type[Any], hint))
-            OmegaConf.set_readonly(schema[name], False)
+            schema[name] = _schema(cast(type[Any], hint), value)
+        elif get_origin(hint) is dict and is_dataclass(item := get_args(hint)[1]):
+            schema[name] = {}
+            for key in value or ():
+                schema[name][key] = _schema(cast(type[Any], item), value[key])
     return schema

@@ -117,14 +117,99 @@ class LaunchConfig:
     timeout_s: int  # a collective that takes longer is a failure
 
 
+class TextFormat(StrEnum):
+    auto = "auto"  # by the file's name
+    text = "text"  # a document a file
+    jsonl = "jsonl"  # a document a line
+    warc = "warc"  # Common Crawl's WARC and WET
+
+
+class MachineText(StrEnum):
+    """Text that every installation can make for itself; `corpus.machine` does."""
+
+    crawl = "crawl"
+    packages = "packages"
+    docstrings = "docstrings"
+    library = "library"
+    manual = "manual"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceConfig:
+    """One source of a corpus; it has a `path` or is made on this `machine`."""
+
+    weight: float  # share of the samples; all sources' are divided by their sum
+    path: str | None = None  # a file, a folder or a glob pattern, from corpus.root
+    machine: MachineText | None = None
+    max_bytes: int = 0  # text of the machine is cut here; 0: nowhere
+    stands_for: str | None = None  # what it is in place of, for people
+    format: TextFormat = TextFormat.auto
+    field: str = "text"  # of a JSONL line
+    curated: bool = False  # an example of good text to the quality filter
+    quality: bool = False  # goes through the quality filter
+    deduplicate: bool = False  # loses documents like ones of curated sources or earlier ones
+
+
+@dataclass(frozen=True, kw_only=True)
+class QualityConfig:
+    alpha: float  # a document stays if numpy.random.pareto(alpha) > 1 - score
+    features: int  # the words of a document are hashed into so many
+    documents: int  # of either kind, that the classifier learns from
+
+
+@dataclass(frozen=True, kw_only=True)
+class DuplicatesConfig:
+    hashes: int  # of a document's MinHash
+    bands: int  # documents that agree in one whole band are compared
+    similarity: float  # Jaccard similarity, by their hashes, from which on they are duplicates
+    shingle: int  # words
+
+
 @dataclass(frozen=True, kw_only=True)
 class CorpusConfig:
     name: str
-    text: str | None  # a file or a folder of UTF-8 text; null: the text every installation has
-    extensions: list[str]  # which files of a folder are text
-    max_bytes: int  # the default corpus is cut here
-    validation_fraction: float  # of the documents, held out for evaluation
+    text: str | None  # a file, a folder or a glob pattern, in place of the sources below
+    sources: dict[str, SourceConfig]
+    root: str | None  # the folder that paths of sources start from; null: the current one
+    extensions: list[str]  # which files of a folder are plain text
+    validation_fraction: float  # of the documents of each source, held out for evaluation
+    max_damaged: float  # a larger fraction of damaged records ends the preparation
+    decontaminate: bool  # apply the training filter against contamination.benchmarks
+    quality: QualityConfig
+    duplicates: DuplicatesConfig
+    workers: int | None  # processes; null: one a core
     cache: str | None  # where tokenizers and token files are kept; null: ~/.cache/phalanx
+
+
+class ContaminationAction(StrEnum):
+    filter = "filter"
+    study = "study"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkConfig:
+    """Examples of one benchmark: a row of JSONL each, plain or compressed."""
+
+    path: str
+    fields: list[str] | None = None  # whose text makes up an example; null: all that hold text
+    synthetic: bool = False  # examples made by a program: the study's N may be below min_n
+    scores: str | None = None  # JSONL with a "score" for each example, in their order
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContaminationConfig:
+    """13-gram overlap with benchmarks, after appendix C of Brown et al. (2020)."""
+
+    action: ContaminationAction
+    benchmarks: dict[str, BenchmarkConfig]
+    out: str | None  # the folder of filtered text and reports; null: contamination/CORPUS
+    n: int  # filter: words of a gram
+    window: int  # filter: characters removed on either side of a gram
+    min_piece: int  # filter: characters; shorter pieces are dropped
+    max_pieces: int  # filter: documents cut into more are dropped
+    max_documents: int  # filter: grams found in more documents are ignored
+    min_n: int  # study: least N, and the words of the shortest example that is judged
+    max_n: int  # study: largest N
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,6 +292,7 @@ class Run:
     generate: GenerateConfig
     parity: ParityConfig
     convert: ConvertConfig
+    contamination: ContaminationConfig
     device: DeviceName
     precision: Precision
     run_dir: str | None
