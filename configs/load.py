@@ -45,6 +45,6 @@ def _schema(kind: type[Any], given: Any) -> DictConfig:
             schema[name] = _schema(cast(type[Any], hint), value)
         elif get_origin(hint) is dict and is_dataclass(item := get_args(hint)[1]):
             schema[name] = {}
-            for key in value or ():
+            for key in () if value is None else value:
                 schema[name][key] = _schema(cast(type[Any], item), value[key])
     return schema

@@ -1,10 +1,24 @@
-"""The folder a corpus is prepared into: published whole, recognised later, checked when opened."""
+"""The folder a corpus is prepared into: published whole, recognised later, checked when opened.
+
+CACHE/texts/           text of this machine, made once (corpus.machine)
+CACHE/known/KEY        which folder the text and settings of that key were prepared into
+CACHE/work-KEY/        what a preparation that is not finished has done so far
+CACHE/FINGERPRINT/     a prepared corpus:
+    manifest.json          what it holds, and the size of every file
+    tokenizer.json
+    SOURCE.train.bin/.idx, SOURCE.validation.bin/.idx
+    dropped.jsonl          documents that a filter dropped, and why
+    damaged.txt            what could not be read
+"""
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,45 +31,67 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """One kind of text in the corpus."""
+    """One source of a corpus, and what became of its documents."""
 
     name: str
-    documents: int
-    bytes: int
-    tokens: int
+    bytes: int  # of the text that was kept
+    tokens: int  # to train on
+    validation_tokens: int
+    documents: int  # kept
+    damaged: int  # records that could not be read
+    blank: int
+    low_quality: int  # dropped by the quality filter
+    duplicates: int  # dropped as near copies of others
+    cut: int  # documents that lost overlaps with benchmarks
+    cut_away: int  # those of them that nothing was left of
+    cut_characters: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A corpus as tokens: a folder with a tokenizer and two token files."""
+    """A corpus as tokens: a folder with a tokenizer and two token files a source."""
 
     folder: Path
     fingerprint: str  # SHA-256 of everything the tokens depend on
-    source: str  # where the text came from, for people
     sources: tuple[Source, ...]
-    documents: int
-    train_tokens: int
-    validation_tokens: int
 
-    @property
-    def train(self) -> Path:
-        """The prefix of the .bin and .idx files."""
-        return self.folder / "train"
-
-    @property
-    def validation(self) -> Path:
-        """The prefix of the .bin and .idx files."""
-        return self.folder / "validation"
+    def tokens(self, source: str, part: str) -> Path:
+        """The prefix of the .bin and .idx files; `part` is train or validation."""
+        return self.folder / f"{source}.{part}"
 
     @property
     def tokenizer(self) -> Path:
         return self.folder / "tokenizer.json"
 
+    @property
+    def damaged(self) -> Path:
+        """A line for each record that could not be read."""
+        return self.folder / "damaged.txt"
+
+    @property
+    def dropped(self) -> Path:
+        """A JSON object for each document that a filter dropped or cut."""
+        return self.folder / "dropped.jsonl"
+
+    @property
+    def train_tokens(self) -> int:
+        return sum(source.tokens for source in self.sources)
+
+    @property
+    def validation_tokens(self) -> int:
+        return sum(source.validation_tokens for source in self.sources)
+
+    @property
+    def documents(self) -> int:
+        return sum(source.documents for source in self.sources)
+
 
 def seal(prepared: Prepared) -> None:
     """Writes the manifest: all of `prepared` but its folder, and the size of every file there."""
     content = {key: value for key, value in asdict(prepared).items() if key != "folder"}
-    content["files"] = {path.name: path.stat().st_size for path in prepared.folder.iterdir()}
+    content["files"] = {
+        path.name: path.stat().st_size for path in sorted(prepared.folder.iterdir())
+    }
     text = json.dumps(content, indent=2) + "\n"
     (prepared.folder / MANIFEST).write_text(text, encoding="utf-8")
 
@@ -63,9 +99,11 @@ def seal(prepared: Prepared) -> None:
 def reopen(folder: Path) -> Prepared:
     """What an earlier preparation left in `folder`. Raises InputError if a file is not whole."""
     content = check_whole(folder)
-    content["sources"] = tuple(Source(**source) for source in content["sources"])
-    del content["files"]
-    return Prepared(folder=folder, **content)
+    return Prepared(
+        folder=folder,
+        fingerprint=content["fingerprint"],
+        sources=tuple(Source(**source) for source in content["sources"]),
+    )
 
 
 def check_whole(folder: Path) -> dict[str, Any]:
@@ -85,28 +123,86 @@ def check_whole(folder: Path) -> dict[str, Any]:
     return content
 
 
+def find(root: Path, key: str) -> Path | None:
+    """The folder that the text and settings of `key` were prepared into."""
+    note = root / "known" / key
+    folder = root / note.read_text(encoding="utf-8") if note.is_file() else None
+    return folder if folder is not None and folder.is_dir() else None
+
+
+def remember(root: Path, key: str, folder: Path) -> None:
+    (root / "known").mkdir(exist_ok=True)
+    note = root / "known" / f"{key}.{uuid4().hex}"
+    note.write_text(folder.name, encoding="utf-8")
+    note.rename(root / "known" / key)
+
+
+@contextmanager
+def writable(root: Path) -> Iterator[None]:
+    """Makes the cache's folder. Raises InputError where it cannot, or cannot be written in."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        probe = root / f".{uuid4().hex}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"corpus.cache: cannot write in {root}: {error.strerror}") from error
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"preparing the corpus in {error.filename or root} failed: {error.strerror or error}; "
+            "what is finished is kept, and the same command goes on from there"
+        ) from error
+
+
+@contextmanager
+def alone(root: Path, key: str, waiting: Callable[[], None]) -> Iterator[None]:
+    """One process at a time; the system lets the next one in when it ends, however it ends."""
+    (root / "known").mkdir(exist_ok=True)
+    with (root / "known" / f"{key}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def publish(root: Path, name: str, fill: Callable[[Path], None]) -> Path:
     """`root/name`, filled in a folder of its own and renamed, so that it is whole or absent.
 
     If another process publishes it first, its work is taken and ours discarded.
-    Raises InputError if `root` cannot be written, RunError if filling fails, as on a full disk.
     """
     target, scratch = root / name, root / f".{name}.{uuid4().hex}"
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        scratch.mkdir()
-    except OSError as error:
-        raise InputError(f"corpus.cache: cannot write in {root}: {error.strerror}") from error
+    scratch.mkdir()
     try:
         fill(scratch)
+        _sync(scratch)
         scratch.rename(target)
-    except OSError as error:
+    except OSError:
         if not target.is_dir():
-            raise RunError(f"preparing {target} failed: {error}") from error
+            raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return target
 
 
+def clear_scratch(root: Path, name: str) -> None:
+    """Deletes what a killed process left of `publish`."""
+    for scratch in root.glob(f".{name}.*"):
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _sync(folder: Path) -> None:
+    """To the disk, before the rename says that all is there."""
+    for path in folder.iterdir():
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
 def _damaged(folder: Path, what: str) -> InputError:
-    return InputError(f"{what}: delete the folder {folder} and run again")
+    return InputError(f"{what}: delete the folder {folder} and run phalanx prepare again")

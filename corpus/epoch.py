@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from configs.errors import InputError, RunError
+from corpus import orders
 from corpus.cache import publish
+from corpus.orders import order_folder, samples_in
 from corpus.quiet import quiet_import
 
 with quiet_import():
@@ -22,8 +23,7 @@ with quiet_import():
 # Its one warning is that the order was not written to disk, which `Epoch` does itself.
 logging.getLogger(GPTDataset.__module__).setLevel(logging.ERROR)
 
-SHARED = 1 << 22  # samples; from here on the ranks of a machine share one order, mapped from disk
-
+Positions = npt.NDArray[np.int64]
 Order = tuple[npt.NDArray[np.integer], npt.NDArray[np.integer], npt.NDArray[np.integer]]
 
 
@@ -34,10 +34,10 @@ def open_tokens(prefix: Path) -> IndexedDataset:
 class Epoch(GPTDataset):  # type: ignore[misc]  # Megatron-core is untyped
     """Every sample of `tokens` once, shuffled by `seed` and `number`."""
 
-    def __init__(
-        self, tokens: IndexedDataset, *, context: int, seed: int, number: int, cache: Path | None
-    ) -> None:
-        self._cache = cache
+    def __init__(self, tokens: IndexedDataset, *, context: int, seed: int, number: int) -> None:
+        self._folder = order_folder(
+            Path(tokens.path_prefix), context=context, seed=seed, epoch=number
+        )
         super().__init__(
             indexed_dataset=tokens,
             dataset_path=tokens.path_prefix,
@@ -52,18 +52,24 @@ class Epoch(GPTDataset):  # type: ignore[misc]  # Megatron-core is untyped
         sample, _ = self._query_document_sample_shuffle_indices(index)
         return sample
 
+    def positions(self, indices: Positions) -> tuple[Positions, Positions]:
+        """Where these samples begin: documents of the token file, and tokens within them."""
+        places, offsets = self.sample_index[self.shuffle_index[indices]].T
+        return self.document_index[places].astype(np.int64), offsets.astype(np.int64)
+
     def _build_document_sample_shuffle_indices(self) -> Order:
         # Megatron-core lets rank 0 write the order and the others read it after a barrier. Here
         # every rank may come at any time, so whoever is first publishes it by a rename.
-        count = (self._get_num_tokens_per_epoch() - 1) // self.config.sequence_length
-        if self._cache is None or count < SHARED:
+        size = samples_in(self._get_num_tokens_per_epoch(), self.config.sequence_length)
+        if size < orders.SHARED:
             return super()._build_document_sample_shuffle_indices()
-        folder = self._cache / f"order-{self.unique_description_hash}"
+        folder = self._folder
         if not folder.is_dir():
             order = super()._build_document_sample_shuffle_indices()
             try:
-                publish(self._cache, folder.name, lambda scratch: _save(order, scratch))
-            except (InputError, RunError):  # a cache that is read-only or full is no obstacle
+                folder.parent.mkdir(exist_ok=True)
+                publish(folder.parent, folder.name, lambda scratch: _save(order, scratch))
+            except OSError:  # a cache that is read-only or full is no obstacle
                 return order
         return _load(folder)
 

@@ -1,119 +1,197 @@
-"""From `corpus.text` and `model.tokenizer` to a folder of token files, once."""
+"""From text to a folder of token files, once; killed at any moment, it goes on from there."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+import pickle
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from itertools import chain, groupby, islice
 from pathlib import Path
 
 from configs.errors import InputError
-from configs.schema import CorpusConfig, ModelConfig
-from corpus.cache import Prepared, Source, publish, reopen, seal
-from corpus.documents import Document
-from corpus.gather import Progress, describe, gather
-from corpus.split import Split, hold_out
+from configs.schema import ContaminationConfig, CorpusConfig, ModelConfig
+from corpus import cache
+from corpus.cache import Prepared
+from corpus.choose import Choice, by_source, choose
+from corpus.contamination.filter import Rules, filter_table
+from corpus.encoder import encoder_of
+from corpus.inventory import Inventory, take_inventory
+from corpus.pieces import pieces
+from corpus.publish import Done, publish_corpus
+from corpus.quality import Classifier, learn
+from corpus.records import texts
+from corpus.survey import Filters, Survey
+from corpus.tokenfiles import dtype_for
+from corpus.tokenise import Shard, Writing, tokenise, training_text
 from corpus.tokenizer import Tokenizer
-from corpus.vocabulary import Vocabulary, choose
+from corpus.units import Unit, units_of
+from corpus.work import Meter, Progress, load, make_once, survey_all
+from corpus.workers import Workers, workers
 
-FORMAT = 1
-"""Raised when the same text and settings begin to give other files."""
+LEARNED_FROM = 1 << 26  # characters of each source that a vocabulary is trained on
+EXAMPLE = 1 << 14  # characters of a document that the classifier learns from
 
-CACHE = Path("~/.cache/phalanx")
+TOKENIZER, WRITING = "tokenizer.json", "writing.pickle"
 
 
-def prepare(corpus: CorpusConfig, model: ModelConfig, progress: Progress | None = None) -> Prepared:
-    """The corpus as tokens, from the cache if these very documents were tokenised before.
+def prepare(
+    corpus: CorpusConfig,
+    model: ModelConfig,
+    contamination: ContaminationConfig | None = None,
+    progress: Progress | None = None,
+) -> Prepared:
+    """The corpus as tokens, from the cache if this text was prepared with these settings before.
 
-    `progress` is told in a few words what is going on. Safe to call from several processes.
-    Raises InputError for text, a tokenizer or a cache folder that cannot be used, RunError if
-    writing fails.
+    Safe to call from several processes: one prepares, the others wait. Raises InputError for
+    text, settings or a cache folder that cannot be used, RunError if writing or a process fails.
     """
-    progress = progress or (lambda message: None)
-    vocabulary = choose(model)
-    split = hold_out(gather(corpus, progress), corpus.validation_fraction)
-    fingerprint = _fingerprint(split.documents, vocabulary, corpus.validation_fraction)
-    root = Path(corpus.cache).expanduser() if corpus.cache else CACHE.expanduser()
-    folder = root / fingerprint[:16]
-    if not folder.is_dir():
-        publish(root, folder.name, lambda new: _fill(new, split, vocabulary, fingerprint, progress))
-    # Equal text under another name has the same tokens, but the name shown should be this one.
-    prepared = replace(reopen(folder), source=describe(split.documents))
-    _check_enough(prepared, corpus, model.context)
+    told = progress or (lambda what, done, total: None)
+    inventory = take_inventory(corpus, model, contamination, lambda what: told(what, 0, 0))
+    root, key = inventory.root, inventory.key
+    folder = cache.find(root, key)
+    if folder is None:
+        with (
+            cache.writable(root),
+            cache.alone(root, key, lambda: told("waiting for another process", 0, 0)),
+        ):
+            folder = cache.find(root, key) or _Preparation(inventory, told).run()
+            cache.remember(root, key, folder)
+    prepared = cache.reopen(folder)
+    check_enough(prepared, inventory, model.context)
     return prepared
 
 
-def _fingerprint(documents: Iterable[Document], vocabulary: Vocabulary, fraction: float) -> str:
-    # Contents, not names and times: a copy or a fresh checkout of the text is the same corpus, on
-    # every machine. Hashing reads a gigabyte in about a second, hundreds of times faster than
-    # tokenising it. corpus.max_bytes acts through the documents that it leaves.
-    digests = [document.digest for document in documents]
-    key = json.dumps([FORMAT, vocabulary.identity, fraction, digests])
-    return hashlib.sha256(key.encode()).hexdigest()
+def prepared_before(
+    corpus: CorpusConfig, model: ModelConfig, contamination: ContaminationConfig | None = None
+) -> Prepared | None:
+    """What `prepare` would find in the cache, without reading text. Raises InputError as it does.
+
+    Text of the machine is made if it is not there.
+    """
+    inventory = take_inventory(corpus, model, contamination, lambda what: None)
+    folder = cache.find(inventory.root, inventory.key)
+    return None if folder is None else cache.reopen(folder)
 
 
-def _fill(
-    folder: Path, split: Split, vocabulary: Vocabulary, fingerprint: str, progress: Progress
-) -> None:
-    from corpus.tokenfiles import write_tokens  # imports Megatron-core, which takes seconds
-
-    if vocabulary.trains:
-        progress("training a tokenizer")
-    pieces = (piece for document in split.train for piece in document.pieces())
-    (folder / "tokenizer.json").write_text(vocabulary.make(pieces), encoding="utf-8")
-    tokenizer = Tokenizer.load(folder / "tokenizer.json")
-    advance = _percentage(sum(document.size for document in split.documents), progress)
-    train = write_tokens(folder / "train", split.train, tokenizer, advance)
-    validation = write_tokens(folder / "validation", split.validation, tokenizer, advance)
-    prepared = Prepared(
-        folder=folder,
-        fingerprint=fingerprint,
-        source=describe(split.documents),
-        sources=_sources(split, [*train, *validation]),
-        documents=len(split.documents),
-        train_tokens=sum(train),
-        validation_tokens=sum(validation),
-    )
-    seal(prepared)
+def check_enough(prepared: Prepared, inventory: Inventory, context: int) -> None:
+    """Raises InputError where a source cannot fill one sample of training or validation."""
+    settings = {source.name: source.setting for source, _ in inventory.sources}
+    for source in prepared.sources:
+        parts = {"training": source.tokens, "validation": source.validation_tokens}
+        for part, tokens in parts.items():
+            if tokens <= context:
+                raise InputError(
+                    f"{settings[source.name]}: {source.name} is too little text: {tokens:,} {part} "
+                    f"tokens, and one sample of model.context={context} needs {context + 1:,}"
+                )
 
 
-def _sources(split: Split, counts: Iterable[int]) -> tuple[Source, ...]:
-    tokens: Counter[str] = Counter()
-    for document, count in zip([*split.train, *split.validation], counts, strict=True):
-        tokens[document.source] += count
-    sizes: dict[str, list[int]] = {}
-    for document in split.documents:
-        sizes.setdefault(document.source, []).append(document.size)
-    return tuple(
-        Source(name=name, documents=len(each), bytes=sum(each), tokens=tokens[name])
-        for name, each in sizes.items()
-    )
+class _Preparation:
+    """Two readings of the text, each unit's result kept as a file of its own in `work`."""
+
+    def __init__(self, inventory: Inventory, progress: Progress) -> None:
+        self._inventory = inventory
+        self._work = inventory.root / f"work-{inventory.key}"
+        self._units = units_of(inventory.sources, whole=inventory.filtered)
+        self._meter = Meter(self._units, progress)
+
+    def run(self) -> Path:
+        """The folder of the prepared corpus."""
+        self._work.mkdir(exist_ok=True)
+        inventory, units, meter = self._inventory, self._units, self._meter
+        with workers(inventory.corpus.workers, meter.told) as pool:
+            surveys = survey_all(self._work, units, self._filters, pool, meter)
+            fingerprint = self._fingerprint(surveys)
+            folder = inventory.root / fingerprint[:16]
+            if not folder.is_dir():
+                meter.say("deciding what to keep")
+                choices = choose(units, surveys, inventory.corpus, inventory.contamination)
+                shards = self._tokenise(pool, choices)
+                meter.say("writing the token files")
+                done = [Done(*each) for each in zip(units, surveys, choices, shards, strict=True)]
+                publish_corpus(folder, fingerprint, done, self._work)
+        shutil.rmtree(self._work, ignore_errors=True)
+        return folder
+
+    def _tokenise(self, pool: Workers, choices: list[Choice]) -> list[Shard]:
+        chosen = list(zip(self._units, choices, strict=True))
+        make_once(self._work / TOKENIZER, lambda: self._tokenizer(chosen).encode())
+        make_once(self._work / WRITING, lambda: pickle.dumps(self._writing()))
+        left = [each for each in chosen if not _shard_file(self._work, each[0]).exists()]
+        self._meter.begin("tokenising", [unit for unit, _ in left])
+        for _ in pool.map(partial(_tokenise_unit, self._work), left):
+            pass
+        return [Shard.load(_shard_file(self._work, unit)) for unit in self._units]
+
+    def _filters(self) -> Filters:
+        inventory = self._inventory
+        return Filters(
+            classifier=self._classifier() if inventory.filters_quality else None,
+            duplicates=inventory.corpus.duplicates if inventory.deduplicates else None,
+            grams=None
+            if inventory.contamination is None
+            else filter_table(inventory.benchmarks, inventory.contamination.n),
+        )
+
+    def _classifier(self) -> Classifier:
+        self._meter.say("learning what curated text is like")
+        config = self._inventory.corpus.quality
+        curated = [unit for unit in self._units if unit.source.config.curated]
+        crawled = [unit for unit in self._units if unit.source.config.quality]
+        most = config.documents
+        return learn(examples(curated, most), examples(crawled, most), config)
+
+    def _fingerprint(self, surveys: list[Survey]) -> str:
+        # Contents, not names and times: a copy or a fresh checkout of the text is the same corpus,
+        # on every machine.
+        digest = hashlib.sha256(self._inventory.settings.encode())
+        for whole in by_source(self._units, surveys):
+            digests = whole.joined("digests")
+            digest.update(f"{whole.source.name} {len(digests)}".encode())
+            digest.update(digests.astype("<u8").tobytes())
+        return digest.hexdigest()
+
+    def _tokenizer(self, chosen: list[tuple[Unit, Choice]]) -> str:
+        vocabulary = self._inventory.vocabulary
+        if vocabulary.trains:
+            self._meter.say("training a tokenizer")
+        return vocabulary.make(vocabulary_text(chosen, self._inventory.rules))
+
+    def _writing(self) -> Writing:
+        tokenizer = Tokenizer.load(self._work / TOKENIZER)
+        return Writing(
+            encoder=encoder_of(tokenizer),
+            end_of_text=tokenizer.end_of_text,
+            dtype=dtype_for(tokenizer.size),
+            rules=self._inventory.rules,
+            folder=self._work,
+        )
 
 
-def _percentage(total: int, progress: Progress) -> Callable[[int], None]:
-    done, told = 0, -1
-
-    def advance(size: int) -> None:
-        nonlocal done, told
-        done += size
-        percent = 100 * done // total
-        if percent > told:
-            told = percent
-            progress(f"tokenising, {percent} % done")
-
-    return advance
+def examples(units: Sequence[Unit], most: int) -> list[str]:
+    """Beginnings of documents, as many from each unit."""
+    each = -(-most // max(len(units), 1))
+    records = chain.from_iterable(islice(texts(unit.read()), each) for unit in units)
+    return [text[:EXAMPLE] for text in records if text.strip()]
 
 
-def _check_enough(prepared: Prepared, corpus: CorpusConfig, context: int) -> None:
-    setting = (
-        f"corpus.text={corpus.text}" if corpus.text else f"corpus.max_bytes={corpus.max_bytes}"
-    )
-    parts = {"training": prepared.train_tokens, "validation": prepared.validation_tokens}
-    for part, tokens in parts.items():
-        if tokens <= context:
-            raise InputError(
-                f"{setting} is too little text: {tokens:,} {part} tokens, and one sample of "
-                f"model.context={context} needs {context + 1:,}"
-            )
+def vocabulary_text(chosen: Iterable[tuple[Unit, Choice]], rules: Rules | None) -> Iterator[str]:
+    """What a vocabulary is trained on: the training text, or the first of each source's."""
+    for _, group in groupby(chosen, key=lambda each: each[0].source.name):
+        left = LEARNED_FROM
+        for text in chain.from_iterable(training_text(*each, rules) for each in group):
+            yield from pieces(text)
+            left -= len(text)
+            if left < 0:
+                break
+
+
+def _tokenise_unit(work: Path, chosen: tuple[Unit, Choice]) -> None:
+    how: Writing = load(work / WRITING)
+    tokenise(*chosen, how).save(_shard_file(work, chosen[0]))
+
+
+def _shard_file(work: Path, unit: Unit) -> Path:
+    return work / f"tokens-{unit.number:07}.npz"

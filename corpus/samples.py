@@ -11,7 +11,9 @@ import numpy.typing as npt
 
 from configs.errors import InputError
 from corpus.cache import check_whole
-from corpus.epoch import Epoch, open_tokens
+from corpus.epoch import Epoch, Positions, open_tokens
+from corpus.orders import samples_in
+from corpus.tokenfiles import check_index
 
 
 class Samples:
@@ -26,29 +28,24 @@ class Samples:
     For validation, give the same seed always: the order is then the same always.
     """
 
-    def __init__(
-        self, prefix: Path | str, *, context: int, seed: int, cache: Path | None = None
-    ) -> None:
-        """`cache`: where the orders of very large epochs are shared between processes.
-
-        Raises InputError if a token file is not whole or holds less than one sample.
-        """
+    def __init__(self, prefix: Path | str, *, context: int, seed: int) -> None:
+        """Raises InputError if a token file is not whole or holds less than one sample."""
         path = Path(prefix)
         check_whole(path.parent)
-        tokens = open_tokens(path)
-        count = int(tokens.sequence_lengths.sum(dtype=np.int64))
+        count = check_index(path)
         if count <= context:
             raise InputError(
                 f"{path}.bin holds {count:,} tokens, and one sample of model.context={context} "
                 f"needs {context + 1:,}"
             )
-        self._size = (count - 1) // context
+        tokens = open_tokens(path)
+        self._size = samples_in(count, context)
 
         @lru_cache(maxsize=2)  # a batch may straddle two epochs
         def epoch(number: int) -> Epoch:
-            return Epoch(tokens, context=context, seed=seed, number=number, cache=cache)
+            return Epoch(tokens, context=context, seed=seed, number=number)
 
-        self._epoch = epoch
+        self.epoch = epoch
 
     def __len__(self) -> int:
         """Samples of one epoch."""
@@ -59,7 +56,16 @@ class Samples:
         if number < 0:
             raise IndexError(f"samples are numbered from 0, not {number}")
         epoch, index = divmod(number, self._size)
-        return self._epoch(epoch).tokens(index)
+        return self.epoch(epoch).tokens(index)
+
+    def positions(self, numbers: npt.NDArray[np.int64]) -> tuple[Positions, Positions]:
+        """Where samples begin: documents of the token file, and tokens within them."""
+        epochs, indices = np.divmod(numbers, self._size)
+        documents, offsets = np.zeros_like(numbers), np.zeros_like(numbers)
+        for number in np.unique(epochs):
+            mine = epochs == number
+            documents[mine], offsets[mine] = self.epoch(int(number)).positions(indices[mine])
+        return documents, offsets
 
     def __iter__(self) -> Iterator[npt.NDArray[np.int64]]:
         """The first epoch."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import tokenizers
 
@@ -30,9 +31,13 @@ class Tokenizer:
         inner.no_padding()
         inner.no_truncation()
         self._inner = inner
+        self._name = name
         self.end_of_text = ends[0]
         self.size = max(inner.get_vocab(with_added_tokens=True).values()) + 1
         """One more than the largest token id."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _from_json, (self.to_json(), self._name)
 
     @classmethod
     def load(cls, path: Path | str) -> Tokenizer:
@@ -52,6 +57,10 @@ class Tokenizer:
             ) from error
         return cls(inner, name=str(path))
 
+    def to_json(self) -> str:
+        """The tokenizer.json."""
+        return self._inner.to_str()
+
     def encode(self, text: str) -> list[int]:
         return self._inner.encode(text, add_special_tokens=False).ids
 
@@ -65,6 +74,10 @@ class Tokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """Ids beyond the vocabulary (a model's is padded) are left out."""
         return self._inner.decode([int(token) for token in ids], skip_special_tokens=False)
+
+
+def _from_json(text: str, name: str) -> Tokenizer:
+    return Tokenizer(tokenizers.Tokenizer.from_str(text), name=name)
 
 
 class StreamDecoder:

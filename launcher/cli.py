@@ -13,6 +13,8 @@ from collections.abc import Callable
 
 COMMANDS = {
     "train": "trains a model; an existing run_dir=DIR is resumed",
+    "prepare": "text, JSONL or WARC/WET to token files, by source",
+    "decontaminate": "13-gram overlap with benchmarks: filters text, or marks examples",
     "generate": "text from a checkpoint, under any tensor x pipeline layout",
     "convert": "a checkpoint to and from Hugging Face's GPT-2 format (safetensors)",
     "parity": "trains the same under two layouts or engines: layout=A against=B",

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO
 
 import torch
 from megatron.core import parallel_state
 
-from configs.errors import InputError, RunError
 from configs.schema import Run
 from corpus.cache import Prepared, reopen
-from corpus.samples import Samples
+from corpus.mixture import Mixture
+from corpus.sources import sources_of
 from launcher.build import running_engine
 from launcher.data import Batches
 from launcher.hooks.checkpoints import Checkpoints
@@ -26,6 +27,7 @@ from launcher.hooks.tensorboard import TensorBoard
 from launcher.hooks.wandb import WeightsAndBiases
 from launcher.loop import Course, train_loop
 from launcher.run_folder import RunFolder, last_step
+from launcher.sample_ids import SampleIds
 from launcher.speed import Speed
 from models.shape import ModelShape
 from parallel import checkpoint_files
@@ -38,7 +40,6 @@ from parallel.layout import Layout
 from parallel.learning_rate import LearningRate
 
 VALIDATION_SEED = 0  # held-out text is always read in the same order
-Result = TypeVar("Result")
 
 
 def train_session(run: Run, folder: RunFolder, device: Device, terminal: IO[str]) -> None:
@@ -67,13 +68,18 @@ class _Session:
         self.rank = torch.distributed.get_rank()
         tensor_group = parallel_state.get_tensor_model_parallel_group()
         self.store = CheckpointStore(folder.checkpoints, tensor_group, prepared.tokenizer)
+        self.shares = {source.name: source.share for source in sources_of(run.corpus)}
+        self.place = self.layout.coordinates(self.rank)
 
     def train(self, terminal: IO[str]) -> None:
         if self.rank == 0:
             for notice in self.engine.notices:
                 print(notice, file=terminal, flush=True)
-        course = self._course()
-        batches = self._batches(self.prepared.train, self.run.train.seed)
+        mixture = self._mixture("train", self.run.train.seed)
+        counts = self.place.tensor == 0 and self.place.pipeline == 0
+        ids = SampleIds(mixture, counts=counts, device=self.device)
+        course = self._course(ids)
+        batches = Batches(mixture, self.layout, self.place.data, ids.consumed)
         speed = Speed(
             self.shape,
             self.layout.world_size,
@@ -81,15 +87,16 @@ class _Session:
             self.run.precision,
             self.run.cluster,
         )
-        train_loop(self.engine, batches, course, speed, self._hooks(course, terminal))
+        train_loop(self.engine, batches, course, speed, self._hooks(course, ids, terminal))
 
-    def _course(self) -> Course:
+    def _course(self, ids: SampleIds) -> Course:
         if self.rank == 0:
             checkpoint_files.clear_unfinished(self.folder.checkpoints)
         step = samples = 0
         if self.run.checkpoint is not None:
             state = self.store.load(self.engine, Path(self.run.checkpoint))
             step, samples = state.step, state.samples
+            ids.go_on_from(state, Path(self.run.checkpoint))
         return Course(
             first=step + 1,
             last=last_step(self.run),
@@ -99,11 +106,10 @@ class _Session:
             seed=self.run.train.seed,
         )
 
-    def _batches(self, prefix: Path, seed: int) -> Batches:
-        samples = Samples(prefix, context=self.shape.context, seed=seed)
-        return Batches(samples, self.layout, self.layout.coordinates(self.rank).data)
+    def _mixture(self, part: str, seed: int) -> Mixture:
+        return Mixture(self.prepared, part, self.shares, context=self.shape.context, seed=seed)
 
-    def _hooks(self, course: Course, terminal: IO[str]) -> list[Hook]:
+    def _hooks(self, course: Course, ids: SampleIds, terminal: IO[str]) -> list[Hook]:
         """What listens comes before what works, so that a step is noted before it is saved."""
         run = self.run
         listeners = self._listeners(course, terminal) if self.rank == 0 else []
@@ -123,7 +129,7 @@ class _Session:
             # The end of the schedule, not of this start: a stop must leave no trace in the metrics.
             Evaluation(self._evaluator(), run.train.eval_every, steps_of(run), listeners)
         )
-        hooks.append(Checkpoints(self._save, run.train.save_every, course.last))
+        hooks.append(Checkpoints(partial(self._save, ids), run.train.save_every, course.last))
         return hooks
 
     def _listeners(self, course: Course, terminal: IO[str]) -> list[Hook]:
@@ -142,7 +148,8 @@ class _Session:
         return hooks
 
     def _evaluator(self) -> Callable[[], float]:
-        batches = self._batches(self.prepared.validation, VALIDATION_SEED)
+        mixture = self._mixture("validation", VALIDATION_SEED)
+        batches = Batches(mixture, self.layout, self.place.data)
         count, size = self.run.train.eval_batches, self.run.train.global_batch
 
         def evaluate() -> float:
@@ -153,7 +160,7 @@ class _Session:
 
         return evaluate
 
-    def _save(self, record: StepRecord) -> None:
+    def _save(self, ids: SampleIds, record: StepRecord) -> None:
         state = TrainState(
             step=record.step,
             samples=record.samples,
@@ -163,23 +170,6 @@ class _Session:
             adam_step=self.engine.adam_step(),
             scaler=self.engine.scaler_state(),
             model=shape_fields(self.shape),
+            sample_ids=ids.total(record.samples),
         )
         self.store.save(self.engine, state, keep=self.run.train.keep_checkpoints)
-
-
-def agree(action: Callable[[], Result]) -> Result:
-    """Runs an action on rank 0; its result, or its failure, is every rank's.
-
-    Raises InputError or RunError on all ranks where the action raised it.
-    """
-    answer: list[tuple[str, object]] = [("", None)]
-    if torch.distributed.get_rank() == 0:
-        try:
-            answer = [("", action())]
-        except (InputError, RunError) as error:
-            answer = [(type(error).__name__, str(error))]
-    torch.distributed.broadcast_object_list(answer, src=0)
-    kind, value = answer[0]
-    if kind:
-        raise (InputError if kind == "InputError" else RunError)(value)
-    return value  # type: ignore[return-value]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from corpus.cache import Prepared
+from launcher.corpora import corpus_name, human
 from launcher.plan_ranks import Plan
 from launcher.run_folder import last_step
 from models.shape import ModelShape
@@ -57,21 +58,19 @@ def _layers(shape: ModelShape, layout: Layout, stage: int) -> str:
     return ", ".join(pieces)
 
 
-def run_summary(plan: Plan, prepared: Any, folder: Path) -> str:
+def run_summary(plan: Plan, prepared: Prepared, folder: Path) -> str:
     run = plan.run
     batch = BatchPlan.of(run)
     steps = last_step(run)
     samples = batch.samples_after(steps)
     tokens = samples * run.model.context
-    epochs = tokens / prepared.train_tokens
     return (
         f"model    {run.model.name}, {plan.shape.parameters / 1e6:,.2f}M parameters, "
         f"{run.model.attention} attention\n"
-        f"corpus   {prepared.source}\n         "
-        f"{prepared.train_tokens / 1e6:,.2f}M tokens to train on, "
-        f"{prepared.validation_tokens / 1e6:,.2f}M held out\n"
+        f"corpus   {corpus_name(run)}, {human(prepared.train_tokens)} tokens to train on, "
+        f"{human(prepared.validation_tokens)} held out\n"
         f"training {steps:,} steps of {run.train.global_batch} x {run.model.context} tokens = "
-        f"{tokens / 1e6:,.1f}M tokens, {epochs:.2f} epochs\n"
+        f"{human(tokens)} tokens\n"
         f"engine   {run.engine.name} on {plan.device}, {run.precision}\n"
         f"run      {folder}"
     )

@@ -16,6 +16,7 @@ from configs.errors import InputError
 from configs.schema import EngineName, LaunchName, Run
 from launcher.cli import guarded
 from launcher.compose import hydra_app
+from launcher.corpora import corpus_name, corpus_to_train_on, mixture_table
 from launcher.plan_ranks import Plan, plan_ranks
 from launcher.run_folder import (
     RunFolder,
@@ -61,13 +62,14 @@ def prepare(plan: Plan, folder: RunFolder, overrides: list[str], console: Consol
             )
             return False
         console.print(f"going on from {_shown(checkpoint)}")
-    prepared = _prepare_corpus(plan, console)
+    prepared = corpus_to_train_on(plan, overrides, console)
     if checkpoint is not None and state.corpus not in ("", prepared.fingerprint):
         raise InputError(
-            f"corpus.text={plan.run.corpus.text}: checkpoint={checkpoint} was trained on other "
-            "text, and would go on with other data; give that text, or another run_dir"
+            f"corpus {corpus_name(plan.run)}: checkpoint={checkpoint} was trained on other text, "
+            "and would go on with other data; give that text, or another run_dir"
         )
     console.print(layout_table(plan.shape, plan.layout))
+    console.print(mixture_table(plan.run, prepared))
     console.print(run_summary(plan, prepared, folder.path))
     run = resolved(plan.run, folder, checkpoint)
     folder.write(run, overrides, layout_text(plan.shape, plan.layout))
@@ -87,19 +89,11 @@ def prepare(plan: Plan, folder: RunFolder, overrides: list[str], console: Consol
     return True
 
 
-def _prepare_corpus(plan: Plan, console: Console):  # type: ignore[no-untyped-def]
-    from corpus.prepare import prepare as prepare_corpus
-
-    with console.status("reading the corpus") as status:
-        return prepare_corpus(
-            plan.run.corpus, plan.run.model, lambda message: status.update(f"corpus: {message}")
-        )
-
-
 def _train_as_rank(plan: Plan, overrides: list[str]) -> None:
     """Rank 0 prepares while the others wait; all then read what it wrote."""
+    from launcher.agreement import agree
     from launcher.rank import joined_world
-    from launcher.session import agree, train_session
+    from launcher.session import train_session
 
     rank = int(os.environ["RANK"])
     console = Console(soft_wrap=True, highlight=False, quiet=rank != 0)

@@ -42,6 +42,7 @@ class TrainState:
     adam_step: int
     scaler: dict[str, float]
     model: dict[str, Any]  # ModelShape's fields, the true vocabulary among them
+    sample_ids: str = ""  # fingerprint of the samples read so far
     format: int = _FORMAT
 
     def write(self, folder: Path) -> None:

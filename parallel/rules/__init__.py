@@ -9,12 +9,14 @@ Imports no torch.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from configs.errors import InputError
 from configs.schema import Run
 from parallel.layout import Layout
 from parallel.rules import batch, cut, engine, schedule, settings, world
 from parallel.rules.case import Case
-from parallel.rules.fault import Rule, Violation
+from parallel.rules.fault import Rule, Violation, override
 from parallel.rules.nearest import keys, nearest
 
 RULES: tuple[Rule, ...] = (
@@ -46,6 +48,29 @@ def violations(run: Run, layout: Layout, *, ranks: int | None, device: str) -> l
         )
         for rule, fault in found
     ]
+
+
+def check_ranges(run: Run, groups: Collection[str]) -> None:
+    """Raises InputError for settings of these groups that are out of their range.
+
+    For what needs no layout.
+    """
+    case = Case(run, ranks=None, device="cpu")
+    found = [
+        Violation(
+            setting=fault.setting,
+            value=case.value(fault.setting),
+            why=fault.why,
+            nearest=tuple(
+                override(setting, value) for way in fault.ways for setting, value in way[0].items()
+            ),
+            source=fault.source,
+        )
+        for fault in settings.every_setting_is_in_range(case)
+        if fault.setting.split(".")[0] in groups
+    ]
+    if found:
+        raise InputError("; ".join(map(str, found)))
 
 
 def allowed(run: Run, layout: Layout, *, ranks: int | None, device: str) -> bool:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from configs.schema import AttentionPattern, CorpusConfig, ModelConfig, RecipeConfig
+from configs.schema import CorpusConfig, ModelConfig, SourceConfig
 from corpus.cache import Prepared
 from corpus.prepare import prepare
+from tests.runs import run_of
 
 
 def make_text(folder: Path, documents: int, lines: int = 40) -> Path:
@@ -31,37 +32,29 @@ def text_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def model() -> ModelConfig:
-    return ModelConfig(
-        name="tiny",
-        layers=1,
-        hidden=8,
-        heads=1,
-        vocab=300,
-        context=16,
-        attention=AttentionPattern.dense,
-        window=8,
-        tokenizer="trained",
-        recipe=RecipeConfig(
-            global_batch=1,
-            learning_rate=1e-3,
-            tokens=1,
-            warmup_tokens=0,
-            decay_tokens=None,
-            ramp_tokens=0,
-            ramp_start=1,
-        ),
-    )
+    return replace(run_of().model, vocab=300, context=16, tokenizer="trained")
 
 
 @pytest.fixture(scope="session")
 def session_corpus(text_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> CorpusConfig:
-    return CorpusConfig(
-        name="test",
+    """One source."""
+    return replace(
+        run_of().corpus,
         text=str(text_folder),
-        extensions=[".txt", ".md"],
-        max_bytes=100_000,
         validation_fraction=0.1,
         cache=str(tmp_path_factory.mktemp("cache")),
+    )
+
+
+@pytest.fixture(scope="session")
+def session_mixed(session_corpus: CorpusConfig, text_folder: Path) -> CorpusConfig:
+    """Three sources of unlike sizes."""
+    weights = {"part0": 0.6, "part1": 0.3, "part2": 0.1}
+    return replace(
+        session_corpus,
+        text=None,
+        root=str(text_folder),
+        sources={name: SourceConfig(weight=w, path=name) for name, w in weights.items()},
     )
 
 
@@ -71,7 +64,18 @@ def prepared(session_corpus: CorpusConfig, model: ModelConfig) -> Prepared:
     return prepare(session_corpus, model)
 
 
+@pytest.fixture(scope="session")
+def mixed(session_mixed: CorpusConfig, model: ModelConfig) -> Prepared:
+    """Read-only."""
+    return prepare(session_mixed, model)
+
+
 @pytest.fixture
 def corpus(session_corpus: CorpusConfig, tmp_path: Path) -> CorpusConfig:
     """The same text with a cache of its own."""
     return replace(session_corpus, cache=str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def mixed_corpus(session_mixed: CorpusConfig, tmp_path: Path) -> CorpusConfig:
+    return replace(session_mixed, cache=str(tmp_path / "cache"))

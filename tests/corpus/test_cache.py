@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 
 from configs.errors import InputError, RunError
-from corpus.cache import Prepared, publish, reopen
+from corpus.cache import (
+    Prepared,
+    alone,
+    clear_scratch,
+    find,
+    publish,
+    remember,
+    reopen,
+    writable,
+)
 
 
 @pytest.fixture
@@ -21,11 +30,15 @@ def test_a_folder_can_be_reopened(prepared: Prepared) -> None:
 
 
 def test_a_folder_can_be_moved(folder: Path) -> None:
-    assert reopen(folder).train == folder / "train"
+    assert reopen(folder).tokens("text", "train") == folder / "text.train"
 
 
 @pytest.mark.parametrize(
-    "name", ["train.bin", "train.idx", "validation.bin", "validation.idx", "tokenizer.json"]
+    "name",
+    [
+        *(f"text.{part}.{kind}" for part in ("train", "validation") for kind in ("bin", "idx")),
+        "tokenizer.json",
+    ],
 )
 def test_a_truncated_file_is_named_with_the_cure(folder: Path, name: str) -> None:
     content = (folder / name).read_bytes()
@@ -37,7 +50,7 @@ def test_a_truncated_file_is_named_with_the_cure(folder: Path, name: str) -> Non
 
 
 def test_a_missing_file_is_named(folder: Path) -> None:
-    (folder / "train.idx").unlink()
+    (folder / "text.train.idx").unlink()
     with pytest.raises(InputError, match=r"train\.idx is missing: delete the folder"):
         reopen(folder)
 
@@ -78,15 +91,47 @@ def test_an_interrupted_filling_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_is_a_failure_of_the_run(tmp_path: Path) -> None:
-    def fill(folder: Path) -> None:
-        raise OSError(28, "No space left on device")
+def test_what_a_killed_process_left_is_cleared(tmp_path: Path) -> None:
+    (tmp_path / ".target.1234").mkdir()
+    (tmp_path / ".other.1234").mkdir()
+    clear_scratch(tmp_path, "target")
+    assert [path.name for path in tmp_path.iterdir()] == [".other.1234"]
 
-    with pytest.raises(RunError, match=r"preparing .*target failed: .*No space left"):
-        publish(tmp_path, "target", fill)
+
+def test_a_key_is_remembered_while_its_folder_is_there(tmp_path: Path) -> None:
+    assert find(tmp_path, "key") is None
+    (tmp_path / "corpus").mkdir()
+    remember(tmp_path, "key", tmp_path / "corpus")
+    assert find(tmp_path, "key") == tmp_path / "corpus"
+    (tmp_path / "corpus").rmdir()
+    assert find(tmp_path, "key") is None
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    waiting = threading.Event()
+    order: list[str] = []
+
+    def second() -> None:
+        with alone(tmp_path, "key", waiting.set):
+            order.append("second")
+
+    other = threading.Thread(target=second)
+    with alone(tmp_path, "key", lambda: pytest.fail("nobody is there")):
+        other.start()
+        assert waiting.wait(10)
+        order.append("first")
+    other.join()
+    assert order == ["first", "second"]
+
+
+def test_a_full_disk_is_a_failure_of_the_run(tmp_path: Path) -> None:
+    what = r"failed: No space left on device; what is finished is kept"
+    with pytest.raises(RunError, match=what), writable(tmp_path):
+        raise OSError(28, "No space left on device")
 
 
 def test_a_cache_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=r"^corpus\.cache: cannot write in .*file/cache"):
-        publish(tmp_path / "file" / "cache", "target", lambda folder: None)
+    what = r"^corpus\.cache: cannot write in .*file/cache"
+    with pytest.raises(InputError, match=what), writable(tmp_path / "file" / "cache"):
+        pass

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,16 +9,28 @@ import pytest
 import torch.distributed
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from corpus import epoch
+from configs.schema import CorpusConfig, ModelConfig
+from corpus import epoch, orders
 from corpus.cache import Prepared
 from corpus.epoch import Epoch, open_tokens
+from corpus.mixture import Mixture
+from corpus.prepare import prepare
 
 CONTEXT = 16
 
 
-def make(prepared: Prepared, cache: Path | None = None, number: int = 0) -> Epoch:
-    tokens = open_tokens(prepared.train)
-    return Epoch(tokens, context=CONTEXT, seed=1, number=number, cache=cache)
+@pytest.fixture
+def prefix(prepared: Prepared, tmp_path: Path) -> Path:
+    """Token files of the test's own, as orders are kept beside them."""
+    return Path(shutil.copytree(prepared.folder, tmp_path / "copy")) / "text.train"
+
+
+def make(prefix: Path, number: int = 0) -> Epoch:
+    return Epoch(open_tokens(prefix), context=CONTEXT, seed=1, number=number)
+
+
+def written(prefix: Path) -> list[str]:
+    return sorted(path.name for path in prefix.parent.glob("orders/*"))
 
 
 def every_token(one: Epoch) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
@@ -34,57 +47,82 @@ def last_rank_alone() -> Iterator[None]:
 
 @pytest.fixture
 def shared(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(epoch, "SHARED", 1)
+    monkeypatch.setattr(orders, "SHARED", 1)
 
 
-def test_it_reads_what_megatron_core_would(prepared: Prepared) -> None:
-    one = make(prepared)
+def test_it_reads_what_megatron_core_would(prefix: Path) -> None:
+    one = make(prefix)
     for index in (0, 5, len(one) - 1):
         item = one[index]
         np.testing.assert_array_equal(one.tokens(index)[:-1], item["tokens"].numpy())
         np.testing.assert_array_equal(one.tokens(index)[1:], item["labels"].numpy())
 
 
-def test_a_small_order_is_not_written(prepared: Prepared, tmp_path: Path) -> None:
-    make(prepared, tmp_path)
-    assert list(tmp_path.iterdir()) == []
+def test_a_small_order_is_not_written(prefix: Path) -> None:
+    make(prefix)
+    assert written(prefix) == []
 
 
-@pytest.mark.usefixtures("shared")
 def test_a_large_order_is_written_once_and_is_the_same(
-    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    prefix: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = every_token(make(prepared))
-    np.testing.assert_array_equal(every_token(make(prepared, tmp_path)), expected)
+    expected = every_token(make(prefix))
+    monkeypatch.setattr(orders, "SHARED", 1)
+    np.testing.assert_array_equal(every_token(make(prefix)), expected)
     monkeypatch.setattr(epoch, "_save", None)
-    np.testing.assert_array_equal(every_token(make(prepared, tmp_path)), expected)
-    assert len(list(tmp_path.iterdir())) == 1
+    np.testing.assert_array_equal(every_token(make(prefix)), expected)
+    assert written(prefix) == ["text.train-context16-seed1-epoch0"]
 
 
 @pytest.mark.usefixtures("shared")
-def test_each_epoch_is_written_apart(prepared: Prepared, tmp_path: Path) -> None:
-    first, second = (every_token(make(prepared, tmp_path, number)) for number in (0, 1))
-    assert len(list(tmp_path.iterdir())) == 2
+def test_each_epoch_is_written_apart(prefix: Path) -> None:
+    first, second = (every_token(make(prefix, number)) for number in (0, 1))
+    assert len(written(prefix)) == 2
     assert (first != second).any()
 
 
-@pytest.mark.usefixtures("shared")
-def test_a_cache_that_cannot_be_written_is_no_obstacle(prepared: Prepared, tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    expected = every_token(make(prepared))
-    np.testing.assert_array_equal(every_token(make(prepared, tmp_path / "file")), expected)
+def test_a_cache_that_cannot_be_written_is_no_obstacle(
+    prefix: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = every_token(make(prefix))
+    monkeypatch.setattr(orders, "SHARED", 1)
+    (prefix.parent / "orders").touch()
+    np.testing.assert_array_equal(every_token(make(prefix)), expected)
 
 
-@pytest.mark.usefixtures("shared", "last_rank_alone")
-@pytest.mark.parametrize("cached", [False, True], ids=["in memory", "on disk"])
-def test_any_rank_may_come_first(prepared: Prepared, tmp_path: Path, cached: bool) -> None:
-    one = make(prepared, tmp_path if cached else None)
+@pytest.mark.usefixtures("last_rank_alone")
+@pytest.mark.parametrize("large", [False, True], ids=["in memory", "on disk"])
+def test_any_rank_may_come_first(
+    prefix: Path, monkeypatch: pytest.MonkeyPatch, large: bool
+) -> None:
+    if large:
+        monkeypatch.setattr(orders, "SHARED", 1)
+    one = make(prefix)
     assert len(every_token(one)) == len(one)
 
 
 def test_it_is_silent(
-    prepared: Prepared, capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
+    prefix: Path, capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
 ) -> None:
-    make(prepared)
+    make(prefix)
     assert capfd.readouterr() == ("", "")
     assert not recwarn.list
+
+
+def test_the_orders_a_run_needs_are_known_before_it(
+    mixed_corpus: CorpusConfig, model: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(orders, "SHARED", 1)
+    prepared = prepare(mixed_corpus, model)
+    shares = {"part0": 0.6, "part1": 0.3, "part2": 0.1}
+    mixture = Mixture(prepared, "train", shares, context=CONTEXT, seed=5)
+    samples = round(1.5 * len(mixture.sources[0]) / 0.6)
+
+    def missing() -> list[tuple[str, int]]:
+        return list(
+            orders.missing_orders(prepared, shares, context=CONTEXT, seed=5, samples=samples)
+        )
+
+    assert missing() == [("part0", 0), ("part0", 1), ("part1", 0), ("part2", 0)]
+    mixture.ids(np.arange(samples))
+    assert missing() == []

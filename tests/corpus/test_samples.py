@@ -21,7 +21,7 @@ CONTEXT = 16
 
 @pytest.fixture
 def samples(prepared: Prepared) -> Samples:
-    return Samples(prepared.train, context=CONTEXT, seed=7)
+    return Samples(prepared.tokens("text", "train"), context=CONTEXT, seed=7)
 
 
 def rows(samples: Samples, numbers: range) -> list[tuple[int, ...]]:
@@ -35,7 +35,7 @@ def test_a_sample_is_inputs_and_targets(samples: Samples) -> None:
 
 def test_every_target_is_read_once_an_epoch(samples: Samples, prepared: Prepared) -> None:
     assert len(samples) == (prepared.train_tokens - 1) // CONTEXT
-    tokens = open_tokens(prepared.train)
+    tokens = open_tokens(prepared.tokens("text", "train"))
     whole = np.bincount(np.concatenate([tokens[number] for number in range(len(tokens))]))
     for epoch in range(3):
         first = epoch * len(samples)
@@ -65,10 +65,10 @@ def test_a_sample_depends_on_its_number_and_the_seed_alone(
 ) -> None:
     span = range(2 * len(samples) + 5)
     forwards = rows(samples, span)
-    resumed = Samples(prepared.train, context=CONTEXT, seed=7)
+    resumed = Samples(prepared.tokens("text", "train"), context=CONTEXT, seed=7)
     late = range(len(samples) + 3, len(span))
     assert rows(resumed, late) == forwards[late.start :]
-    other = Samples(prepared.train, context=CONTEXT, seed=8)
+    other = Samples(prepared.tokens("text", "train"), context=CONTEXT, seed=8)
     assert rows(other, range(20)) != forwards[:20]
 
 
@@ -107,13 +107,13 @@ def test_negative_numbers_are_refused(samples: Samples) -> None:
 
 
 def test_validation_is_read_too(prepared: Prepared) -> None:
-    samples = Samples(prepared.validation, context=CONTEXT, seed=0)
+    samples = Samples(prepared.tokens("text", "validation"), context=CONTEXT, seed=0)
     assert len(samples) == (prepared.validation_tokens - 1) // CONTEXT
 
 
 def test_too_long_a_context_is_refused(prepared: Prepared) -> None:
-    with pytest.raises(InputError, match=r"train\.bin holds .*=999999 needs 1,000,000$"):
-        Samples(prepared.train, context=999_999, seed=0)
+    with pytest.raises(InputError, match=r"text\.train\.bin holds .*=999999 needs 1,000,000$"):
+        Samples(prepared.tokens("text", "train"), context=999_999, seed=0)
 
 
 def test_a_context_of_all_tokens_lacks_a_last_target(tmp_path: Path) -> None:
@@ -128,9 +128,20 @@ def test_a_context_that_just_fits_is_one_sample(tmp_path: Path) -> None:
     assert rows(samples, range(3)) == [tuple(range(11))] * 3
 
 
-@pytest.mark.parametrize("name", ["train.bin", "train.idx"])
+def test_positions_say_where_a_sample_begins(samples: Samples, prepared: Prepared) -> None:
+    tokens = open_tokens(prepared.tokens("text", "train"))
+    numbers = np.array([0, 3, len(samples) - 1, len(samples), 2 * len(samples) + 7])
+    places = zip(*samples.positions(numbers), strict=True)
+    for number, (document, offset) in zip(numbers, places, strict=True):
+        text = np.concatenate([tokens[int(document)][offset:], samples[int(number)]])
+        assert text[0] == samples[int(number)][0]
+        length = min(len(tokens[int(document)]) - offset, CONTEXT)
+        assert (text[:length] == samples[int(number)][:length]).all()
+
+
+@pytest.mark.parametrize("name", ["text.train.bin", "text.train.idx"])
 def test_a_truncated_file_is_refused(prepared: Prepared, tmp_path: Path, name: str) -> None:
     folder = Path(shutil.copytree(prepared.folder, tmp_path / "copy"))
     (folder / name).write_bytes((folder / name).read_bytes()[:-2])
     with pytest.raises(InputError, match=rf"{name} has .* delete the folder {folder}"):
-        Samples(folder / "train", context=CONTEXT, seed=0)
+        Samples(folder / "text.train", context=CONTEXT, seed=0)

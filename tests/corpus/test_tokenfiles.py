@@ -5,72 +5,99 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from corpus import documents, tokenfiles
-from corpus.cache import Prepared
-from corpus.documents import Document, examine
-from corpus.epoch import open_tokens
-from corpus.tokenfiles import write_tokens
-from corpus.tokenizer import Tokenizer
+from configs.errors import InputError
+from corpus import tokenfiles
+from corpus.quiet import quiet_import
+from corpus.tokenfiles import TokenWriter, check_index, dtype_for, join
 
-TEXTS = ["the ranks stood\n" * 40, "x", "in a phalanx, <|endoftext|> together 北京\n" * 25]
+with quiet_import():
+    from megatron.core.datasets.indexed_dataset import (
+        DType,
+        IndexedDataset,
+        IndexedDatasetBuilder,
+    )
 
-
-@pytest.fixture(scope="module")
-def tokenizer(prepared: Prepared) -> Tokenizer:
-    return Tokenizer.load(prepared.tokenizer)
-
-
-def in_memory(text: str) -> Document:
-    found = examine(text.encode(), name="memory", source="test")
-    assert found is not None
-    return found
+DOCUMENTS = [[5, 6, 7], [], [8] * 100, [9]]
+END = 0
 
 
-def test_each_document_is_its_tokens_and_an_end(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    counts = write_tokens(tmp_path / "out", [in_memory(text) for text in TEXTS], tokenizer)
-    tokens = open_tokens(tmp_path / "out")
-    expected = [[*tokenizer.encode(text), tokenizer.end_of_text] for text in TEXTS]
-    assert [tokens[number].tolist() for number in range(len(tokens))] == expected
-    assert counts == [len(each) for each in expected]
+def write(folder: Path, dtype: np.dtype[np.integer], shards: int = 2) -> Path:
+    """All documents, over so many shards."""
+    paths, lengths = [], []
+    for number in range(shards):
+        paths.append(folder / f"{number}.bin")
+        with TokenWriter(paths[-1], dtype) as writer:
+            for tokens in DOCUMENTS[number::shards]:
+                writer.add(np.array(tokens, np.int64), END)
+        lengths.append(writer.lengths)
+    join(folder / "out", paths, lengths, dtype)
+    return folder / "out"
 
 
-def test_batches_and_pieces_do_not_show(
-    tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    every = [in_memory(text) for text in TEXTS]
-    write_tokens(tmp_path / "whole", every, tokenizer)
-    monkeypatch.setattr(documents.Document.pieces, "__defaults__", (20,))
-    monkeypatch.setattr(tokenfiles, "BATCH", 30)
-    write_tokens(tmp_path / "pieces", every, tokenizer)
+@pytest.mark.parametrize("vocabulary", [300, 70_000])
+def test_the_files_are_those_of_megatron_core(tmp_path: Path, vocabulary: int) -> None:
+    prefix = write(tmp_path, dtype_for(vocabulary), shards=1)
+    builder = IndexedDatasetBuilder(
+        str(tmp_path / "theirs.bin"), dtype=DType.optimal_dtype(vocabulary)
+    )
+    for tokens in DOCUMENTS:
+        builder.add_document(np.array([*tokens, END]), [len(tokens) + 1])
+    builder.finalize(str(tmp_path / "theirs.idx"))
     for suffix in (".bin", ".idx"):
-        whole = (tmp_path / "whole").with_suffix(suffix)
-        assert whole.read_bytes() == (tmp_path / "pieces").with_suffix(suffix).read_bytes()
+        ours = Path(f"{prefix}{suffix}").read_bytes()
+        assert ours == (tmp_path / f"theirs{suffix}").read_bytes()
+
+
+def test_shards_follow_one_another(tmp_path: Path) -> None:
+    tokens = IndexedDataset(str(write(tmp_path, dtype_for(300))))
+    expected = [[*tokens, END] for shard in (0, 1) for tokens in DOCUMENTS[shard::2]]
+    assert [tokens[number].tolist() for number in range(len(tokens))] == expected
+
+
+@pytest.mark.parametrize(("size", "width"), [(50_257, 2), (65_499, 2), (65_500, 4), (70_000, 4)])
+def test_tokens_take_two_bytes_if_the_vocabulary_allows(size: int, width: int) -> None:
+    assert dtype_for(size).itemsize == width
+    assert dtype_for(size) == DType.optimal_dtype(size)
 
 
 def test_a_document_too_long_for_the_index_ends_once(
-    tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(documents.Document.pieces, "__defaults__", (20,))
     monkeypatch.setattr(tokenfiles, "LONGEST", 50)
-    counts = write_tokens(tmp_path / "out", [in_memory(TEXTS[0])], tokenizer)
-    tokens = open_tokens(tmp_path / "out")
-    assert len(tokens) > 1
-    together = np.concatenate([tokens[number] for number in range(len(tokens))]).tolist()
-    assert together == [*tokenizer.encode(TEXTS[0]), tokenizer.end_of_text]
-    assert counts == [len(together)]
+    with TokenWriter(tmp_path / "x.bin", dtype_for(300)) as writer:
+        writer.add(np.arange(1, 121), None)
+        writer.add(np.arange(121, 131), END)
+    assert writer.lengths.tolist() == [50, 50, 20, 11]
+    written = np.fromfile(tmp_path / "x.bin", np.uint16).tolist()
+    assert written == [*range(1, 131), END]
 
 
-@pytest.mark.parametrize(("size", "width"), [(50_257, 2), (65_499, 2), (70_000, 4)])
-def test_tokens_take_two_bytes_if_the_vocabulary_allows(
-    tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, width: int
-) -> None:
-    monkeypatch.setattr(tokenizer, "size", size)
-    counts = write_tokens(tmp_path / "out", [in_memory("together")], tokenizer)
-    assert (tmp_path / "out.bin").stat().st_size == width * sum(counts)
+def test_an_index_says_how_many_tokens_there_are(tmp_path: Path) -> None:
+    assert check_index(write(tmp_path, dtype_for(300))) == sum(len(d) + 1 for d in DOCUMENTS)
 
 
-def test_progress_counts_every_byte(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    told: list[int] = []
-    every = [in_memory(text) for text in TEXTS]
-    write_tokens(tmp_path / "out", every, tokenizer, told.append)
-    assert sum(told) == sum(document.size for document in every)
+def test_an_index_of_another_file_is_refused(tmp_path: Path) -> None:
+    prefix = write(tmp_path, dtype_for(300))
+    with Path(f"{prefix}.bin").open("ab") as file:
+        file.write(b"xx")
+    what = (
+        r"out\.idx does not match out\.bin: its documents are 108 tokens of 2 bytes, .* 218 bytes"
+    )
+    with pytest.raises(InputError, match=what):
+        check_index(prefix)
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"", r"out\.idx, byte 0: is not the index of a token file"),
+        (b"GIF89a" + bytes(60), r"out\.idx, byte 0: is not the index"),
+        (b"MMIDIDX\0\0" + b"\1" + bytes(7) + b"\x63" + bytes(40), r"byte 17: unknown type .* 99"),
+        (b"MMIDIDX\0\0" + b"\1" + bytes(7) + b"\x08" + b"\xff" + bytes(15), r"ends before"),
+    ],
+)
+def test_a_damaged_index_is_refused(tmp_path: Path, content: bytes, what: str) -> None:
+    prefix = write(tmp_path, dtype_for(300))
+    Path(f"{prefix}.idx").write_bytes(content)
+    with pytest.raises(InputError, match=what):
+        check_index(prefix)

@@ -1,0 +1,171 @@
+"""What becomes of each document: the filters' decisions, taken over the whole corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from configs.errors import InputError
+from configs.schema import ContaminationConfig, CorpusConfig
+from corpus.duplicates import near_copies
+from corpus.quality import stays
+from corpus.sources import TextSource
+from corpus.split import hold_out
+from corpus.survey import Survey
+from corpus.units import Unit
+
+Array = npt.NDArray[Any]
+
+
+class Fate(IntEnum):
+    TRAIN = 0
+    VALIDATION = 1
+    BLANK = 2
+    QUALITY = 3
+    DUPLICATE = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Choice:
+    """What to do with the records of one unit."""
+
+    fates: Array  # (records,) Fate
+    tail: float  # of each training document, for validation; 0: whole documents are
+    hits: Array  # (hits, 4) as in Survey: what to cut, without grams that are too common
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whole:
+    """All units of one source as one."""
+
+    source: TextSource
+    units: list[Unit]
+    surveys: list[Survey]
+
+    def joined(self, name: str) -> Array:
+        return np.concatenate([getattr(survey, name) for survey in self.surveys])
+
+    def parted(self, fates: Array) -> list[Array]:
+        ends = np.cumsum([len(survey.sizes) for survey in self.surveys])
+        return np.split(fates, ends[:-1])
+
+
+def choose(
+    units: Sequence[Unit],
+    surveys: Sequence[Survey],
+    corpus: CorpusConfig,
+    contamination: ContaminationConfig | None,
+) -> list[Choice]:
+    """A choice for each unit. Raises InputError for a source with too much damage or no text."""
+    sources = by_source(units, surveys)
+    for whole in sources:
+        check_damage(whole, corpus.max_damaged)
+    fates = {whole.source.name: _fates(whole, corpus) for whole in sources}
+    _drop_copies(sources, fates, corpus)
+    tails = {
+        whole.source.name: _hold_out(whole, fates[whole.source.name], corpus) for whole in sources
+    }
+    parted = {whole.source.name: whole.parted(fates[whole.source.name]) for whole in sources}
+    by_unit = [
+        Choice(fates=each, tail=tails[whole.source.name], hits=survey.hits)
+        for whole in sources
+        for each, survey in zip(parted[whole.source.name], whole.surveys, strict=True)
+    ]
+    return by_unit if contamination is None else without_common(by_unit, contamination)
+
+
+def by_source(units: Sequence[Unit], surveys: Sequence[Survey]) -> list[Whole]:
+    """The sources in their order."""
+    found: dict[str, Whole] = {}
+    for unit, survey in zip(units, surveys, strict=True):
+        whole = found.setdefault(unit.source.name, Whole(source=unit.source, units=[], surveys=[]))
+        whole.units.append(unit)
+        whole.surveys.append(survey)
+    return list(found.values())
+
+
+def check_damage(whole: Whole, most: float) -> None:
+    """Raises InputError where more than this fraction of the records is damaged."""
+    damage = [line for survey in whole.surveys for line in survey.damage]
+    records = len(damage) + sum(len(survey.sizes) for survey in whole.surveys)
+    if len(damage) > most * records:
+        others = f" (and {len(damage) - 1:,} more)" if len(damage) > 1 else ""
+        raise InputError(
+            f"{whole.source.setting}: {len(damage):,} of {records:,} records are damaged, more "
+            f"than corpus.max_damaged={most:g} allows: {damage[0]}{others}"
+        )
+
+
+def _fates(whole: Whole, corpus: CorpusConfig) -> Array:
+    blank = whole.joined("blank")
+    if blank.all():
+        place = whole.source.config.path or whole.source.name
+        raise InputError(f"{whole.source.setting}: {place} is empty: it holds no text")
+    fates = np.where(blank, Fate.BLANK, Fate.TRAIN).astype(np.uint8)
+    if whole.source.config.quality and len(scores := whole.joined("scores")):
+        good = stays(scores, _mixed(whole.joined("digests")), corpus.quality.alpha)
+        fates[(fates == Fate.TRAIN) & ~good] = Fate.QUALITY
+    return fates
+
+
+def _mixed(digests: Array) -> Array:
+    """Other bits of the same hash, as those below choose what is held out."""
+    return (digests * np.uint64(0x9E3779B97F4A7C15)) ^ (digests >> np.uint64(29))
+
+
+def _drop_copies(sources: list[Whole], fates: dict[str, Array], corpus: CorpusConfig) -> None:
+    """Curated text stays where a copy of it is in another source; else the first one does."""
+    compared = [whole for whole in sources if whole.surveys[0].signatures.size]
+    compared.sort(key=lambda whole: not whole.source.config.curated)
+    if not any(whole.source.config.deduplicate for whole in compared):
+        return
+    places = [np.flatnonzero(fates[whole.source.name] == Fate.TRAIN) for whole in compared]
+    found = [
+        whole.joined("signatures")[place] for whole, place in zip(compared, places, strict=True)
+    ]
+    droppable = np.concatenate(
+        [
+            np.full(len(place), whole.source.config.deduplicate)
+            for whole, place in zip(compared, places, strict=True)
+        ]
+    )
+    dropped = near_copies(np.concatenate(found), droppable, corpus.duplicates) >= 0
+    start = 0
+    for whole, place in zip(compared, places, strict=True):
+        mine = dropped[start : start + len(place)]
+        fates[whole.source.name][place[mine]] = Fate.DUPLICATE
+        start += len(place)
+
+
+def _hold_out(whole: Whole, fates: Array, corpus: CorpusConfig) -> float:
+    """Marks the documents held out; returns the tail held out of each where none are."""
+    kept = np.flatnonzero(fates == Fate.TRAIN)
+    if not len(kept):
+        raise InputError(f"{whole.source.setting}: the filters left nothing of it")
+    sizes, digests = whole.joined("sizes")[kept], _first_of_document(whole)[kept]
+    held = hold_out(sizes, digests, corpus.validation_fraction)
+    fates[kept[held.documents]] = Fate.VALIDATION
+    return held.tail
+
+
+def _first_of_document(whole: Whole) -> Array:
+    """The digest of each record, or of the first record of its document."""
+    digests, ends = whole.joined("digests"), whole.joined("ends")
+    begins = np.concatenate([[True], ends[:-1]])
+    return digests[np.maximum.accumulate(np.where(begins, np.arange(len(ends)), 0))]
+
+
+def without_common(choices: list[Choice], settings: ContaminationConfig) -> list[Choice]:
+    """Drops hits of grams that too many of the documents still there have in them."""
+    grams = 1 + max((int(choice.hits[:, 1].max(initial=-1)) for choice in choices), default=-1)
+    counts = np.zeros(grams, np.int64)  # documents with each gram
+    for choice in choices:
+        kept = choice.hits[choice.fates[choice.hits[:, 0]] <= Fate.VALIDATION]
+        counts += np.bincount(np.unique(kept[:, :2], axis=0)[:, 1], minlength=grams)
+    rare = counts <= settings.max_documents
+    return [replace(choice, hits=choice.hits[rare[choice.hits[:, 1]]]) for choice in choices]

@@ -1,0 +1,130 @@
+"""The word n-grams of benchmark examples, so kept that they are quickly found in other text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from corpus.contamination.hashing import Numbers, Powers, Rolling, hash_words
+from corpus.contamination.shelf import Shelf
+from corpus.contamination.words import encode, fold, squeeze, words
+
+Ids = NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class GramTable:
+    """Distinct grams, numbered from 0, of one or several lengths, and whose they are.
+
+    It is sent to worker processes. About 30 to 40 bytes for a gram: 8 of hash, 4 to 8 of bitmap,
+    3 numbers of 4 and one of 2; and 4 for each word of the examples and each place in one where a
+    gram begins. Distinct words are kept once.
+    """
+
+    shelves: tuple[Shelf, ...]  # one for each length
+    vocabulary: tuple[str, ...]
+    tokens: Ids  # all examples one after the other, as numbers in the vocabulary
+    starts: Ids  # where in the tokens a gram is first found
+    lengths: NDArray[np.int16]  # words of each gram
+    owned: Ids  # grams, example by example
+    owned_starts: Numbers  # where those of each example begin, and the end
+
+    def __len__(self) -> int:
+        """How many distinct grams."""
+        return len(self.starts)
+
+    @property
+    def longest(self) -> int:
+        """Words of the longest gram; 0 if there are none."""
+        return max((shelf.length for shelf in self.shelves), default=0)
+
+    def words(self, gram: int) -> list[str]:
+        start = int(self.starts[gram])
+        tokens = self.tokens[start : start + int(self.lengths[gram])]
+        return [self.vocabulary[token] for token in tokens.tolist()]
+
+    def owned_by(self, example: int) -> Ids:
+        """The grams of an example; one that it repeats is there as often."""
+        return self.owned[self.owned_starts[example] : self.owned_starts[example + 1]]
+
+
+def build_table(examples: Sequence[str], lengths: int | Sequence[int]) -> GramTable:
+    """The distinct grams of all examples.
+
+    Args:
+        lengths: words of a gram, of all examples or of each. An example of fewer words has none.
+    """
+    vocabulary: dict[str, int] = {}
+    tokens: list[int] = []
+    ends = [0]
+    for example in examples:
+        tokens.extend(vocabulary.setdefault(word.text, len(vocabulary)) for word in words(example))
+        ends.append(len(tokens))
+    wanted = np.full(len(examples), lengths) if isinstance(lengths, int) else np.array(lengths)
+    runs = _Runs(np.array(tokens, np.int32))
+    by_word = hash_words(squeeze(fold(encode(" ".join(vocabulary))))).hashes
+    rolling = Rolling(by_word[runs.tokens], Powers(len(tokens)))
+    shelves, starts, gram_lengths, places, owned = [], [], [], [], []
+    number = 0
+    for length in np.unique(wanted[wanted > 0]).tolist():
+        where = _places(np.array(ends), np.flatnonzero(wanted == length), length)
+        if not where.size:
+            continue
+        new, grams = runs.distinct(where, length)
+        numbers = np.arange(number, number + len(new), dtype=np.int32)
+        shelves.append(Shelf.of(length, rolling.grams(length)[new], numbers))
+        starts.append(new)
+        gram_lengths.append(np.full(len(new), length))
+        places.append(where)
+        owned.append(number + grams)
+        number += len(new)
+    order = np.argsort(_joined(places), kind="stable")
+    return GramTable(
+        shelves=tuple(shelves),
+        vocabulary=tuple(vocabulary),
+        tokens=runs.tokens,
+        starts=_joined(starts).astype(np.int32),
+        lengths=_joined(gram_lengths).astype(np.int16),
+        owned=_joined(owned)[order].astype(np.int32),
+        owned_starts=np.searchsorted(_joined(places)[order], ends),
+    )
+
+
+def _places(ends: Numbers, examples: Numbers, length: int) -> Numbers:
+    """Where the grams of these examples begin in the tokens."""
+    return _joined([np.arange(ends[each], ends[each + 1] - length + 1) for each in examples])
+
+
+class _Runs:
+    """Runs of tokens, told apart exactly."""
+
+    def __init__(self, tokens: Ids) -> None:
+        self.tokens = tokens
+        self._kinds: dict[int, Numbers] = {1: tokens.astype(np.int64)}
+
+    def distinct(self, places: Numbers, length: int) -> tuple[Numbers, Numbers]:
+        """Of the runs at `places`: where each distinct one is first, and which one each is."""
+        kinds = self._of_length(length)[places]
+        _, first, which = np.unique(kinds, return_index=True, return_inverse=True)
+        return places[first], which
+
+    def _of_length(self, length: int) -> Numbers:
+        """A number for the run at each place: equal for equal runs, and only for them.
+
+        A run is known by the two of half its length that it consists of; if its own is odd, they
+        share a word.
+        """
+        if length not in self._kinds:
+            half = (length + 1) // 2
+            shorter = self._of_length(half)
+            pairs = shorter[: len(self.tokens) - length + 1] * (int(shorter.max()) + 1)
+            pairs += shorter[length - half :]
+            self._kinds[length] = np.unique(pairs, return_inverse=True)[1]
+        return self._kinds[length]
+
+
+def _joined(parts: Sequence[Numbers]) -> Numbers:
+    return np.concatenate([np.zeros(0, np.int64), *parts])

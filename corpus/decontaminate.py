@@ -1,0 +1,226 @@
+"""Benchmarks against a corpus: what overlaps is cut from its text, or marked in the benchmark."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zstandard
+
+from configs.errors import InputError
+from configs.schema import ContaminationConfig, CorpusConfig
+from corpus import cache
+from corpus.choose import Choice, Fate, by_source, check_damage, without_common
+from corpus.contamination.benchmarks import Benchmark
+from corpus.contamination.filter import filter_table
+from corpus.contamination.study import Row, plan_study
+from corpus.inventory import cache_root, read_benchmarks, rules_of
+from corpus.records import Record
+from corpus.sources import files_of, sources_of
+from corpus.survey import Filters, Survey, progressing
+from corpus.tokenise import Selection
+from corpus.units import Unit, units_of
+from corpus.work import Meter, Progress, load, make_once, survey_all
+from corpus.workers import Workers, workers
+
+RULES = "rules.pickle"
+REMOVED = "removed.jsonl"  # documents that were cut or dropped
+REPORT = "report.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filtered:
+    """What the filter did to one source."""
+
+    name: str
+    documents: int
+    damaged: int  # records that could not be read
+    cut: int  # documents that lost something
+    cut_away: int  # those of them that nothing was left of
+    characters: int  # removed
+
+
+def filter_corpus(
+    corpus: CorpusConfig, settings: ContaminationConfig, out: Path, progress: Progress
+) -> list[Filtered]:
+    """Writes the text of each source without what overlaps a benchmark, as JSONL in `out`.
+
+    Raises InputError for text, benchmarks and folders that cannot be used.
+    """
+    benchmarks = read_benchmarks(settings)
+    job = _Job(corpus, settings, benchmarks, progress)
+    with job.running(out) as (work, pool):
+        table = partial(filter_table, benchmarks, settings.n)
+        surveys = survey_all(work, job.units, lambda: Filters(grams=table()), pool, job.meter)
+        job.check_damage(surveys)
+        choices = without_common([_keep_all(survey) for survey in surveys], settings)
+        make_once(work / RULES, lambda: pickle.dumps(rules_of(settings)))
+        chosen = list(zip(job.units, choices, strict=True))
+        left = [each for each in chosen if not _counts_file(work, each[0]).exists()]
+        job.meter.begin("writing", [unit for unit, _ in left])
+        for _ in pool.map(partial(_filter_unit, work, out), left):
+            pass
+        filtered = _account(work, job.units, surveys)
+        with (out / REMOVED).open("wb") as file:
+            for unit in job.units:
+                file.write(_removed_file(work, unit).read_bytes())
+        _write_report(out, [asdict(each) for each in filtered])
+    return filtered
+
+
+def study_corpus(
+    corpus: CorpusConfig, settings: ContaminationConfig, out: Path, progress: Progress
+) -> list[Row]:
+    """Marks each example of the benchmarks clean or dirty, and writes that to `out`.
+
+    Raises InputError as `filter_corpus` does.
+    """
+    benchmarks = read_benchmarks(settings)
+    job = _Job(corpus, settings, benchmarks, progress)
+    study = plan_study(benchmarks, min_n=settings.min_n, max_n=settings.max_n)
+    with job.running(out) as (work, pool):
+        filters = Filters(grams=study.table)
+        surveys = survey_all(work, job.units, lambda: filters, pool, job.meter)
+        job.check_damage(surveys)
+        found = np.unique(np.concatenate([survey.hits[:, 1] for survey in surveys]))
+        for benchmark, statuses in zip(benchmarks, study.statuses(found), strict=True):
+            lines = (
+                json.dumps({"example": number, "status": status})
+                for number, status in enumerate(statuses)
+            )
+            text = "".join(f"{line}\n" for line in lines)
+            (out / f"{benchmark.name}.jsonl").write_text(text, encoding="utf-8")
+        rows = study.report(found)
+        _write_report(out, [_as_dict(row) for row in rows])
+    return rows
+
+
+class _Job:
+    """The units to read, and what makes this job another than the last."""
+
+    def __init__(
+        self,
+        corpus: CorpusConfig,
+        settings: ContaminationConfig,
+        benchmarks: Sequence[Benchmark],
+        progress: Progress,
+    ) -> None:
+        made = cache_root(corpus) / "texts"
+        sources = [
+            (source, files_of(source, corpus, made, lambda what: progress(what, 0, 0)))
+            for source in sources_of(corpus)
+        ]
+        self.units = units_of(sources, whole=True)
+        self.meter = Meter(self.units, progress)
+        self._workers = corpus.workers
+        self._most_damaged = corpus.max_damaged
+        content = [
+            asdict(settings),
+            [benchmark.examples for benchmark in benchmarks],
+            [[source.name, source.config.field] for source, _ in sources],
+            [
+                [str(f.path), f.format, f.bytes, f.modified_ns]
+                for _, files in sources
+                for f in files
+            ],
+        ]
+        self._key = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+    def check_damage(self, surveys: Sequence[Survey]) -> None:
+        """Raises InputError where a source has too much."""
+        for whole in by_source(self.units, surveys):
+            check_damage(whole, self._most_damaged)
+
+    @contextmanager
+    def running(self, out: Path) -> Iterator[tuple[Path, Workers]]:
+        """A folder for unfinished work, and processes. Raises InputError if `out` is not ours."""
+        work = out / ".work"
+        _claim(out, work, self._key)
+        with cache.writable(out), workers(self._workers, self.meter.told) as pool:
+            yield work, pool
+            shutil.rmtree(work)
+
+
+def _claim(out: Path, work: Path, key: str) -> None:
+    """`out` is new, empty, or what an earlier start of the same job left unfinished."""
+    note = work / "key"
+    if note.is_file() and note.read_text(encoding="utf-8") == key:
+        return
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(
+            f"contamination.out={out}: holds something else already; give another folder, or "
+            "delete it"
+        )
+    try:
+        work.mkdir(parents=True)
+        note.write_text(key, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"contamination.out={out}: {error.strerror}") from None
+
+
+def _keep_all(survey: Survey) -> Choice:
+    fates = np.where(survey.blank, Fate.BLANK, Fate.TRAIN).astype(np.uint8)
+    return Choice(fates=fates, tail=0.0, hits=survey.hits)
+
+
+def _filter_unit(work: Path, out: Path, chosen: tuple[Unit, Choice]) -> None:
+    """Writes what is left of a unit's text, then, so that the unit is done, the counts."""
+    unit, choice = chosen
+    folder = out / unit.source.name
+    folder.mkdir(exist_ok=True)
+    removed = _removed_file(work, unit).open("w", encoding="utf-8")
+    target = folder / f"{unit.number:07}.jsonl.zst"
+    unfinished = target.with_suffix(".unfinished")
+    with removed, zstandard.open(unfinished, "wt", encoding="utf-8") as file:
+        selection = Selection(choice, load(work / RULES), removed)
+        for record in progressing(unit):
+            if isinstance(record, Record):
+                for stretch in selection.next(record):
+                    file.write(json.dumps({"text": stretch.text}, ensure_ascii=False) + "\n")
+    unfinished.rename(target)
+    counts = [selection.cut, selection.cut_away, selection.removed]
+    make_once(_counts_file(work, unit), lambda: json.dumps(counts).encode())
+
+
+def _account(work: Path, units: Sequence[Unit], surveys: Sequence[Survey]) -> list[Filtered]:
+    filtered = []
+    for whole in by_source(units, surveys):
+        counts = [json.loads(_counts_file(work, unit).read_bytes()) for unit in whole.units]
+        cut, cut_away, characters = map(sum, zip(*counts, strict=True))
+        filtered.append(
+            Filtered(
+                name=whole.source.name,
+                documents=len(whole.joined("blank")) - int(whole.joined("blank").sum()),
+                damaged=sum(len(survey.damage) for survey in whole.surveys),
+                cut=cut,
+                cut_away=cut_away,
+                characters=characters,
+            )
+        )
+    return filtered
+
+
+def _as_dict(row: Row) -> dict[str, Any]:
+    shown = ("examples", "dirty_share", "clean_share", "difference", "verdict")
+    return {**asdict(row), **{name: getattr(row, name) for name in shown}}
+
+
+def _write_report(out: Path, rows: list[dict[str, Any]]) -> None:
+    (out / REPORT).write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+
+
+def _counts_file(work: Path, unit: Unit) -> Path:
+    return work / f"counts-{unit.number:07}.json"
+
+
+def _removed_file(work: Path, unit: Unit) -> Path:
+    return work / f"removed-{unit.number:07}.jsonl"

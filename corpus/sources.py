@@ -1,0 +1,154 @@
+"""The sources of a corpus: which they are, how much each weighs, which files they consist of."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from configs.errors import InputError
+from configs.schema import CorpusConfig, SourceConfig, TextFormat
+from corpus.formats import format_of
+
+ROUNDING = 0.005
+"""Weights printed in percent, as GPT-3's, may be wrong by so much each."""
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextSource:
+    """A source with its share: all shares add up to 1."""
+
+    name: str
+    share: float
+    setting: str  # what errors call it
+    config: SourceConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextFile:
+    path: Path
+    format: TextFormat
+    bytes: int
+    modified_ns: int
+
+
+def sources_of(corpus: CorpusConfig) -> tuple[TextSource, ...]:
+    """corpus.text as the only source, else corpus.sources in their order.
+
+    Raises InputError for weights that are negative or do not add up, and for names and places
+    that cannot be used.
+    """
+    if corpus.text is not None:
+        config = SourceConfig(weight=1.0, path=corpus.text)
+        return (TextSource(name="text", share=1.0, setting="corpus.text", config=config),)
+    if not corpus.sources:
+        raise InputError("corpus.sources: there are none; give corpus.text=PATH or corpus=default")
+    for name, config in corpus.sources.items():
+        _check(name, config)
+    if any(c.quality for c in corpus.sources.values()) and not any(
+        c.curated for c in corpus.sources.values()
+    ):
+        raise InputError(
+            "corpus.sources: one has quality=true, but no source is curated for it to be compared "
+            "with; nearest: curated=true for the best of them"
+        )
+    total = _total({name: config.weight for name, config in corpus.sources.items()})
+    return tuple(
+        TextSource(
+            name=name,
+            share=config.weight / total,
+            setting=f"corpus.sources.{name}.path",
+            config=config,
+        )
+        for name, config in corpus.sources.items()
+    )
+
+
+def _check(name: str, config: SourceConfig) -> None:
+    setting = f"corpus.sources.{name}"
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise InputError(f"{setting}: letters, digits, _ and - make a name, as files bear it")
+    if config.weight < 0:
+        raise InputError(f"{setting}.weight={config.weight:g} is negative; nearest: 0")
+    if (config.path is None) == (config.machine is None):
+        raise InputError(f"{setting}: needs a path, or one of {setting}.machine's texts, not both")
+
+
+def _total(weights: dict[str, float]) -> float:
+    total = sum(weights.values())
+    if abs(total - 1) > ROUNDING * len(weights) + 1e-9:
+        shares = " + ".join(f"{weight:g}" for weight in weights.values())
+        nearest = ", ".join(
+            f"{name}={weight / total:.4g}" for name, weight in weights.items() if total
+        )
+        raise InputError(
+            f"corpus.sources: weights {shares} = {total:g} must add up to 1; nearest: "
+            f"{nearest or 'weights above 0'}"
+        )
+    return total
+
+
+def files_of(
+    source: TextSource, corpus: CorpusConfig, texts: Path, progress: Progress
+) -> list[TextFile]:
+    """The files of one source, in the order of their names.
+
+    `texts` is where text of the machine is kept; it is made if it is not there.
+    Raises InputError where there are none.
+    """
+    config = source.config
+    if config.machine is not None:
+        from corpus.machine import machine_file
+
+        path = machine_file(config.machine, texts, config.max_bytes, progress)
+        return [_file(path, format_of(path, TextFormat.auto, []) or TextFormat.text)]
+    assert config.path is not None
+    root = Path(corpus.root or "").expanduser()
+    place = root / Path(config.path).expanduser()
+    if place.is_file():
+        chosen = format_of(place, config.format, corpus.extensions) or TextFormat.text
+        return [_file(place, chosen)]
+    return _several(source, corpus, place)
+
+
+def _several(source: TextSource, corpus: CorpusConfig, place: Path) -> list[TextFile]:
+    """The files of a folder, or those that a pattern matches."""
+    if place.is_dir():
+        paths = _walk(place)
+    elif glob.has_magic(str(place)):
+        paths = sorted(Path(match) for match in glob.glob(str(place), recursive=True))
+    else:
+        raise InputError(f"{source.setting}: no file or folder {place}")
+    known = [
+        (path, format)
+        for path in paths
+        if path.is_file() and (format := format_of(path, source.config.format, corpus.extensions))
+    ]
+    if not known:
+        raise InputError(
+            f"{source.setting}: {place} holds no text in files that end in "
+            f"{' '.join(corpus.extensions)} (corpus.extensions), .jsonl, .warc or .wet, or these "
+            "with .gz or .zst"
+        )
+    return [_file(path, format) for path, format in known]
+
+
+def _walk(folder: Path) -> list[Path]:
+    files = []
+    for root, folders, names in os.walk(folder):
+        # .git, .venv and the like are not anybody's text.
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        files += [Path(root, name) for name in names]
+    return sorted(files)
+
+
+def _file(path: Path, format: TextFormat) -> TextFile:
+    status = path.stat()
+    return TextFile(
+        path=path.absolute(), format=format, bytes=status.st_size, modified_ns=status.st_mtime_ns
+    )

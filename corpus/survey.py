@@ -1,0 +1,168 @@
+"""The first reading of a unit: what its documents are, as numbers; no text is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from configs.schema import DuplicatesConfig
+from corpus.contamination.grams import GramTable
+from corpus.contamination.scan import Scanner
+from corpus.duplicates import signatures
+from corpus.quality import Classifier
+from corpus.records import Damage, Record
+from corpus.units import Unit
+from corpus.workers import advance
+
+BATCH = 1 << 20  # characters that the filters see at once
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filters:
+    """What each document is to be asked; None: nothing."""
+
+    classifier: Classifier | None = None
+    duplicates: DuplicatesConfig | None = None
+    grams: GramTable | None = None
+
+    @property
+    def any(self) -> bool:
+        return any((self.classifier, self.duplicates, self.grams))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """Arrays over the records of one unit in their order."""
+
+    sizes: Array  # bytes of UTF-8
+    digests: Array  # 64 bits of the text's hash
+    blank: Array  # bool
+    ends: Array  # bool: the document ends with this record
+    scores: Array  # of quality; empty without the filter
+    signatures: Array  # (records, hashes), or (0, 0) without deduplication
+    hits: Array  # (hits, 4): record, gram, first character, past the last
+    damage: tuple[str, ...]
+
+    def save(self, path: Path) -> None:
+        """Whole or not at all."""
+        arrays = {name: getattr(self, name) for name in self.__slots__ if name != "damage"}
+        written = np.frombuffer(json.dumps(self.damage).encode(), np.uint8)
+        unfinished = path.with_suffix(".unfinished")
+        with unfinished.open("wb") as file:
+            np.savez(file, damage=written, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.rename(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Survey:
+        with np.load(path) as arrays:
+            fields = {name: arrays[name] for name in cls.__slots__}
+        fields["damage"] = tuple(json.loads(fields["damage"].tobytes()))
+        return cls(**fields)
+
+
+def survey(unit: Unit, filters: Filters) -> Survey:
+    """Reads the unit once."""
+    config = unit.source.config
+    scanner = Scanner(filters.grams) if filters.grams is not None else None
+    compared = filters.duplicates if config.deduplicate or config.curated else None
+    found = _Findings(compared.hashes if compared is not None else 0)
+    for records in batches(_counted(unit, found.damage)):
+        texts = [record.text for record in records]
+        found.note(records)
+        if filters.classifier is not None and config.quality:
+            found.scores.append(filters.classifier.scores(texts))
+        if compared is not None:
+            found.signatures.append(signatures(texts, compared))
+        if scanner is not None:
+            found.hit(scanner, texts)
+    return found.survey()
+
+
+class _Findings:
+    def __init__(self, hashes: int) -> None:
+        self.rows: list[tuple[int, int, bool, bool]] = []
+        self.scores: list[Array] = [np.zeros(0, np.float32)]
+        self.signatures: list[Array] = [np.zeros((0, hashes), np.uint32)]
+        self.hits: list[tuple[int, int, int, int]] = []
+        self.damage: list[str] = []
+
+    def note(self, records: Iterable[Record]) -> None:
+        for record in records:
+            encoded = record.text.encode()
+            digest = hashlib.blake2b(encoded, digest_size=8).digest()
+            self.rows.append(
+                (
+                    len(encoded),
+                    int.from_bytes(digest, "little"),
+                    not record.text or record.text.isspace(),
+                    record.ends,
+                )
+            )
+
+    def hit(self, scanner: Scanner, texts: list[str]) -> None:
+        """`texts` are the last ones noted."""
+        first = len(self.rows) - len(texts)
+        self.hits += [
+            (first + hit.text, hit.gram, hit.start, hit.stop) for hit in scanner.scan(texts)
+        ]
+
+    def survey(self) -> Survey:
+        sizes, digests, blank, ends = zip(*self.rows, strict=True) if self.rows else ((),) * 4
+        return Survey(
+            sizes=np.array(sizes, np.int64),
+            digests=np.array(digests, np.uint64),
+            blank=np.array(blank, np.bool_),
+            ends=np.array(ends, np.bool_),
+            scores=np.concatenate(self.scores),
+            signatures=np.concatenate(self.signatures),
+            hits=np.array(self.hits, np.int64).reshape(-1, 4),
+            damage=tuple(self.damage),
+        )
+
+
+def _counted(unit: Unit, damage: list[str]) -> Iterator[Record]:
+    """The records; damage is put aside and progress told."""
+    for record in progressing(unit):
+        if isinstance(record, Damage):
+            damage.append(str(record))
+        else:
+            yield record
+
+
+def progressing(unit: Unit) -> Iterator[Record | Damage]:
+    """Reads the unit and tells of its bytes, of which all are told in the end.
+
+    Text that was compressed is told of as if it were not, until the unit's bytes are used up.
+    """
+    left = unit.bytes
+    for record in unit.read():
+        step = min(left, len(record.text)) if isinstance(record, Record) else 0
+        left -= step
+        advance(step)
+        yield record
+    advance(left)
+
+
+def batches(records: Iterable[Record]) -> Iterator[list[Record]]:
+    batch: list[Record] = []
+    held = 0
+    for record in records:
+        batch.append(record)
+        held += len(record.text)
+        if held >= BATCH:
+            yield batch
+            batch, held = [], 0
+    if batch:
+        yield batch

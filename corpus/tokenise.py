@@ -1,0 +1,157 @@
+"""The second reading of a unit: what was chosen of it becomes two shards of tokens."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import numpy as np
+
+from corpus.choose import Choice, Fate
+from corpus.contamination.filter import Rules, cut
+from corpus.encoder import Encoder
+from corpus.records import Record
+from corpus.split import divide
+from corpus.survey import batches, progressing
+from corpus.tokenfiles import Lengths, TokenWriter
+from corpus.units import Unit
+
+PARTS = ("train", "validation")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """What a unit gave: a `.bin` file a part in `folder`, and this."""
+
+    lengths: dict[str, Lengths]  # by part
+    cut: int  # documents from which overlaps with benchmarks were removed
+    cut_away: int  # documents that this left nothing of
+    removed: int  # characters
+
+    def save(self, path: Path) -> None:
+        """Whole or not at all; it is there only if the `.bin` files are."""
+        unfinished = path.with_suffix(".unfinished")
+        with unfinished.open("wb") as file:
+            counts = np.array([self.cut, self.cut_away, self.removed], np.int64)
+            np.savez(file, counts=counts, **self.lengths)  # type: ignore[arg-type]
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.rename(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Shard:
+        with np.load(path) as arrays:
+            cut_, cut_away, removed = map(int, arrays["counts"])
+            lengths = {part: arrays[part] for part in PARTS}
+        return cls(lengths=lengths, cut=cut_, cut_away=cut_away, removed=removed)
+
+
+def shard_file(folder: Path, unit: int, part: str) -> Path:
+    return folder / f"tokens-{unit:07}.{part}.bin"
+
+
+def dropped_file(folder: Path, unit: int) -> Path:
+    return folder / f"dropped-{unit:07}.jsonl"
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Writing:
+    """How documents become tokens."""
+
+    encoder: Encoder
+    end_of_text: int
+    dtype: np.dtype[np.integer]
+    rules: Rules | None
+    folder: Path
+
+
+class Stretch(NamedTuple):
+    text: str
+    ends: bool  # a document ends with it
+    held_out: bool
+
+
+def tokenise(unit: Unit, choice: Choice, how: Writing) -> Shard:
+    """Writes the unit's `.bin` files, and which documents were dropped, anew."""
+    train, validation = (
+        TokenWriter(shard_file(how.folder, unit.number, part), how.dtype) for part in PARTS
+    )
+    records = (each for each in progressing(unit) if isinstance(each, Record))
+    dropped = dropped_file(how.folder, unit.number).open("w", encoding="utf-8")
+    with train, validation, dropped:
+        selection = Selection(choice, how.rules, dropped)
+        for batch in batches(records):
+            stretches = [stretch for record in batch for stretch in selection.next(record)]
+            ids = how.encoder.encode([stretch.text for stretch in stretches])
+            for tokens, stretch in zip(ids, stretches, strict=True):
+                writer = validation if stretch.held_out else train
+                writer.add(tokens, how.end_of_text if stretch.ends else None)
+    return Shard(
+        lengths={"train": train.lengths, "validation": validation.lengths},
+        cut=selection.cut,
+        cut_away=selection.cut_away,
+        removed=selection.removed,
+    )
+
+
+def training_text(unit: Unit, choice: Choice, rules: Rules | None) -> Iterator[str]:
+    """What `tokenise` would write for training."""
+    selection = Selection(choice, rules, io.StringIO())
+    for record in unit.read():
+        if isinstance(record, Record):
+            for stretch in selection.next(record):
+                if not stretch.held_out:
+                    yield stretch.text
+
+
+class Selection:
+    """What is kept of the records of a unit, given in their order."""
+
+    def __init__(self, choice: Choice, rules: Rules | None, dropped: IO[str]) -> None:
+        self._choice = choice
+        self._rules = rules
+        self._dropped = dropped
+        self._hits = choice.hits[np.argsort(choice.hits[:, 0], kind="stable")]
+        self._number = -1
+        self.cut = self.cut_away = self.removed = 0
+
+    def next(self, record: Record) -> Iterator[Stretch]:
+        """What is kept of the next record."""
+        self._number += 1
+        fate, tail = Fate(self._choice.fates[self._number]), self._choice.tail
+        if fate > Fate.VALIDATION:
+            self._note(record, fate.name.lower())
+            return
+        for text in self._uncontaminated(record):
+            if not tail or fate is Fate.VALIDATION:
+                yield Stretch(text, record.ends, fate is Fate.VALIDATION)
+                continue
+            head, held_out = divide(text, tail)
+            if head:
+                yield Stretch(head, bool(held_out) or record.ends, False)
+            if held_out:
+                yield Stretch(held_out, True, True)
+
+    def _uncontaminated(self, record: Record) -> list[str]:
+        """The text without its overlaps with benchmarks."""
+        rules, text = self._rules, record.text
+        begin, end = np.searchsorted(self._hits[:, 0], [self._number, self._number + 1])
+        if begin == end or rules is None:
+            return [text]
+        spans = [(int(start), int(stop)) for start, stop in self._hits[begin:end, 2:]]
+        done = cut(text, spans, rules)
+        kept = [text[start:stop] for start, stop in done.pieces]
+        self.cut += 1
+        self.cut_away += not kept
+        self.removed += len(text) - sum(map(len, kept))
+        self._note(record, f"contaminated: {done.dropped or f'{len(kept)} pieces kept'}")
+        return kept
+
+    def _note(self, record: Record, why: str) -> None:
+        row = {"file": str(record.file), "position": record.position, "why": why}
+        self._dropped.write(json.dumps(row) + "\n")

@@ -1,0 +1,76 @@
+"""Work that survives a kill: what is done is a file, and is not done again."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+from corpus.survey import Filters, Survey, survey
+from corpus.units import Unit
+from corpus.workers import Workers
+
+FILTERS = "filters.pickle"
+
+Progress = Callable[[str, int, int], None]
+"""Told what is going on, and how many bytes of how many are done (0 of 0: nobody knows)."""
+
+
+class Meter:
+    """Progress of phases that each go through all units."""
+
+    def __init__(self, units: Sequence[Unit], progress: Progress) -> None:
+        self._progress = progress
+        self._bytes = sum(unit.bytes for unit in units)
+        self._phase, self._counted, self._offset = "", 0, 0
+
+    def say(self, what: str) -> None:
+        self._progress(what, 0, 0)
+
+    def begin(self, phase: str, left: Sequence[Unit]) -> None:
+        """A phase of which these units are left to do."""
+        self._phase = phase
+        self._offset = self._bytes - sum(unit.bytes for unit in left) - self._counted
+        self.told(self._counted)
+
+    def told(self, counted: int) -> None:
+        """Bytes done in all phases, of what was left to do in each."""
+        self._counted = counted
+        self._progress(self._phase, counted + self._offset, self._bytes)
+
+
+def survey_all(
+    work: Path, units: Sequence[Unit], filters: Callable[[], Filters], pool: Workers, meter: Meter
+) -> list[Survey]:
+    """The surveys of all units; `filters` is asked once, however often the work is taken up."""
+    make_once(work / FILTERS, lambda: pickle.dumps(filters()))
+    left = [unit for unit in units if not _survey_file(work, unit).exists()]
+    meter.begin("reading", left)
+    for _ in pool.map(partial(_survey_unit, work), left):
+        pass
+    return [Survey.load(_survey_file(work, unit)) for unit in units]
+
+
+def make_once(path: Path, make: Callable[[], bytes]) -> None:
+    """Writes the file whole, unless an earlier start did."""
+    if not path.exists():
+        unfinished = path.with_suffix(".unfinished")
+        unfinished.write_bytes(make())
+        unfinished.rename(path)
+
+
+@lru_cache(maxsize=1)
+def load(path: Path) -> Any:
+    """What the parent left for all jobs of a process; our own file, in the user's cache."""
+    return pickle.loads(path.read_bytes())
+
+
+def _survey_unit(work: Path, unit: Unit) -> None:
+    filters: Filters = load(work / FILTERS)
+    survey(unit, filters).save(_survey_file(work, unit))
+
+
+def _survey_file(work: Path, unit: Unit) -> Path:
+    return work / f"survey-{unit.number:07}.npz"

@@ -1,0 +1,150 @@
+"""Work spread over processes: progress while it runs, a clear end when it fails."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from configs.errors import InputError, RunError
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+POLL_S = 0.2
+_PR_SET_PDEATHSIG = 1
+
+_done: Any = None  # in a worker: bytes done by all of them
+
+
+def advance(size: int) -> None:
+    """Called by work in progress: so many bytes are done."""
+    if _done is not None:
+        with _done.get_lock():
+            _done.value += size
+
+
+class Workers:
+    """At most `count` processes, started when there is work for more than one."""
+
+    def __init__(self, count: int | None, told: Callable[[int], None]) -> None:
+        """`told` hears from time to time how many bytes are done in all."""
+        self._count = count or cores()
+        self._told = told
+        self._pool: ProcessPoolExecutor | None = None
+        self._context = multiprocessing.get_context("spawn")
+        self._counter: Any = self._context.Value("q", 0)
+
+    def map(self, work: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[Result]:
+        """Results as they come, in any order.
+
+        Raises what `work` raises; RunError where a process died.
+        """
+        if min(self._count, len(jobs)) <= 1:
+            yield from self._here(work, jobs)
+            return
+        pool = self._started()
+        pending = {pool.submit(work, job) for job in jobs}
+        try:
+            while pending:
+                done, pending = wait(pending, timeout=POLL_S, return_when=FIRST_COMPLETED)
+                self._told(self._counter.value)
+                for each in done:
+                    yield each.result()
+        except BrokenProcessPool as error:
+            raise RunError(
+                "a process that read the corpus died, as when memory runs out; what it had "
+                "finished is kept, and the same command goes on from there (corpus.workers=1 "
+                "needs the least memory)"
+            ) from error
+        finally:
+            for each in pending:
+                each.cancel()
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _here(self, work: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[Result]:
+        global _done
+        for job in jobs:
+            _done = _Here(self._counter, self._told)
+            try:
+                result = work(job)
+            finally:
+                _done = None
+            yield result
+
+    def _started(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(
+                self._count,
+                mp_context=self._context,
+                initializer=_begin,
+                initargs=(self._counter, os.getpid()),
+            )
+        return self._pool
+
+
+class _Here:
+    """The counter of work that is done in this process: whoever listens is told at once."""
+
+    def __init__(self, counter: Any, told: Callable[[int], None]) -> None:
+        self._counter = counter
+        self._told = told
+
+    def get_lock(self) -> Any:
+        return threading.Lock()
+
+    @property
+    def value(self) -> int:
+        return self._counter.value
+
+    @value.setter
+    def value(self, value: int) -> None:
+        self._counter.value = value
+        self._told(value)
+
+
+@contextmanager
+def workers(count: int | None, told: Callable[[int], None]) -> Iterator[Workers]:
+    made = Workers(count, told)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def cores() -> int:
+    """Those this process may run on."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def _begin(counter: Any, parent: int) -> None:
+    global _done
+    _done = counter
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    os.environ["OMP_NUM_THREADS"] = "1"
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it and ends the work
+    die_with_parent()
+    if os.getppid() != parent:  # it died before that
+        os._exit(1)
+
+
+def die_with_parent() -> None:
+    """A process whose parent is gone, however it went, must not live on (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def told_of_disk(error: OSError, doing: str) -> InputError | RunError:
+    """A failure to write, in one line."""
+    return RunError(f"{doing} failed: {error.filename or ''}: {error.strerror or error}")

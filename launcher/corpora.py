@@ -1,0 +1,110 @@
+"""A run's corpus: prepared before ranks start, its mixture shown."""
+
+from __future__ import annotations
+
+import math
+import shlex
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from configs.errors import InputError
+from configs.schema import DeviceName, LaunchName, Run
+from corpus.cache import Prepared
+from corpus.mixture_plan import plan_mixture
+from corpus.orders import missing_orders
+from corpus.prepare import prepare, prepared_before
+from corpus.sources import sources_of
+from launcher.compose import ONCE
+from launcher.plan_ranks import Plan
+from parallel.batches import BatchPlan, steps_of
+
+
+def corpus_to_train_on(plan: Plan, overrides: list[str], console: Console) -> Prepared:
+    """The run's corpus. On CPU it is prepared if need be; a GPU job must find it prepared.
+
+    Raises InputError where it is not.
+    """
+    run = plan.run
+    if plan.device is not DeviceName.cuda and run.launch.name is not LaunchName.slurm:
+        with console.status("corpus") as status:
+            return prepare(
+                run.corpus,
+                run.model,
+                run.contamination,
+                lambda what, done, total: status.update(f"corpus: {_progress(what, done, total)}"),
+            )
+    prepared = prepared_before(run.corpus, run.model, run.contamination)
+    missing = "is not prepared" if prepared is None else _missing(run, prepared)
+    if missing or prepared is None:
+        same = [each for each in overrides if each.split("=")[0].split(".")[0] not in ONCE]
+        raise InputError(
+            f"corpus {corpus_name(run)}: {missing}, and a GPU job is no place for that; first: "
+            f"phalanx prepare {shlex.join(same)}".rstrip()
+        )
+    return prepared
+
+
+def shares_of(run: Run) -> dict[str, float]:
+    return {source.name: source.share for source in sources_of(run.corpus)}
+
+
+def samples_of_run(run: Run) -> int:
+    return BatchPlan.of(run).samples_after(steps_of(run))
+
+
+def orders_to_make(run: Run, prepared: Prepared) -> list[tuple[str, int]]:
+    """Source and epoch of the large orders that nobody has made yet."""
+    return list(
+        missing_orders(
+            prepared,
+            shares_of(run),
+            context=run.model.context,
+            seed=run.train.seed,
+            samples=samples_of_run(run),
+        )
+    )
+
+
+def mixture_table(run: Run, prepared: Prepared) -> Table:
+    """What the run will read of each source, and when a source begins anew."""
+    batches, context = BatchPlan.of(run), run.model.context
+    plans = plan_mixture(prepared, shares_of(run), context=context, samples=samples_of_run(run))
+    table = Table(title=f"mixture of {corpus_name(run)}", box=box.SIMPLE_HEAD)
+    for heading in ("source", "stands for"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("tokens", "weight", "samples", "epochs", "wraps at step"):
+        table.add_column(heading, justify="right")
+    for plan in plans:
+        config = run.corpus.sources.get(plan.name)
+        wraps = None if plan.wraps_at is None else batches.steps_for(plan.wraps_at + 1)
+        table.add_row(
+            plan.name,
+            (config.stands_for if config is not None else None) or "",
+            human(plan.tokens),
+            f"{plan.share:.2%}",
+            f"{plan.samples:,.0f}",
+            f"{plan.epochs:.2f}",
+            "" if wraps is None else f"{wraps:,}",
+        )
+    return table
+
+
+def corpus_name(run: Run) -> str:
+    return run.corpus.text or run.corpus.name
+
+
+def human(count: float) -> str:
+    """1,234,567 as 1.23M."""
+    power = 0 if count < 1000 else min(int(math.log10(count)) // 3, 4)
+    return f"{count / 1000**power:.3g}{['', 'k', 'M', 'B', 'T'][power]}"
+
+
+def _missing(run: Run, prepared: Prepared) -> str:
+    orders = orders_to_make(run, prepared)
+    return f"the order of {len(orders)} epochs is not made" if orders else ""
+
+
+def _progress(what: str, done: int, total: int) -> str:
+    return f"{what}, {100 * done // total} % done" if total else what

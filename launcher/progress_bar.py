@@ -1,0 +1,42 @@
+"""A bar for work that is counted in bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+
+@contextmanager
+def progress_bar(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """To be told what is going on, and how many bytes of how many are done (0 of 0: unknown)."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=None)
+        phase = ""
+
+        def told(what: str, done: int, total: int) -> None:
+            nonlocal phase
+            if what != phase:  # each phase has a speed of its own
+                bar.reset(task, description=what, completed=done, total=total or None)
+                phase = what
+            bar.update(task, completed=done, total=total or None)
+
+        yield told

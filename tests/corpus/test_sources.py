@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from configs.errors import InputError
+from configs.schema import CorpusConfig, MachineText, SourceConfig
+from corpus.sources import files_of, sources_of
+from tests.runs import run_of
+
+
+def of_weights(*weights: float) -> CorpusConfig:
+    sources = {f"s{n}": SourceConfig(weight=w, path="x") for n, w in enumerate(weights)}
+    return replace(run_of().corpus, sources=sources)
+
+
+def names(corpus: CorpusConfig, folder: Path) -> list[str]:
+    (source,) = sources_of(replace(corpus, text=str(folder)))
+    return [file.path.name for file in files_of(source, corpus, folder / "made", print)]
+
+
+def test_gpt3s_weights_are_percentages_that_make_101() -> None:
+    sources = sources_of(run_of("corpus=gpt3").corpus)
+    assert [source.config.weight for source in sources] == [0.60, 0.22, 0.08, 0.08, 0.03]
+    assert [source.share for source in sources] == pytest.approx(
+        [0.60 / 1.01, 0.22 / 1.01, 0.08 / 1.01, 0.08 / 1.01, 0.03 / 1.01]
+    )
+
+
+def test_the_default_sources_stand_for_gpt3s_with_their_weights() -> None:
+    default, gpt3 = (sources_of(run_of(f"corpus={name}").corpus) for name in ("default", "gpt3"))
+    assert [source.share for source in default] == [source.share for source in gpt3]
+    assert all(source.config.stands_for and source.config.machine for source in default)
+
+
+def test_a_text_of_the_users_own_is_the_only_source() -> None:
+    (source,) = sources_of(replace(run_of().corpus, text="mine.txt"))
+    assert (source.name, source.share, source.setting) == ("text", 1.0, "corpus.text")
+
+
+@pytest.mark.parametrize(
+    ("weights", "what"),
+    [
+        (
+            (0.5, 0.6),
+            r"weights 0\.5 \+ 0\.6 = 1\.1 must add up to 1; nearest: s0=0\.4545, s1=0\.54",
+        ),
+        ((0.0, 0.0), r"must add up to 1; nearest: weights above 0"),
+        ((1.2, -0.2), r"^corpus\.sources\.s1\.weight=-0\.2 is negative; nearest: 0$"),
+        ((60.0, 40.0), r"= 100 must add up to 1; nearest: s0=0\.6, s1=0\.4$"),
+    ],
+)
+def test_weights_that_cannot_be_are_refused(weights: tuple[float, ...], what: str) -> None:
+    with pytest.raises(InputError, match=what):
+        sources_of(of_weights(*weights))
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "what"),
+    [
+        ("a/b", SourceConfig(weight=1, path="x"), "letters, digits"),
+        ("a", SourceConfig(weight=1), r"needs a path, or one of corpus\.sources\.a\.machine"),
+        ("a", SourceConfig(weight=1, path="x", machine=MachineText.manual), "not both"),
+        ("a", SourceConfig(weight=1, path="x", quality=True), "no source is curated"),
+    ],
+)
+def test_a_source_that_cannot_be_is_refused(name: str, source: SourceConfig, what: str) -> None:
+    with pytest.raises(InputError, match=what):
+        sources_of(replace(run_of().corpus, sources={name: source}))
+
+
+def test_no_sources_are_refused() -> None:
+    with pytest.raises(InputError, match=r"^corpus\.sources: there are none"):
+        sources_of(replace(run_of().corpus, sources={}))
+
+
+def test_a_folder_is_read_in_the_order_of_its_names(corpus: CorpusConfig, tmp_path: Path) -> None:
+    for name in (
+        "b.txt",
+        "a/z.MD",
+        "a/y.txt",
+        "c.bin",
+        ".git/x.txt",
+        "d.jsonl.gz",
+        "e.warc.wet.gz",
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(name)
+    assert names(corpus, tmp_path) == ["y.txt", "z.MD", "b.txt", "d.jsonl.gz", "e.warc.wet.gz"]
+
+
+def test_a_pattern_chooses_files(corpus: CorpusConfig, tmp_path: Path) -> None:
+    for name in ("a1.txt", "a2.txt", "b1.txt"):
+        (tmp_path / name).touch()
+    assert names(corpus, tmp_path / "a*.txt") == ["a1.txt", "a2.txt"]
+
+
+def test_a_file_may_be_called_anything(corpus: CorpusConfig, tmp_path: Path) -> None:
+    (tmp_path / "words.dat").write_text("some words")
+    assert names(corpus, tmp_path / "words.dat") == ["words.dat"]
+
+
+def test_a_missing_path_is_refused(corpus: CorpusConfig) -> None:
+    with pytest.raises(InputError, match=r"^corpus\.text: no file or folder /no/such$"):
+        names(corpus, Path("/no/such"))
+
+
+def test_a_folder_without_text_is_refused(corpus: CorpusConfig, tmp_path: Path) -> None:
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG")
+    with pytest.raises(InputError, match=r"holds no text in files that end in \.txt \.md"):
+        names(corpus, tmp_path)
