@@ -27,8 +27,8 @@ class Datatrove:
 
     def __init__(self, folder: str, n: int) -> None:
         import numpy as np
-        from datatrove.data import Document
-        from datatrove.pipeline.decont.n_grams import (
+        from datatrove.data import Document  # type: ignore[import-not-found]
+        from datatrove.pipeline.decont.n_grams import (  # type: ignore[import-not-found]
             NGramsDecontConfig,
             NGramsDecontFilter,
             NGramsDecontIndexer,
@@ -84,7 +84,7 @@ class Dolma:
         return seconds, found
 
     def _deduper(self, name: str, read_only: bool) -> None:
-        from dolma import deduper
+        from dolma import deduper  # type: ignore[import-not-found]
 
         grams = {
             "ngram_length": self.n,
@@ -121,7 +121,8 @@ def main() -> None:
     name, folder, n = sys.argv[1:]
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what the rivals print is not an answer
-    rival = {"datatrove": Datatrove, "dolma": Dolma}[name](folder, int(n))
+    rivals: dict[str, type[Datatrove | Dolma]] = {"datatrove": Datatrove, "dolma": Dolma}
+    rival = rivals[name](folder, int(n))
     for question in sys.stdin:
         answer: dict[str, Any] = {"version": version(name)}
         if question.strip() == "filter":

@@ -40,10 +40,13 @@ def _schema(kind: type[Any], given: Any) -> DictConfig:
     schema = OmegaConf.structured(kind)
     OmegaConf.set_readonly(schema, False)
     for name, hint in get_type_hints(kind).items():
+        item = get_args(hint)[1] if get_origin(hint) is dict else None
+        if not (is_dataclass(hint) or is_dataclass(item)):
+            continue
         value = given.get(name) if isinstance(given, DictConfig) else None
         if is_dataclass(hint):
             schema[name] = _schema(cast(type[Any], hint), value)
-        elif get_origin(hint) is dict and is_dataclass(item := get_args(hint)[1]):
+        else:
             schema[name] = {}
             for key in () if value is None else value:
                 schema[name][key] = _schema(cast(type[Any], item), value[key])

@@ -19,9 +19,9 @@ Ids = NDArray[np.int32]
 class GramTable:
     """Distinct grams, numbered from 0, of one or several lengths, and whose they are.
 
-    It is sent to worker processes. About 30 to 40 bytes for a gram: 8 of hash, 4 to 8 of bitmap,
-    3 numbers of 4 and one of 2; and 4 for each word of the examples and each place in one where a
-    gram begins. Distinct words are kept once.
+    It is sent to worker processes. 18 bytes for a gram and 4 to 8 of bitmap, 4 for each place in an
+    example where a gram begins and 4 for each word of the examples: 33 for each of the 508,080
+    13-grams of LAMBADA and BoolQ, with the distinct words.
     """
 
     shelves: tuple[Shelf, ...]  # one for each length

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate
 from typing import NamedTuple
 
-from corpus.contamination.grams import GramTable
-from corpus.contamination.hashing import Powers, Rolling, hash_words
-from corpus.contamination.words import decode, encode, fold, separators, squeeze, words
+import numpy as np
+
+from corpus.contamination.grams import GramTable, Ids
+from corpus.contamination.hashing import Hashes, Numbers, Powers, Rolling, hash_words
+from corpus.contamination.stretches import stretches
+from corpus.contamination.words import Word, decode, encode, fold, separators, squeeze, words
 
 BATCH = 1 << 19  # characters scanned at once: temporaries of a few megabytes stay in the cache
-_SPACE = re.compile(r"\s")  # as str.isspace has it
 
 
 class Hit(NamedTuple):
@@ -34,11 +33,13 @@ class _Piece(NamedTuple):
 
 
 class _Candidate(NamedTuple):
-    """Words with the hash of a gram."""
+    """Words of which the hash is that of a gram."""
 
     gram: int
-    first: int  # white space before the first word
-    last: int  # and after the last, by number
+    first: int  # word of the batch
+    piece: int
+    start: int  # bytes of the batch, from past the white space before the words ...
+    stop: int  # ... to past the white space after them
 
 
 class Scanner:
@@ -70,66 +71,63 @@ class Scanner:
         encoded = [encode(piece.text) for piece in pieces]
         raw = b"\n".join(encoded)
         folded = fold(raw)
-        candidates = self._candidates(squeeze(folded))
-        if not candidates:
+        hashes, tokens = hash_words(squeeze(folded))
+        firsts, grams = self._search(hashes)
+        if not firsts.size:
             return
-        spaces = [-1, *separators(folded).tolist(), len(raw)]
-        starts = list(accumulate((len(each) + 1 for each in encoded), initial=0))
-        number, at, offset = -1, 0, 0  # the piece, a byte in it, and the character that is there
-        for candidate in sorted(candidates, key=lambda each: each.first):
-            start, stop = spaces[candidate.first] + 1, spaces[candidate.last] + 1
-            if number < 0 or start >= starts[number + 1]:
-                number = bisect_right(starts, start) - 1
-                at, offset = starts[number], pieces[number].offset
-            if stop > starts[number + 1]:
-                continue  # goes on in the next text
-            offset, at = offset + len(decode(raw[at:start])), start
-            found = words(decode(raw[start:stop]))
+        lasts = firsts + self._table.lengths[grams] - 1
+        spaces = np.concatenate(([-1], separators(folded), [len(raw)]))
+        starts, stops = spaces[tokens[firsts]] + 1, spaces[tokens[lasts] + 1] + 1
+        borders = np.cumsum([0, *(len(each) + 1 for each in encoded)])
+        owners = np.searchsorted(borders, starts, "right") - 1
+        columns = np.stack([grams, firsts, owners, starts, stops], axis=1)
+        within = stops <= borders[owners + 1]  # the others go on in the next piece
+        reader = _Reader(raw, borders, pieces)
+        for row in columns[within][np.argsort(firsts[within])].tolist():
+            candidate = _Candidate(*row)
+            found = reader.read(candidate, int(self._table.lengths[candidate.gram]))
             if [word.text for word in found] == self._table.words(candidate.gram):
-                span = offset + found[0].start, offset + found[-1].stop
-                yield Hit(pieces[number].number, candidate.gram, *span)
+                number = pieces[candidate.piece].number
+                yield Hit(number, candidate.gram, found[0].start, found[-1].stop)
 
-    def _candidates(self, squeezed: bytes) -> list[_Candidate]:
-        hashes, tokens = hash_words(squeezed)
+    def _search(self, hashes: Hashes) -> tuple[Numbers, Ids]:
+        """Pairs of a word and a gram such that the run beginning with the word has its hash."""
         if len(hashes) > len(self._powers):
             self._powers = Powers(2 * len(hashes))
         rolling = Rolling(hashes, self._powers)
-        found = []
-        for shelf in self._table.shelves:
-            grams = rolling.grams(shelf.length)
-            for place in shelf.search(grams).tolist():
-                first, last = int(tokens[place]), int(tokens[place + shelf.length - 1]) + 1
-                found += [_Candidate(gram, first, last) for gram in shelf.grams_with(grams[place])]
-        return found
+        found = [shelf.search(rolling.grams(shelf.length)) for shelf in self._table.shelves]
+        firsts, grams = zip(*found, strict=True)
+        return np.concatenate(firsts), np.concatenate(grams)
 
 
-def stretches(text: str, size: int, overlap: int) -> Iterator[tuple[int, str]]:
-    """A text in stretches of about `size` characters, each with its offset.
+class _Reader:
+    """Reads the words of candidates, asked for in order, from a batch: each word once."""
 
-    Each ends at white space and begins with the last `overlap` words of the one before, so that
-    every run of one word more is whole in one of them.
-    """
-    begin = stop = 0
-    while space := _SPACE.search(text, stop + size):
-        stop = space.end()
-        yield begin, text[begin:stop]
-        begin = _last_words(text, begin, stop, overlap)
-    yield begin, text[begin:]
+    def __init__(self, raw: bytes, borders: Numbers, pieces: Sequence[_Piece]) -> None:
+        self._raw, self._borders, self._pieces = raw, borders, pieces
+        self._piece = -1
+        self._at = self._character = 0  # where it has read to: byte of the batch, and of the text
+        self._first = 0  # word of the batch
+        self._words: list[Word] = []  # from that one on, with their places in the text
 
-
-def _last_words(text: str, begin: int, stop: int, number: int) -> int:
-    """Where the last `number` words before `stop` begin; `begin` if there are not so many."""
-    if not number:
-        return stop
-    width = 16 * number
-    while stop - width > begin:
-        low = stop - width
-        found = words(text[low:stop])
-        if len(found) > number:  # the first may be cut
-            return low + found[-number].start
-        width *= 2
-    found = words(text[begin:stop])
-    return begin + found[-number].start if len(found) >= number else begin
+    def read(self, candidate: _Candidate, length: int) -> list[Word]:
+        if candidate.piece != self._piece:
+            self._piece = candidate.piece
+            self._at = int(self._borders[candidate.piece])
+            self._character = self._pieces[candidate.piece].offset
+            self._words = []
+        if not self._words or candidate.first > self._first + len(self._words):
+            self._character += len(decode(self._raw[self._at : candidate.start]))
+            self._at = candidate.start
+            self._first, self._words = candidate.first, []
+        if candidate.stop > self._at:
+            text = decode(self._raw[self._at : candidate.stop])
+            for word in words(text):
+                start, stop = self._character + word.start, self._character + word.stop
+                self._words.append(Word(word.text, start, stop))
+            self._at, self._character = candidate.stop, self._character + len(text)
+        begin = candidate.first - self._first
+        return self._words[begin : begin + length]
 
 
 def _batches(pieces: Iterable[_Piece]) -> Iterator[list[_Piece]]:

@@ -18,7 +18,7 @@ class Shelf:
     """The grams of one length, sorted by hash, and a Bloom filter that spares most searches.
 
     Two bits of `bitmap` are set for each gram. Hashes of text are tested for the first bit all
-    together, and what is left for the second; a search costs fifty times as much as either.
+    together, and what is left for the second; a search costs a hundred times as much as either.
     """
 
     length: int  # words

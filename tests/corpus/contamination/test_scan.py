@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from corpus.contamination import hashing, scan
 from corpus.contamination.grams import GramTable, build_table
-from corpus.contamination.scan import Hit, Scanner, stretches
+from corpus.contamination.scan import Hit, Scanner
+from corpus.contamination.stretches import stretches
 from corpus.contamination.words import words
 
 EXAMPLE = (
