@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from rich import box
@@ -44,28 +45,38 @@ def filter_table(filtered: list[Filtered]) -> Table:
 def study_table(rows: list[Row]) -> Table:
     """As table C.1 of Brown et al. (2020)."""
     table = Table(title="benchmark examples seen in training", box=box.SIMPLE_HEAD)
-    table.add_column("benchmark")
-    for heading in ("N", "examples", "ignored", "dirty", "clean"):
-        table.add_column(heading, justify="right")
-    for heading in ("all", "dirty", "clean", "difference"):
-        table.add_column(
-            heading if heading == "difference" else f"score {heading}", justify="right"
-        )
-    table.add_column("verdict")
-    for row in rows:
-        scores = (row.score_all, row.score_dirty, row.score_clean)
-        table.add_row(
-            row.name,
-            str(row.n),
-            f"{row.examples:,}",
-            f"{row.ignored:,}",
-            f"{row.dirty:,} ({row.dirty_share:.1%})",
-            f"{row.clean:,} ({row.clean_share:.1%})",
-            *("" if score is None else f"{score:.4g}" for score in scores),
-            "" if row.difference is None else f"{row.difference:+.1f} %",
-            "" if row.verdict is Verdict.unscored else row.verdict,
-        )
+    table.add_column("benchmark", no_wrap=True)
+    columns = {heading: values(rows) for heading, values in _COLUMNS.items()}
+    shown = {heading: values for heading, values in columns.items() if any(values)}
+    for heading in shown:
+        last = heading == "verdict"  # the one that may be broken over lines
+        table.add_column(heading, justify="left" if last else "right", no_wrap=not last)
+    for number, row in enumerate(rows):
+        table.add_row(row.name, *(values[number] for values in shown.values()))
     return table
+
+
+_COLUMNS: dict[str, Callable[[list[Row]], list[str]]] = {
+    "N": lambda rows: [str(row.n) for row in rows],
+    "examples": lambda rows: [f"{row.examples:,}" for row in rows],
+    "too short": lambda rows: [f"{row.ignored:,}" if row.ignored else "" for row in rows],
+    "dirty": lambda rows: [f"{row.dirty:,}" for row in rows],
+    "clean": lambda rows: [f"{row.clean:,} ({row.clean_share:.0%})" for row in rows],
+    "score": lambda rows: [_number(row.score_all) for row in rows],
+    "of dirty": lambda rows: [_number(row.score_dirty) for row in rows],
+    "of clean": lambda rows: [_number(row.score_clean) for row in rows],
+    "change": lambda rows: [
+        "" if row.difference is None else f"{row.difference:+.1f} %" for row in rows
+    ],
+    "verdict": lambda rows: [
+        "" if row.verdict is Verdict.unscored else row.verdict for row in rows
+    ],
+}
+"""Empty ones are not shown."""
+
+
+def _number(score: float | None) -> str:
+    return "" if score is None else f"{score:.4g}"
 
 
 app = hydra_app(decontaminate)

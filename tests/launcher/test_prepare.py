@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from configs.errors import InputError
+from configs.schema import DeviceName
+from corpus import orders
+from corpus.prepare import prepare
+from launcher.corpora import corpus_to_train_on, human, mixture_table, orders_to_make
+from launcher.plan_ranks import plan_ranks
+from tests.cli import TINY, phalanx
+from tests.runs import run_of
+
+
+def shown(what: object, capsys: pytest.CaptureFixture[str]) -> str:
+    Console(width=100).print(what)
+    return capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two sources, one of them much smaller than its weight, with one damaged line."""
+    folder = tmp_path_factory.mktemp("texts")
+    for name, count in (("web", 400), ("books", 40)):
+        rows = [
+            {"text": f"{name} {number} has words in it, {number * 7919}. " * 9}
+            for number in range(count)
+        ]
+        lines = [json.dumps(row) for row in rows]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+    with (folder / "web.jsonl").open("a") as file:
+        file.write('{"text": "half a li')
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two_sources(texts: Path) -> list[str]:
+    return [
+        "~corpus.sources",
+        *(
+            f"+corpus.sources.{name}.{key}={value}"
+            for name, weight in (("web", 0.6), ("books", 0.4))
+            for key, value in (("path", texts / f"{name}.jsonl"), ("weight", weight))
+        ),
+    ]
+
+
+def test_what_is_said_of_a_preparation(two_sources: list[str], texts: Path) -> None:
+    tiny = [each for each in TINY if not each.startswith("corpus.text")]
+    result = phalanx("prepare", *tiny, *two_sources, "train.steps=2000")
+    assert result.status == 0, result.errors
+    documents, mixture = result.output.split("mixture of default")
+    web = next(line.split() for line in documents.splitlines() if " web " in line)
+    assert web[:3] == ["web", "1", "400"]
+    assert f"skipped: {texts / 'web.jsonl'}, byte " in documents
+    books = next(line.split() for line in mixture.splitlines() if " books " in line)
+    assert books[2:4] == ["40.00%", "6,400"]
+    assert float(books[4]) > 1
+    assert int(books[5]) < 2000
+    assert Path(mixture.split("prepared: ")[1].strip(), "books.train.bin").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "what"),
+    [
+        ("corpus.sources.crawl.weight=-1", "corpus.sources.crawl.weight=-1 is negative"),
+        ("corpus.sources.crawl.weight=2", "must add up to 1; nearest: crawl=0.8299"),
+        ("corpus.max_damaged=2", "corpus.max_damaged=2"),
+        ("corpus=gpt3", "corpus.sources.common_crawl.path: no file or folder common_crawl"),
+        ("corpus=base", "corpus.sources: there are none; give corpus.text=PATH or corpus=default"),
+    ],
+)
+def test_bad_settings_get_a_line(setting: str, what: str) -> None:
+    result = phalanx("prepare", setting)
+    assert result.status == 2
+    assert what in result.errors
+    assert len(result.errors.strip().splitlines()) == 1
+
+
+def test_a_gpu_job_does_not_prepare_by_surprise(
+    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of(
+        f"model.vocab=300 model.context=32 model.window=8 corpus.text={texts}/web.jsonl train.steps=9"
+    )
+    run = replace(run, corpus=replace(run.corpus, cache=str(tmp_path)))
+    plan = replace(plan_ranks(run), device=DeviceName.cuda)
+    overrides = ["model.vocab=300", "run_dir=x", "corpus.text=my texts"]
+    what = r"is not prepared, and a GPU job is no place for that; first: phalanx prepare "
+    with pytest.raises(InputError, match=what + r"model\.vocab=300 'corpus\.text=my texts'$"):
+        corpus_to_train_on(plan, overrides, Console())
+    prepared = prepare(run.corpus, run.model)
+    assert corpus_to_train_on(plan, overrides, Console()) == prepared
+    monkeypatch.setattr(orders, "SHARED", 1)
+    assert orders_to_make(run, prepared) == [("text", 0)]
+    with pytest.raises(InputError, match="the order of 1 epochs is not made, and a GPU job"):
+        corpus_to_train_on(plan, overrides, Console())
+
+
+def test_the_mixture_of_gpt3_is_shown_as_the_paper_has_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Table 2.2: epochs over 300 billion tokens; the paper's own are of weights before rounding."""
+    from corpus.cache import Prepared, Source
+
+    sizes = {"common_crawl": 410, "webtext2": 19, "books1": 12, "books2": 55, "wikipedia": 3}
+    nothing = dict.fromkeys(Source.__dataclass_fields__, 0)
+    sources = tuple(
+        Source(**{**nothing, "name": name, "tokens": size * 10**9}) for name, size in sizes.items()
+    )
+    prepared = Prepared(folder=tmp_path, fingerprint="", sources=sources)
+    table = shown(mixture_table(run_of("corpus=gpt3 model=gpt3_175b"), prepared), capsys)
+    rows = {line.split()[0]: line.split() for line in table.splitlines() if "%" in line}
+    epochs = {name: float(row[4]) for name, row in rows.items()}
+    assert epochs == {
+        "common_crawl": 0.43, "webtext2": 3.44, "books1": 1.98, "books2": 0.43, "wikipedia": 2.97,
+    }  # fmt: skip
+    assert len(rows["common_crawl"]) == 5
+    assert len(rows["webtext2"]) == 6
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0"), (999, "999"), (1234567, "1.23M"), (4.1e11, "410B"), (3e15, "3e+03T")],
+)
+def test_counts_for_people(count: float, text: str) -> None:
+    assert human(count) == text
