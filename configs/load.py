@@ -43,11 +43,11 @@ def _schema(kind: type[Any], given: Any) -> DictConfig:
         item = get_args(hint)[1] if get_origin(hint) is dict else None
         if not (is_dataclass(hint) or is_dataclass(item)):
             continue
-        value = given.get(name) if isinstance(given, DictConfig) else None
+        value: Any = given.get(name) if isinstance(given, DictConfig) else None
         if is_dataclass(hint):
             schema[name] = _schema(cast(type[Any], hint), value)
         else:
             schema[name] = {}
-            for key in () if value is None else value:
+            for key in value if isinstance(value, DictConfig) else ():
                 schema[name][key] = _schema(cast(type[Any], item), value[key])
     return schema

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,7 @@ COPIED = 1 << 24  # bytes at once
 
 _MAGIC = b"MMIDIDX\x00\x00"
 _VERSION = 1
-_CODES = {np.dtype(np.int32): 4, np.dtype(np.uint16): 8}
+_CODES: dict[np.dtype[Any], int] = {np.dtype(np.int32): 4, np.dtype(np.uint16): 8}
 _HEADER = struct.Struct("<9sQBQQ")  # magic, version, type of tokens, sequences, documents + 1
 
 Tokens = npt.NDArray[np.integer]

@@ -44,13 +44,14 @@ def filter_table(filtered: list[Filtered]) -> Table:
 
 def study_table(rows: list[Row]) -> Table:
     """As table C.1 of Brown et al. (2020)."""
-    table = Table(title="benchmark examples seen in training", box=box.SIMPLE_HEAD)
+    table = Table(
+        title="benchmark examples seen in training", box=box.SIMPLE_HEAD, collapse_padding=True
+    )
     table.add_column("benchmark", no_wrap=True)
     columns = {heading: values(rows) for heading, values in _COLUMNS.items()}
     shown = {heading: values for heading, values in columns.items() if any(values)}
     for heading in shown:
-        last = heading == "verdict"  # the one that may be broken over lines
-        table.add_column(heading, justify="left" if last else "right", no_wrap=not last)
+        table.add_column(heading, justify="left" if heading == "verdict" else "right")
     for number, row in enumerate(rows):
         table.add_row(row.name, *(values[number] for values in shown.values()))
     return table
@@ -61,12 +62,13 @@ _COLUMNS: dict[str, Callable[[list[Row]], list[str]]] = {
     "examples": lambda rows: [f"{row.examples:,}" for row in rows],
     "too short": lambda rows: [f"{row.ignored:,}" if row.ignored else "" for row in rows],
     "dirty": lambda rows: [f"{row.dirty:,}" for row in rows],
-    "clean": lambda rows: [f"{row.clean:,} ({row.clean_share:.0%})" for row in rows],
-    "score": lambda rows: [_number(row.score_all) for row in rows],
-    "of dirty": lambda rows: [_number(row.score_dirty) for row in rows],
-    "of clean": lambda rows: [_number(row.score_clean) for row in rows],
+    "clean": lambda rows: [f"{row.clean:,}" for row in rows],
+    "clean share": lambda rows: [f"{row.clean_share:.0%}" for row in rows],
+    "score of all": lambda rows: [_number(row.score_all) for row in rows],
+    "score of dirty": lambda rows: [_number(row.score_dirty) for row in rows],
+    "score of clean": lambda rows: [_number(row.score_clean) for row in rows],
     "change": lambda rows: [
-        "" if row.difference is None else f"{row.difference:+.1f} %" for row in rows
+        "" if row.difference is None else f"{row.difference:+.1f}%" for row in rows
     ],
     "verdict": lambda rows: [
         "" if row.verdict is Verdict.unscored else row.verdict for row in rows

@@ -179,7 +179,7 @@ def test_damaged_records_are_skipped_counted_and_listed(
 def test_too_much_damage_ends_the_preparation(
     corpus: CorpusConfig, model: ModelConfig, tmp_path: Path
 ) -> None:
-    rows: list[object] = [{"text": "words"}] * 90 + [{"words": "no text"}] * 10
+    rows = [{"text": "words"}] * 90 + [{"words": "no text"}] * 10
     path = jsonl(tmp_path / "mine.jsonl", rows)
     what = r"^corpus\.text: 10 of 100 records are damaged, more than corpus\.max_damaged=0\.01 .*"
     with pytest.raises(InputError, match=what + rf"{path}, byte .* \(and 9 more\)"):

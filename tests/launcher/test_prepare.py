@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -85,9 +86,8 @@ def test_bad_settings_get_a_line(setting: str, what: str) -> None:
 def test_a_gpu_job_does_not_prepare_by_surprise(
     texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = run_of(
-        f"model.vocab=300 model.context=32 model.window=8 corpus.text={texts}/web.jsonl train.steps=9"
-    )
+    tiny = "model.vocab=300 model.context=32 model.window=8 train.steps=9"
+    run = run_of(f"{tiny} corpus.text={texts}/web.jsonl")
     run = replace(run, corpus=replace(run.corpus, cache=str(tmp_path)))
     plan = replace(plan_ranks(run), device=DeviceName.cuda)
     overrides = ["model.vocab=300", "run_dir=x", "corpus.text=my texts"]
@@ -109,7 +109,7 @@ def test_the_mixture_of_gpt3_is_shown_as_the_paper_has_it(
     from corpus.cache import Prepared, Source
 
     sizes = {"common_crawl": 410, "webtext2": 19, "books1": 12, "books2": 55, "wikipedia": 3}
-    nothing = dict.fromkeys(Source.__dataclass_fields__, 0)
+    nothing: dict[str, Any] = dict.fromkeys(Source.__dataclass_fields__, 0)
     sources = tuple(
         Source(**{**nothing, "name": name, "tokens": size * 10**9}) for name, size in sizes.items()
     )
