@@ -45,36 +45,40 @@ def filter_table(filtered: list[Filtered]) -> Table:
 def study_table(rows: list[Row]) -> Table:
     """As table C.1 of Brown et al. (2020)."""
     table = Table(
-        title="benchmark examples seen in training", box=box.SIMPLE_HEAD, collapse_padding=True
+        title="benchmark examples seen in training: how many, and scores on them",
+        box=box.SIMPLE_HEAD,
+        collapse_padding=True,
     )
     table.add_column("benchmark", no_wrap=True)
-    columns = {heading: values(rows) for heading, values in _COLUMNS.items()}
-    shown = {heading: values for heading, values in columns.items() if any(values)}
-    for heading in shown:
+    columns = [(heading, values(rows)) for heading, values in _COLUMNS]
+    shown = [(heading, values) for heading, values in columns if any(values)]
+    for heading, _ in shown:
         table.add_column(heading, justify="left" if heading == "verdict" else "right")
     for number, row in enumerate(rows):
-        table.add_row(row.name, *(values[number] for values in shown.values()))
+        table.add_row(row.name, *(values[number] for _, values in shown))
     return table
 
 
-_COLUMNS: dict[str, Callable[[list[Row]], list[str]]] = {
-    "N": lambda rows: [str(row.n) for row in rows],
-    "examples": lambda rows: [f"{row.examples:,}" for row in rows],
-    "too short": lambda rows: [f"{row.ignored:,}" if row.ignored else "" for row in rows],
-    "dirty": lambda rows: [f"{row.dirty:,}" for row in rows],
-    "clean": lambda rows: [f"{row.clean:,}" for row in rows],
-    "clean share": lambda rows: [f"{row.clean_share:.0%}" for row in rows],
-    "score of all": lambda rows: [_number(row.score_all) for row in rows],
-    "score of dirty": lambda rows: [_number(row.score_dirty) for row in rows],
-    "score of clean": lambda rows: [_number(row.score_clean) for row in rows],
-    "change": lambda rows: [
-        "" if row.difference is None else f"{row.difference:+.1f}%" for row in rows
-    ],
-    "verdict": lambda rows: [
-        "" if row.verdict is Verdict.unscored else row.verdict for row in rows
-    ],
-}
-"""Empty ones are not shown."""
+_COLUMNS: tuple[tuple[str, Callable[[list[Row]], list[str]]], ...] = (
+    ("N", lambda rows: [str(row.n) for row in rows]),
+    ("total", lambda rows: [f"{row.examples:,}" for row in rows]),
+    ("short", lambda rows: [f"{row.ignored:,}" if row.ignored else "" for row in rows]),
+    ("dirty", lambda rows: [f"{row.dirty:,}" for row in rows]),
+    ("clean", lambda rows: [f"{row.clean:,}" for row in rows]),
+    ("", lambda rows: [f"{row.clean_share:.0%}" for row in rows]),
+    ("all", lambda rows: [_number(row.score_all) for row in rows]),
+    ("dirty", lambda rows: [_number(row.score_dirty) for row in rows]),
+    ("clean", lambda rows: [_number(row.score_clean) for row in rows]),
+    (
+        "change",
+        lambda rows: ["" if row.difference is None else f"{row.difference:+.1f}%" for row in rows],
+    ),
+    (
+        "verdict",
+        lambda rows: ["" if row.verdict is Verdict.unscored else row.verdict for row in rows],
+    ),
+)
+"""Counts, then scores; a column that says nothing is not shown."""
 
 
 def _number(score: float | None) -> str:
