@@ -81,7 +81,7 @@ def measure(blocks: Mapping[str, Block], *, rounds: int, steps: int, warm_up: in
 
 
 def _wait_for_all() -> None:
-    if torch.distributed.get_world_size() > 1:
+    if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
         torch.distributed.barrier()
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -32,7 +31,7 @@ class Encoder(Protocol):
 
 def encoder_of(tokenizer: Tokenizer) -> Encoder:
     """The fastest that gives the tokenizer's own ids."""
-    ranks = _ranks(json.loads(tokenizer.to_json()))
+    ranks = _ranks(tokenizer, json.loads(tokenizer.to_json()))
     return _TokenizersEncoder(tokenizer) if ranks is None else _TiktokenEncoder(ranks)
 
 
@@ -75,7 +74,7 @@ class _TiktokenEncoder:
         return ranks if self._same else self._ids[ranks.astype(np.intp)]
 
 
-def _ranks(tokenizer: dict[str, Any]) -> dict[bytes, int] | None:
+def _ranks(tokenizer: Tokenizer, content: dict[str, Any]) -> dict[bytes, int] | None:
     """Ids by the bytes of tokens, bytes first, then merges in order; None if tiktoken would differ.
 
     tiktoken merges any two neighbours whose bytes together are a token, lowest rank first; BPE
@@ -83,53 +82,34 @@ def _ranks(tokenizer: dict[str, Any]) -> dict[bytes, int] | None:
     BPE makes of its own bytes: a pair of neighbours that tiktoken would merge and BPE not is then
     never left over, because within the pair's bytes both merge the same pairs in the same order.
     """
-    model = tokenizer["model"]
-    merges = [
-        pair if isinstance(pair, list) else pair.split(" ") for pair in model.get("merges", [])
-    ]
-    if not _plain_byte_level(tokenizer):
+    if not _plain_byte_level(content):
         return None
     characters = byte_characters()
-    vocabulary: dict[str, int] = model["vocab"]
-    made = [first + second for first, second in merges]
-    tokens = [*characters, *made]
+    vocabulary: dict[str, int] = content["model"]["vocab"]
+    merges = (
+        pair if isinstance(pair, list) else pair.split(" ") for pair in content["model"]["merges"]
+    )
+    tokens = [*characters, *("".join(pair) for pair in merges)]
     usable = len(set(tokens)) == len(tokens) and all(token in vocabulary for token in tokens)
-    if not usable or not _all_reachable(merges):
+    if not usable or any(tokenizer.merged(token) != [token] for token in tokens):
         return None
     return {
         bytes(characters[character] for character in token): vocabulary[token] for token in tokens
     }
 
 
-def _plain_byte_level(tokenizer: dict[str, Any]) -> bool:
-    model, before = tokenizer["model"], tokenizer["pre_tokenizer"] or {}
+def _plain_byte_level(content: dict[str, Any]) -> bool:
+    model, before = content["model"], content["pre_tokenizer"] or {}
     return (
         model["type"] == "BPE"
         and not any(model.get(key) for key in ("dropout", "ignore_merges", "byte_fallback"))
         and not any(model.get(key) for key in ("continuing_subword_prefix", "end_of_word_suffix"))
-        and tokenizer["normalizer"] is None
+        and content["normalizer"] is None
         and before.get("type") == "ByteLevel"
         and not before.get("add_prefix_space")
         and bool(before.get("use_regex", True))
-        and all(token["special"] for token in tokenizer["added_tokens"])
+        and all(token["special"] for token in content["added_tokens"])
     )
-
-
-def _all_reachable(merges: Sequence[Sequence[str]]) -> bool:
-    rank = {(first, second): number for number, (first, second) in enumerate(merges)}
-    return all(_merge(first + second, rank) == [first + second] for first, second in merges)
-
-
-def _merge(word: str, rank: dict[tuple[str, str], int]) -> list[str]:
-    """Byte-pair encoding as it is defined: the pair of lowest rank first, leftmost first."""
-    parts = list(word)
-    while len(parts) > 1:
-        pairs = [(rank.get(pair, len(rank)), at) for at, pair in enumerate(pairwise(parts))]
-        best, at = min(pairs)
-        if best == len(rank):
-            break
-        parts[at : at + 2] = [parts[at] + parts[at + 1]]
-    return parts
 
 
 def byte_characters() -> dict[str, int]:

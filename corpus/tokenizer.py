@@ -64,6 +64,10 @@ class Tokenizer:
     def encode(self, text: str) -> list[int]:
         return self._inner.encode(text, add_special_tokens=False).ids
 
+    def merged(self, word: str) -> list[str]:
+        """The tokens that the model makes of a word, both in the characters of its vocabulary."""
+        return [token.value for token in self._inner.model.tokenize(word)]
+
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of each, on all cores."""
         return [

@@ -114,7 +114,7 @@ def test_the_study_marks_every_example(files: Path, tmp_path: Path) -> None:
     assert row["score_clean"] == pytest.approx(sum(n % 2 for n in range(30) if n not in dirty) / 17)
     line = next(line.split() for line in result.output.splitlines() if line.startswith("  bench "))
     assert line[:6] == ["bench", "13", "30", "13", "17", "57%"]
-    assert line[9] == "too"
+    assert line[10] == "too"
     again = decontaminate(files, "study", out)
     assert again.status == 2
     assert f"contamination.out={out}: holds something else already" in again.errors
