@@ -86,7 +86,7 @@ def _write(file: Path, folder: Path, most: int) -> int:
     """Documents of whole lines; returns their bytes."""
     size = 0
     with file.open("w", encoding="utf-8") as out:
-        for document in _documents(folder):
+        for document in filter(str.strip, _documents(folder)):  # ours leaves blank ones out
             if size >= most:
                 break
             out.write(json.dumps({"text": document}, ensure_ascii=False) + "\n")

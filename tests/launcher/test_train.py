@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from parallel import checkpoint_files
+from parallel.checkpoint_files import TrainState
 from tests.cli import TINY, phalanx
 
 KEYS = {
@@ -29,6 +30,11 @@ def rows(run: Path) -> list[dict[str, Any]]:
 
 def curve(run: Path) -> list[tuple[int, float, float]]:
     return [(r["step"], r["loss"], r["grad_norm"]) for r in rows(run) if "loss" in r]
+
+
+def samples_read(run: Path) -> str:
+    """The fingerprint in the newest checkpoint."""
+    return TrainState.read(checkpoint_files.find(run)).sample_ids
 
 
 def test_what_a_run_leaves(trained: Path) -> None:
@@ -71,6 +77,7 @@ def test_stopped_and_moved_to_another_layout(trained: Path, tmp_path: Path) -> N
         assert loss == pytest.approx(one_loss, rel=1e-5)
         assert norm == pytest.approx(one_norm, rel=1e-4)
     assert rows(run)[-1]["eval_loss"] == pytest.approx(rows(trained)[-1]["eval_loss"], rel=1e-5)
+    assert samples_read(run) == samples_read(trained)
 
 
 def test_under_torchrun(trained: Path, tmp_path: Path) -> None:
@@ -109,3 +116,4 @@ def test_going_back_to_an_earlier_checkpoint(tmp_path: Path, trained: Path) -> N
     assert [row[0] for row in curve(run)] == [row[0] for row in before]
     for now, then in zip(curve(run), before, strict=True):
         assert now == pytest.approx(then, rel=1e-6)
+    assert samples_read(run) == samples_read(trained)
