@@ -120,7 +120,7 @@ def _mixed(digests: Array) -> Array:
 
 def _drop_copies(sources: list[Whole], fates: dict[str, Array], corpus: CorpusConfig) -> None:
     """Curated text stays where a copy of it is in another source; else the first one does."""
-    compared = [whole for whole in sources if whole.surveys[0].signatures.size]
+    compared = [whole for whole in sources if whole.surveys[0].signatures.shape[1]]
     compared.sort(key=lambda whole: not whole.source.config.curated)
     if not any(whole.source.config.deduplicate for whole in compared):
         return

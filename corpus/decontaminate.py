@@ -29,7 +29,8 @@ from corpus.sources import files_of, sources_of
 from corpus.survey import Filters, Survey, progressing
 from corpus.tokenise import Selection
 from corpus.units import Unit, units_of
-from corpus.work import Meter, Progress, load, make_once, survey_all
+from corpus.whole import make_once
+from corpus.work import Meter, Progress, load, survey_all
 from corpus.workers import Workers, workers
 
 RULES = "rules.pickle"

@@ -37,11 +37,19 @@ class Mixture:
     """An endless sequence that depends on the tokens, the shares and the seed, and nothing else."""
 
     def __init__(
-        self, prepared: Prepared, part: str, shares: Mapping[str, float], *, context: int, seed: int
+        self,
+        prepared: Prepared,
+        part: str,
+        shares: Mapping[str, float],
+        *,
+        context: int,
+        seed: int,
+        vocab: int | None = None,
     ) -> None:
         """`part` is train or validation; `shares` of sources add up to 1, those of 0 are not read.
 
-        Raises InputError if a token file is not whole or holds less than one sample.
+        `vocab` is as in Samples. Raises InputError if a token file is not whole or holds less
+        than one sample.
         """
         self.names = [source.name for source in prepared.sources if shares[source.name] > 0]
         self.sources = [
@@ -49,6 +57,7 @@ class Mixture:
                 prepared.tokens(name, part),
                 context=context,
                 seed=source_seed(seed, name),
+                vocab=vocab,
             )
             for name in self.names
         ]

@@ -27,7 +27,8 @@ from corpus.tokenfiles import dtype_for
 from corpus.tokenise import Shard, Writing, tokenise, training_text
 from corpus.tokenizer import Tokenizer
 from corpus.units import Unit, units_of
-from corpus.work import Meter, Progress, load, make_once, survey_all
+from corpus.whole import make_once
+from corpus.work import Meter, Progress, load, survey_all
 from corpus.workers import Workers, workers
 
 LEARNED_FROM = 1 << 26  # characters of each source that a vocabulary is trained on

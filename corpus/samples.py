@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from configs.errors import InputError
+from configs.errors import InputError, RunError
 from corpus.cache import check_whole
 from corpus.epoch import Epoch, Positions, open_tokens
 from corpus.orders import samples_in
@@ -28,8 +28,13 @@ class Samples:
     For validation, give the same seed always: the order is then the same always.
     """
 
-    def __init__(self, prefix: Path | str, *, context: int, seed: int) -> None:
-        """Raises InputError if a token file is not whole or holds less than one sample."""
+    def __init__(
+        self, prefix: Path | str, *, context: int, seed: int, vocab: int | None = None
+    ) -> None:
+        """`vocab`: every token id is below it, or reading a sample raises RunError.
+
+        Raises InputError if a token file is not whole or holds less than one sample.
+        """
         path = Path(prefix)
         check_whole(path.parent)
         count = check_index(path)
@@ -46,6 +51,8 @@ class Samples:
             return Epoch(tokens, context=context, seed=seed, number=number)
 
         self.epoch = epoch
+        self._path = path
+        self._vocab = vocab
 
     def __len__(self) -> int:
         """Samples of one epoch."""
@@ -56,7 +63,15 @@ class Samples:
         if number < 0:
             raise IndexError(f"samples are numbered from 0, not {number}")
         epoch, index = divmod(number, self._size)
-        return self.epoch(epoch).tokens(index)
+        tokens = self.epoch(epoch).tokens(index)
+        if self._vocab is not None and (largest := int(tokens.max())) >= self._vocab:
+            document, offset = (int(place[0]) for place in self.positions(np.array([number])))
+            raise RunError(
+                f"{self._path}.bin is damaged: document {document:,} from token {offset:,} on has "
+                f"the id {largest:,}, beyond model.vocab={self._vocab}; delete the folder "
+                f"{self._path.parent} and run phalanx prepare again"
+            )
+        return tokens
 
     def positions(self, numbers: npt.NDArray[np.int64]) -> tuple[Positions, Positions]:
         """Where samples begin: documents of the token file, and tokens within them."""

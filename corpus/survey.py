@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from corpus.duplicates import signatures
 from corpus.quality import Classifier
 from corpus.records import Damage, Record
 from corpus.units import Unit
+from corpus.whole import save_arrays
 from corpus.workers import advance
 
 BATCH = 1 << 20  # characters that the filters see at once
@@ -56,13 +56,8 @@ class Survey:
     def save(self, path: Path) -> None:
         """Whole or not at all."""
         arrays = {name: getattr(self, name) for name in self.__slots__ if name != "damage"}
-        written = np.frombuffer(json.dumps(self.damage).encode(), np.uint8)
-        unfinished = path.with_suffix(".unfinished")
-        with unfinished.open("wb") as file:
-            np.savez(file, damage=written, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.rename(path)
+        damage = np.frombuffer(json.dumps(self.damage).encode(), np.uint8)
+        save_arrays(path, {**arrays, "damage": damage})
 
     @classmethod
     def load(cls, path: Path) -> Survey:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from corpus.split import divide
 from corpus.survey import batches, progressing
 from corpus.tokenfiles import Lengths, TokenWriter
 from corpus.units import Unit
+from corpus.whole import save_arrays
 
 PARTS = ("train", "validation")
 
@@ -35,13 +35,8 @@ class Shard:
 
     def save(self, path: Path) -> None:
         """Whole or not at all; it is there only if the `.bin` files are."""
-        unfinished = path.with_suffix(".unfinished")
-        with unfinished.open("wb") as file:
-            counts = np.array([self.cut, self.cut_away, self.removed], np.int64)
-            np.savez(file, counts=counts, **self.lengths)  # type: ignore[arg-type]
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.rename(path)
+        counts = np.array([self.cut, self.cut_away, self.removed], np.int64)
+        save_arrays(path, {**self.lengths, "counts": counts})
 
     @classmethod
     def load(cls, path: Path) -> Shard:

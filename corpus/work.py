@@ -10,6 +10,7 @@ from typing import Any
 
 from corpus.survey import Filters, Survey, survey
 from corpus.units import Unit
+from corpus.whole import make_once
 from corpus.workers import Workers
 
 FILTERS = "filters.pickle"
@@ -51,14 +52,6 @@ def survey_all(
     for _ in pool.map(partial(_survey_unit, work), left):
         pass
     return [Survey.load(_survey_file(work, unit)) for unit in units]
-
-
-def make_once(path: Path, make: Callable[[], bytes]) -> None:
-    """Writes the file whole, unless an earlier start did."""
-    if not path.exists():
-        unfinished = path.with_suffix(".unfinished")
-        unfinished.write_bytes(make())
-        unfinished.rename(path)
 
 
 @lru_cache(maxsize=1)

@@ -107,7 +107,14 @@ class _Session:
         )
 
     def _mixture(self, part: str, seed: int) -> Mixture:
-        return Mixture(self.prepared, part, self.shares, context=self.shape.context, seed=seed)
+        return Mixture(
+            self.prepared,
+            part,
+            self.shares,
+            context=self.shape.context,
+            seed=seed,
+            vocab=self.shape.vocab,
+        )
 
     def _hooks(self, course: Course, ids: SampleIds, terminal: IO[str]) -> list[Hook]:
         """What listens comes before what works, so that a step is noted before it is saved."""

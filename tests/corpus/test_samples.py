@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from configs.errors import InputError
+from configs.errors import InputError, RunError
 from corpus.cache import Prepared
 from corpus.epoch import open_tokens
 from corpus.quiet import quiet_import
@@ -109,6 +109,21 @@ def test_negative_numbers_are_refused(samples: Samples) -> None:
 def test_validation_is_read_too(prepared: Prepared) -> None:
     samples = Samples(prepared.tokens("text", "validation"), context=CONTEXT, seed=0)
     assert len(samples) == (prepared.validation_tokens - 1) // CONTEXT
+
+
+def test_a_token_outside_the_vocabulary_is_named(prepared: Prepared, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(prepared.folder, tmp_path / "copy"))
+    tokens = np.memmap(folder / "text.train.bin", np.uint16, mode="r+")
+    tokens[:] = 7
+    tokens[-1] = 300
+    tokens.flush()
+    samples = Samples(folder / "text.train", context=CONTEXT, seed=0, vocab=300)
+    assert samples[1].max() < 300
+    what = r"text\.train\.bin is damaged: document .* has the id 300, beyond model\.vocab=300"
+    with pytest.raises(RunError, match=what):
+        list(samples)
+    tokens[-1] = 299
+    assert len(list(samples)) == len(samples)
 
 
 def test_too_long_a_context_is_refused(prepared: Prepared) -> None:

@@ -1,0 +1,29 @@
+"""Files that are whole or not there, whenever the process dies."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+def save_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    """An .npz file."""
+    unfinished = path.with_suffix(".unfinished")
+    with unfinished.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.rename(path)
+
+
+def make_once(path: Path, make: Callable[[], bytes]) -> None:
+    """Writes the file, unless an earlier start did."""
+    if not path.exists():
+        unfinished = path.with_suffix(".unfinished")
+        unfinished.write_bytes(make())
+        unfinished.rename(path)
