@@ -14,7 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from configs.errors import InputError, RunError
+from configs.errors import RunError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -71,7 +71,14 @@ class Workers:
 
     def close(self) -> None:
         if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool.shutdown()
+
+    def kill(self) -> None:
+        """Whatever the processes are doing: what is unfinished is done again the next time."""
+        if self._pool is not None:
+            for process in list(self._pool._processes.values()):  # public from Python 3.14 on
+                process.kill()
+            self._pool.shutdown(cancel_futures=True)
 
     def _here(self, work: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[Result]:
         global _done
@@ -119,8 +126,10 @@ def workers(count: int | None, told: Callable[[int], None]) -> Iterator[Workers]
     made = Workers(count, told)
     try:
         yield made
-    finally:
-        made.close()
+    except BaseException:
+        made.kill()
+        raise
+    made.close()
 
 
 def cores() -> int:
@@ -143,8 +152,3 @@ def die_with_parent() -> None:
     """A process whose parent is gone, however it went, must not live on (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def told_of_disk(error: OSError, doing: str) -> InputError | RunError:
-    """A failure to write, in one line."""
-    return RunError(f"{doing} failed: {error.filename or ''}: {error.strerror or error}")

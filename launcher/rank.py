@@ -6,7 +6,6 @@ prints goes to logs/rank_N.log; only rank 0's progress reaches the terminal.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
@@ -19,20 +18,20 @@ from typing import IO, TYPE_CHECKING
 from configs.errors import InputError
 from configs.load import read
 from configs.schema import Run
+from corpus.workers import die_with_parent
 from launcher.failures import Failure, leave_note
 from launcher.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from parallel.devices import Device
 
-_PR_SET_PDEATHSIG = 1
-
 
 def main() -> None:
     command, path = sys.argv[1:]
     folder = RunFolder(Path(path))
     rank = int(os.environ["RANK"])
-    _die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    die_with_parent()  # a rank whose launcher is gone must not live on
     terminal = _log_to(folder.logs / f"rank_{rank}.log")
     run = read(folder.config)
     sys.exit(run_guarded(command, run, folder, rank, terminal))
@@ -86,13 +85,6 @@ def _log_to(path: Path) -> IO[str]:
     os.dup2(file, 1)
     os.dup2(file, 2)
     return terminal
-
-
-def _die_with_parent() -> None:
-    """A rank whose launcher is gone, however it went, must not live on."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 if __name__ == "__main__":
