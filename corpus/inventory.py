@@ -88,9 +88,12 @@ def take_inventory(
     corpus: CorpusConfig,
     model: ModelConfig,
     contamination: ContaminationConfig | None,
-    progress: Progress,
+    progress: Progress | None,
 ) -> Inventory:
-    """Raises InputError for settings, files and benchmarks that cannot be used."""
+    """Raises InputError for settings, files and benchmarks that cannot be used.
+
+    Raises NotMadeError for text of the machine that is not there, where `progress` is None.
+    """
     vocabulary = choose(model)
     check_duplicates(corpus.duplicates)
     sources = sources_of(corpus)

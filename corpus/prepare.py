@@ -22,6 +22,7 @@ from corpus.pieces import pieces
 from corpus.publish import Done, publish_corpus
 from corpus.quality import Classifier, learn
 from corpus.records import texts
+from corpus.sources import NotMadeError
 from corpus.survey import Filters, Survey
 from corpus.tokenfiles import dtype_for
 from corpus.tokenise import Shard, Writing, tokenise, training_text
@@ -67,11 +68,11 @@ def prepare(
 def prepared_before(
     corpus: CorpusConfig, model: ModelConfig, contamination: ContaminationConfig | None = None
 ) -> Prepared | None:
-    """What `prepare` would find in the cache, without reading text. Raises InputError as it does.
-
-    Text of the machine is made if it is not there.
-    """
-    inventory = take_inventory(corpus, model, contamination, lambda what: None)
+    """What `prepare` would find in the cache, without reading text. Raises what it raises."""
+    try:
+        inventory = take_inventory(corpus, model, contamination, None)
+    except NotMadeError:
+        return None
     folder = cache.find(inventory.root, inventory.key)
     return None if folder is None else cache.reopen(folder)
 

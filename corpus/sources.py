@@ -93,19 +93,27 @@ def _total(weights: dict[str, float]) -> float:
     return total
 
 
+class NotMadeError(Exception):
+    """Text of the machine has not been made yet."""
+
+
 def files_of(
-    source: TextSource, corpus: CorpusConfig, texts: Path, progress: Progress
+    source: TextSource, corpus: CorpusConfig, texts: Path, progress: Progress | None
 ) -> list[TextFile]:
     """The files of one source, in the order of their names.
 
-    `texts` is where text of the machine is kept; it is made if it is not there.
-    Raises InputError where there are none.
+    `texts` is where text of the machine is kept; it is made if it is not there, unless `progress`
+    is None: then that raises NotMadeError. Raises InputError where there are no files.
     """
     config = source.config
     if config.machine is not None:
-        from corpus.machine import machine_file
+        from corpus.machine import machine_file, machine_path
 
-        path = machine_file(config.machine, texts, config.max_bytes, progress)
+        path = machine_path(config.machine, texts, config.max_bytes)
+        if progress is not None:
+            machine_file(config.machine, texts, config.max_bytes, progress)
+        elif not path.exists():
+            raise NotMadeError(path)
         return [_file(path, format_of(path, TextFormat.auto, []) or TextFormat.text)]
     assert config.path is not None
     root = Path(corpus.root or "").expanduser()

@@ -9,16 +9,35 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from configs import load as config_files
 from configs.errors import InputError
 from configs.schema import DeviceName, LaunchName, Run
-from corpus.cache import Prepared
+from corpus.cache import Prepared, reopen
 from corpus.mixture_plan import plan_mixture
 from corpus.orders import missing_orders
 from corpus.prepare import prepare, prepared_before
 from corpus.sources import sources_of
 from launcher.compose import ONCE
 from launcher.plan_ranks import Plan
+from launcher.run_folder import RunFolder
 from parallel.batches import BatchPlan, steps_of
+
+
+def corpus_of_run(run: Run, folder: RunFolder) -> Prepared | None:
+    """What the run in `folder` was trained on, if `run` asks for the same text and it is there.
+
+    So a run goes on although its text has been moved since, or a package was installed.
+    """
+    if not (folder.config.is_file() and folder.corpus.is_file()):
+        return None
+    before = config_files.read(folder.config)
+    if any(getattr(before, name) != getattr(run, name) for name in ("corpus", "contamination")):
+        return None
+    same = ("tokenizer", "vocab", "context")
+    if any(getattr(before.model, name) != getattr(run.model, name) for name in same):
+        return None
+    prepared = folder.read_corpus()
+    return reopen(prepared) if prepared.is_dir() else None
 
 
 def corpus_to_train_on(plan: Plan, overrides: list[str], console: Console) -> Prepared:

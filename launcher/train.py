@@ -16,7 +16,12 @@ from configs.errors import InputError
 from configs.schema import EngineName, LaunchName, Run
 from launcher.cli import guarded
 from launcher.compose import hydra_app
-from launcher.corpora import corpus_name, corpus_to_train_on, mixture_table
+from launcher.corpora import (
+    corpus_name,
+    corpus_of_run,
+    corpus_to_train_on,
+    mixture_table,
+)
 from launcher.plan_ranks import Plan, plan_ranks
 from launcher.run_folder import (
     RunFolder,
@@ -62,7 +67,9 @@ def prepare(plan: Plan, folder: RunFolder, overrides: list[str], console: Consol
             )
             return False
         console.print(f"going on from {_shown(checkpoint)}")
-    prepared = corpus_to_train_on(plan, overrides, console)
+    prepared = corpus_of_run(plan.run, folder) if checkpoint is not None else None
+    if prepared is None:
+        prepared = corpus_to_train_on(plan, overrides, console)
     if checkpoint is not None and state.corpus not in ("", prepared.fingerprint):
         raise InputError(
             f"corpus {corpus_name(plan.run)}: checkpoint={checkpoint} was trained on other text, "

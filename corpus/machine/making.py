@@ -54,11 +54,7 @@ def machine_file(kind: MachineText, folder: Path, max_bytes: int, progress: Prog
 
     Raises InputError where the machine has no such text, RunError if it cannot be made.
     """
-    recipe = _RECIPES.get(kind)
-    suffix = recipe.suffix if recipe else ".warc.gz"
-    packages = f"-{installed_hash()}" if recipe and recipe.of_packages else ""
-    version = platform.python_version()
-    path = folder / f"{kind.value}-python{version}-{max_bytes}{packages}{suffix}"
+    path, recipe = machine_path(kind, folder, max_bytes), _RECIPES.get(kind)
     if path.exists():
         return path
     try:
@@ -67,10 +63,19 @@ def machine_file(kind: MachineText, folder: Path, max_bytes: int, progress: Prog
                 crawl(stream, max_bytes, progress)
             else:
                 progress(recipe.told)
-                _write(stream, suffix, kind, chosen(recipe.documents(), max_bytes))
+                _write(stream, recipe.suffix, kind, chosen(recipe.documents(), max_bytes))
     except OSError as error:
         raise RunError(f"cannot make {path}: {error.strerror or error}") from error
     return path
+
+
+def machine_path(kind: MachineText, folder: Path, max_bytes: int) -> Path:
+    """Where `machine_file` has this text, or will have it."""
+    recipe = _RECIPES.get(kind)
+    suffix = recipe.suffix if recipe else ".warc.gz"
+    packages = f"-{installed_hash()}" if recipe and recipe.of_packages else ""
+    version = platform.python_version()
+    return folder / f"{kind.value}-python{version}-{max_bytes}{packages}{suffix}"
 
 
 @contextmanager

@@ -9,11 +9,19 @@ import pytest
 from rich.console import Console
 
 from configs.errors import InputError
+from configs.load import read
 from configs.schema import DeviceName
 from corpus import orders
 from corpus.prepare import prepare
-from launcher.corpora import corpus_to_train_on, human, mixture_table, orders_to_make
+from launcher.corpora import (
+    corpus_of_run,
+    corpus_to_train_on,
+    human,
+    mixture_table,
+    orders_to_make,
+)
 from launcher.plan_ranks import plan_ranks
+from launcher.run_folder import RunFolder
 from tests.cli import TINY, phalanx
 from tests.runs import run_of
 
@@ -130,3 +138,24 @@ def test_the_mixture_of_gpt3_is_shown_as_the_paper_has_it(
 )
 def test_counts_for_people(count: float, text: str) -> None:
     assert human(count) == text
+
+
+def test_a_gpu_job_makes_no_text_either(tmp_path: Path) -> None:
+    run = run_of("layout=single")
+    run = replace(run, corpus=replace(run.corpus, cache=str(tmp_path / "cache")))
+    plan = replace(plan_ranks(run), device=DeviceName.cuda)
+    with pytest.raises(InputError, match=r"^corpus default: is not prepared, .* phalanx prepare$"):
+        corpus_to_train_on(plan, [], Console())
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_run_goes_on_with_the_text_it_began_with(trained: Path) -> None:
+    """Although, say, the text has moved since; other text that is asked for is looked at."""
+    run = read(trained / "config.yaml")
+    folder = RunFolder(trained)
+    prepared = corpus_of_run(run, folder)
+    assert prepared is not None
+    assert prepared.folder == folder.read_corpus()
+    other = replace(run, corpus=replace(run.corpus, text="elsewhere"))
+    assert corpus_of_run(other, folder) is None
+    assert corpus_of_run(run, RunFolder(trained / "nothing")) is None
