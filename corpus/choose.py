@@ -61,10 +61,8 @@ def choose(
     corpus: CorpusConfig,
     contamination: ContaminationConfig | None,
 ) -> list[Choice]:
-    """A choice for each unit. Raises InputError for a source with too much damage or no text."""
+    """A choice for each unit. Raises InputError for a source with no text."""
     sources = by_source(units, surveys)
-    for whole in sources:
-        check_damage(whole, corpus.max_damaged)
     fates = {whole.source.name: _fates(whole, corpus) for whole in sources}
     _drop_copies(sources, fates, corpus)
     tails = {

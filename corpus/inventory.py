@@ -13,7 +13,14 @@ from configs.schema import ContaminationConfig, CorpusConfig, ModelConfig
 from corpus.contamination.benchmarks import Benchmark, read_benchmark
 from corpus.contamination.filter import Rules
 from corpus.duplicates import check as check_duplicates
-from corpus.sources import Progress, TextFile, TextSource, files_of, sources_of
+from corpus.sources import (
+    Progress,
+    TextFile,
+    TextSource,
+    files_of,
+    require_name,
+    sources_of,
+)
 from corpus.vocabulary import Vocabulary, choose
 
 FORMAT = 2
@@ -63,8 +70,12 @@ class Inventory:
             for _, files in self.sources
             for file in files
         ]
-        text = json.dumps([self.settings, self.corpus.max_damaged, files])
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps([self.settings, files]).encode()).hexdigest()[:16]
+
+    @property
+    def accepted_key(self) -> str:
+        """Also equal only for the same damage allowed."""
+        return f"{self.key}-{self.corpus.max_damaged:g}"
 
     @property
     def rules(self) -> Rules | None:
@@ -118,6 +129,8 @@ def read_benchmarks(settings: ContaminationConfig) -> tuple[Benchmark, ...]:
             "contamination.benchmarks: there are none; nearest: "
             "+contamination.benchmarks.NAME.path=FILE.jsonl"
         )
+    for name in settings.benchmarks:
+        require_name(f"contamination.benchmarks.{name}", name)
     return tuple(read_benchmark(name, each) for name, each in settings.benchmarks.items())
 
 

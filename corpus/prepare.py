@@ -14,7 +14,7 @@ from configs.errors import InputError
 from configs.schema import ContaminationConfig, CorpusConfig, ModelConfig
 from corpus import cache
 from corpus.cache import Prepared
-from corpus.choose import Choice, by_source, choose
+from corpus.choose import Choice, by_source, check_damage, choose
 from corpus.contamination.filter import Rules, filter_table
 from corpus.encoder import encoder_of
 from corpus.inventory import Inventory, take_inventory
@@ -52,14 +52,14 @@ def prepare(
     told = progress or (lambda what, done, total: None)
     inventory = take_inventory(corpus, model, contamination, lambda what: told(what, 0, 0))
     root, key = inventory.root, inventory.key
-    folder = cache.find(root, key)
+    folder = cache.find(root, inventory.accepted_key)
     if folder is None:
         with (
             cache.writable(root),
             cache.alone(root, key, lambda: told("waiting for another process", 0, 0)),
         ):
-            folder = cache.find(root, key) or _Preparation(inventory, told).run()
-            cache.remember(root, key, folder)
+            folder = cache.find(root, inventory.accepted_key) or _Preparation(inventory, told).run()
+            cache.remember(root, inventory.accepted_key, folder)
     prepared = cache.reopen(folder)
     check_enough(prepared, inventory, model.context)
     return prepared
@@ -73,7 +73,7 @@ def prepared_before(
         inventory = take_inventory(corpus, model, contamination, None)
     except NotMadeError:
         return None
-    folder = cache.find(inventory.root, inventory.key)
+    folder = cache.find(inventory.root, inventory.accepted_key)
     return None if folder is None else cache.reopen(folder)
 
 
@@ -105,6 +105,8 @@ class _Preparation:
         inventory, units, meter = self._inventory, self._units, self._meter
         with workers(inventory.corpus.workers, meter.told) as pool:
             surveys = survey_all(self._work, units, self._filters, pool, meter)
+            for whole in by_source(units, surveys):
+                check_damage(whole, inventory.corpus.max_damaged)
             fingerprint = self._fingerprint(surveys)
             folder = inventory.root / fingerprint[:16]
             if not folder.is_dir():

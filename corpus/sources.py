@@ -71,12 +71,17 @@ def sources_of(corpus: CorpusConfig) -> tuple[TextSource, ...]:
 
 def _check(name: str, config: SourceConfig) -> None:
     setting = f"corpus.sources.{name}"
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        raise InputError(f"{setting}: letters, digits, _ and - make a name, as files bear it")
+    require_name(setting, name)
     if config.weight < 0:
         raise InputError(f"{setting}.weight={config.weight:g} is negative; nearest: 0")
     if (config.path is None) == (config.machine is None):
         raise InputError(f"{setting}: needs a path, or one of {setting}.machine's texts, not both")
+
+
+def require_name(setting: str, name: str) -> None:
+    """Raises InputError for a name that files cannot bear."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise InputError(f"{setting}: letters, digits, _ and - make a name, as files bear it")
 
 
 def _total(weights: dict[str, float]) -> float:

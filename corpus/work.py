@@ -54,9 +54,13 @@ def survey_all(
     return [Survey.load(_survey_file(work, unit)) for unit in units]
 
 
-@lru_cache(maxsize=1)
 def load(path: Path) -> Any:
     """What the parent left for all jobs of a process; our own file, in the user's cache."""
+    return _load(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=1)
+def _load(path: Path, modified_ns: int) -> Any:
     return pickle.loads(path.read_bytes())
 
 

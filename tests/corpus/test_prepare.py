@@ -179,11 +179,15 @@ def test_damaged_records_are_skipped_counted_and_listed(
 def test_too_much_damage_ends_the_preparation(
     corpus: CorpusConfig, model: ModelConfig, tmp_path: Path
 ) -> None:
-    rows = [{"text": "words"}] * 90 + [{"words": "no text"}] * 10
+    rows = [{"text": "some words, and some more of them " * 3}] * 90 + [{"words": "no text"}] * 10
     path = jsonl(tmp_path / "mine.jsonl", rows)
     what = r"^corpus\.text: 10 of 100 records are damaged, more than corpus\.max_damaged=0\.01 .*"
+    mine = replace(corpus, text=str(path))
     with pytest.raises(InputError, match=what + rf"{path}, byte .* \(and 9 more\)"):
-        prepare(replace(corpus, text=str(path)), model)
+        prepare(mine, model)
+    assert prepare(replace(mine, max_damaged=0.2), model).sources[0].damaged == 10
+    with pytest.raises(InputError, match=what):
+        prepare(mine, model)
 
 
 def test_text_that_is_not_utf8_is_named_with_the_place(
