@@ -111,6 +111,8 @@ def check_whole(folder: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         sizes: dict[str, int] = content["files"]
+    except PermissionError as error:
+        raise InputError(f"{folder / MANIFEST}: {error.strerror}") from error
     except (OSError, ValueError, KeyError) as error:
         raise _damaged(folder, f"{folder / MANIFEST} cannot be read") from error
     for name, size in sizes.items():
@@ -126,8 +128,12 @@ def check_whole(folder: Path) -> dict[str, Any]:
 def find(root: Path, key: str) -> Path | None:
     """The folder that the text and settings of `key` were prepared into."""
     note = root / "known" / key
-    folder = root / note.read_text(encoding="utf-8") if note.is_file() else None
-    return folder if folder is not None and folder.is_dir() else None
+    try:
+        name = note.read_text(encoding="utf-8") if note.is_file() else ""
+    except OSError as error:
+        raise InputError(f"corpus.cache: cannot read {note}: {error.strerror}") from error
+    # A power cut may have left the note empty.
+    return root / name if name and (root / name).is_dir() else None
 
 
 def remember(root: Path, key: str, folder: Path) -> None:
@@ -138,29 +144,35 @@ def remember(root: Path, key: str, folder: Path) -> None:
 
 
 @contextmanager
-def writable(root: Path) -> Iterator[None]:
-    """Makes the cache's folder. Raises InputError where it cannot, or cannot be written in."""
+def writable(root: Path, setting: str, doing: str) -> Iterator[None]:
+    """Makes the folder. Raises InputError where it cannot, or cannot be written in.
+
+    What fails to be written within is a RunError.
+    """
     try:
         root.mkdir(parents=True, exist_ok=True)
         probe = root / f".{uuid4().hex}"
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise InputError(f"corpus.cache: cannot write in {root}: {error.strerror}") from error
+        raise InputError(f"{setting}: cannot write in {root}: {error.strerror}") from error
     try:
         yield
     except OSError as error:
         raise RunError(
-            f"preparing the corpus in {error.filename or root} failed: {error.strerror or error}; "
-            "what is finished is kept, and the same command goes on from there"
+            f"{doing} in {error.filename or root} failed: {error.strerror or error}; what is "
+            "finished is kept, and the same command goes on from there"
         ) from error
 
 
 @contextmanager
-def alone(root: Path, key: str, waiting: Callable[[], None]) -> Iterator[None]:
-    """One process at a time; the system lets the next one in when it ends, however it ends."""
-    (root / "known").mkdir(exist_ok=True)
-    with (root / "known" / f"{key}.lock").open("w") as lock:
+def alone(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """One process at a time; the system lets the next one in when it ends, however it ends.
+
+    `path` is a file that is there for this alone.
+    """
+    path.parent.mkdir(exist_ok=True)
+    with path.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

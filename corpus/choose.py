@@ -35,6 +35,7 @@ class Choice:
     """What to do with the records of one unit."""
 
     fates: Array  # (records,) Fate
+    digests: Array  # (records,) as in Survey: the second reading must find the same text
     tail: float  # of each training document, for validation; 0: whole documents are
     hits: Array  # (hits, 4) as in Survey: what to cut, without grams that are too common
 
@@ -70,7 +71,12 @@ def choose(
     }
     parted = {whole.source.name: whole.parted(fates[whole.source.name]) for whole in sources}
     by_unit = [
-        Choice(fates=each, tail=tails[whole.source.name], hits=survey.hits)
+        Choice(
+            fates=each,
+            digests=survey.digests,
+            tail=tails[whole.source.name],
+            hits=survey.hits,
+        )
         for whole in sources
         for each, survey in zip(parted[whole.source.name], whole.surveys, strict=True)
     ]

@@ -146,7 +146,11 @@ class _Job:
         """A folder for unfinished work, and processes. Raises InputError if `out` is not ours."""
         work = out / ".work"
         _claim(out, work, self._key)
-        with cache.writable(out), workers(self._workers, self.meter.told) as pool:
+        with (
+            cache.writable(out, "contamination.out", "writing"),
+            cache.alone(work / "lock", lambda: _refuse(out)),
+            workers(self._workers, self.meter.told) as pool,
+        ):
             yield work, pool
             shutil.rmtree(work)
 
@@ -168,9 +172,13 @@ def _claim(out: Path, work: Path, key: str) -> None:
         raise InputError(f"contamination.out={out}: {error.strerror}") from None
 
 
+def _refuse(out: Path) -> None:
+    raise InputError(f"contamination.out={out}: another process is writing there")
+
+
 def _keep_all(survey: Survey) -> Choice:
     fates = np.where(survey.blank, Fate.BLANK, Fate.TRAIN).astype(np.uint8)
-    return Choice(fates=fates, tail=0.0, hits=survey.hits)
+    return Choice(fates=fates, digests=survey.digests, tail=0.0, hits=survey.hits)
 
 
 def _filter_unit(work: Path, out: Path, chosen: tuple[Unit, Choice]) -> None:
@@ -187,6 +195,7 @@ def _filter_unit(work: Path, out: Path, chosen: tuple[Unit, Choice]) -> None:
             if isinstance(record, Record):
                 for stretch in selection.next(record):
                     file.write(json.dumps({"text": stretch.text}, ensure_ascii=False) + "\n")
+        selection.require_all(unit)
     unfinished.rename(target)
     counts = [selection.cut, selection.cut_away, selection.removed]
     make_once(_counts_file(work, unit), lambda: json.dumps(counts).encode())

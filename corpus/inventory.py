@@ -17,6 +17,7 @@ from corpus.sources import (
     Progress,
     TextFile,
     TextSource,
+    expanded,
     files_of,
     require_name,
     sources_of,
@@ -144,7 +145,7 @@ def rules_of(settings: ContaminationConfig) -> Rules:
 
 
 def cache_root(corpus: CorpusConfig) -> Path:
-    return Path(corpus.cache).expanduser() if corpus.cache else CACHE.expanduser()
+    return expanded("corpus.cache", corpus.cache) if corpus.cache else CACHE.expanduser()
 
 
 def _digest(benchmark: Benchmark) -> str:

@@ -51,12 +51,15 @@ def prepare(
     """
     told = progress or (lambda what, done, total: None)
     inventory = take_inventory(corpus, model, contamination, lambda what: told(what, 0, 0))
-    root, key = inventory.root, inventory.key
+    root = inventory.root
     folder = cache.find(root, inventory.accepted_key)
     if folder is None:
         with (
-            cache.writable(root),
-            cache.alone(root, key, lambda: told("waiting for another process", 0, 0)),
+            cache.writable(root, "corpus.cache", "preparing the corpus"),
+            cache.alone(
+                root / "known" / f"{inventory.key}.lock",
+                lambda: told("waiting for another process", 0, 0),
+            ),
         ):
             folder = cache.find(root, inventory.accepted_key) or _Preparation(inventory, told).run()
             cache.remember(root, inventory.accepted_key, folder)
@@ -109,15 +112,22 @@ class _Preparation:
                 check_damage(whole, inventory.corpus.max_damaged)
             fingerprint = self._fingerprint(surveys)
             folder = inventory.root / fingerprint[:16]
-            if not folder.is_dir():
-                meter.say("deciding what to keep")
-                choices = choose(units, surveys, inventory.corpus, inventory.contamination)
-                shards = self._tokenise(pool, choices)
-                meter.say("writing the token files")
-                done = [Done(*each) for each in zip(units, surveys, choices, shards, strict=True)]
-                publish_corpus(folder, fingerprint, done, self._work)
+            # A copy of the text has another key, but the same fingerprint.
+            lock = inventory.root / "known" / f"{folder.name}.lock"
+            with cache.alone(lock, lambda: meter.say("waiting for another process")):
+                if not folder.is_dir():
+                    self._make(folder, fingerprint, surveys, pool)
         shutil.rmtree(self._work, ignore_errors=True)
         return folder
+
+    def _make(self, folder: Path, fingerprint: str, surveys: list[Survey], pool: Workers) -> None:
+        self._meter.say("deciding what to keep")
+        inventory = self._inventory
+        choices = choose(self._units, surveys, inventory.corpus, inventory.contamination)
+        shards = self._tokenise(pool, choices)
+        self._meter.say("writing the token files")
+        done = [Done(*each) for each in zip(self._units, surveys, choices, shards, strict=True)]
+        publish_corpus(folder, fingerprint, done, self._work)
 
     def _tokenise(self, pool: Workers, choices: list[Choice]) -> list[Shard]:
         chosen = list(zip(self._units, choices, strict=True))
@@ -155,6 +165,9 @@ class _Preparation:
             digests = whole.joined("digests")
             digest.update(f"{whole.source.name} {len(digests)}".encode())
             digest.update(digests.astype("<u8").tobytes())
+            # The same text, but read with other damage, is to have its own account of it.
+            for survey in whole.surveys:
+                digest.update("".join(survey.damage).encode(errors="surrogateescape"))
         return digest.hexdigest()
 
     def _tokenizer(self, chosen: list[tuple[Unit, Choice]]) -> str:

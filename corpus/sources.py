@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import math
 import os
 import re
 from collections.abc import Callable
@@ -14,7 +15,9 @@ from configs.schema import CorpusConfig, SourceConfig, TextFormat
 from corpus.formats import format_of
 
 ROUNDING = 0.005
-"""Weights printed in percent, as GPT-3's, may be wrong by so much each."""
+"""Weights printed in percent, as GPT-3's, may be wrong by so much each,"""
+MOST_ROUNDING = 0.03
+"""but by no more than this together."""
 
 Progress = Callable[[str], None]
 
@@ -72,10 +75,13 @@ def sources_of(corpus: CorpusConfig) -> tuple[TextSource, ...]:
 def _check(name: str, config: SourceConfig) -> None:
     setting = f"corpus.sources.{name}"
     require_name(setting, name)
+    if not math.isfinite(config.weight):
+        raise InputError(f"{setting}.weight={config.weight:g} is no share; nearest: 0")
     if config.weight < 0:
         raise InputError(f"{setting}.weight={config.weight:g} is negative; nearest: 0")
     if (config.path is None) == (config.machine is None):
-        raise InputError(f"{setting}: needs a path, or one of {setting}.machine's texts, not both")
+        given = "has both a path and machine" if config.path else "has neither a path nor machine"
+        raise InputError(f"{setting}: {given}; nearest: {setting}.path=PATH alone")
 
 
 def require_name(setting: str, name: str) -> None:
@@ -86,7 +92,7 @@ def require_name(setting: str, name: str) -> None:
 
 def _total(weights: dict[str, float]) -> float:
     total = sum(weights.values())
-    if abs(total - 1) > ROUNDING * len(weights) + 1e-9:
+    if abs(total - 1) > min(ROUNDING * len(weights), MOST_ROUNDING) + 1e-9:
         shares = " + ".join(f"{weight:g}" for weight in weights.values())
         nearest = ", ".join(
             f"{name}={weight / total:.4g}" for name, weight in weights.items() if total
@@ -120,13 +126,18 @@ def files_of(
         elif not path.exists():
             raise NotMadeError(path)
         return [_file(path, format_of(path, TextFormat.auto, []) or TextFormat.text)]
-    assert config.path is not None
-    root = Path(corpus.root or "").expanduser()
-    place = root / Path(config.path).expanduser()
-    if place.is_file():
-        chosen = format_of(place, config.format, corpus.extensions) or TextFormat.text
-        return [_file(place, chosen)]
-    return _several(source, corpus, place)
+    if not config.path:
+        raise InputError(f"{source.setting}: is empty; nearest: a file or a folder")
+    place = expanded("corpus.root", corpus.root or "") / expanded(source.setting, config.path)
+    try:
+        if place.is_file():
+            chosen = format_of(place, config.format, corpus.extensions) or TextFormat.text
+            return [_file(place, chosen)]
+        return _several(source, corpus, place)
+    except OSError as error:
+        raise InputError(
+            f"{source.setting}: cannot read {error.filename or place}: {error.strerror}"
+        ) from error
 
 
 def _several(source: TextSource, corpus: CorpusConfig, place: Path) -> list[TextFile]:
@@ -135,12 +146,15 @@ def _several(source: TextSource, corpus: CorpusConfig, place: Path) -> list[Text
         paths = _walk(place)
     elif glob.has_magic(str(place)):
         paths = sorted(Path(match) for match in glob.glob(str(place), recursive=True))
+        if not paths:
+            raise InputError(f"{source.setting}: no file is named like {place}")
     else:
         raise InputError(f"{source.setting}: no file or folder {place}")
     known = [
         (path, format)
         for path in paths
-        if path.is_file() and (format := format_of(path, source.config.format, corpus.extensions))
+        if not path.is_dir()
+        and (format := format_of(path, source.config.format, corpus.extensions))
     ]
     if not known:
         raise InputError(
@@ -152,12 +166,30 @@ def _several(source: TextSource, corpus: CorpusConfig, place: Path) -> list[Text
 
 
 def _walk(folder: Path) -> list[Path]:
-    files = []
-    for root, folders, names in os.walk(folder):
-        # .git, .venv and the like are not anybody's text.
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    """All files, those of linked folders too. Raises OSError for a folder that cannot be read."""
+    files, seen = [], set[str]()
+    for root, folders, names in os.walk(folder, onerror=_raise, followlinks=True):
+        seen.add(os.path.realpath(root))
+        # .git, .venv and the like are not anybody's text, and a link may lead back.
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".") and os.path.realpath(Path(root, name)) not in seen
+        ]
         files += [Path(root, name) for name in names]
     return sorted(files)
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def expanded(setting: str, path: str) -> Path:
+    """With ~ for a home. Raises InputError for the home of nobody."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{setting}={path}: {error}") from error
 
 
 def _file(path: Path, format: TextFormat) -> TextFile:

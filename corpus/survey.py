@@ -96,15 +96,8 @@ class _Findings:
     def note(self, records: Iterable[Record]) -> None:
         for record in records:
             encoded = record.text.encode()
-            digest = hashlib.blake2b(encoded, digest_size=8).digest()
-            self.rows.append(
-                (
-                    len(encoded),
-                    int.from_bytes(digest, "little"),
-                    not record.text or record.text.isspace(),
-                    record.ends,
-                )
-            )
+            blank = not record.text or record.text.isspace()
+            self.rows.append((len(encoded), digest_of(encoded), blank, record.ends))
 
     def hit(self, scanner: Scanner, texts: list[str]) -> None:
         """`texts` are the last ones noted."""
@@ -125,6 +118,11 @@ class _Findings:
             hits=np.array(self.hits, np.int64).reshape(-1, 4),
             damage=tuple(self.damage),
         )
+
+
+def digest_of(text: bytes) -> int:
+    """64 bits that say which text it is."""
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 
 
 def _counted(unit: Unit, damage: list[str]) -> Iterator[Record]:

@@ -11,12 +11,13 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
+from configs.errors import InputError
 from corpus.choose import Choice, Fate
 from corpus.contamination.filter import Rules, cut
 from corpus.encoder import Encoder
 from corpus.records import Record
 from corpus.split import divide
-from corpus.survey import batches, progressing
+from corpus.survey import batches, digest_of, progressing
 from corpus.tokenfiles import Lengths, TokenWriter
 from corpus.units import Unit
 from corpus.whole import save_arrays
@@ -86,6 +87,7 @@ def tokenise(unit: Unit, choice: Choice, how: Writing) -> Shard:
             for tokens, stretch in zip(ids, stretches, strict=True):
                 writer = validation if stretch.held_out else train
                 writer.add(tokens, how.end_of_text if stretch.ends else None)
+        selection.require_all(unit)
     return Shard(
         lengths={"train": train.lengths, "validation": validation.lengths},
         cut=selection.cut,
@@ -102,6 +104,7 @@ def training_text(unit: Unit, choice: Choice, rules: Rules | None) -> Iterator[s
             for stretch in selection.next(record):
                 if not stretch.held_out:
                     yield stretch.text
+    selection.require_all(unit)
 
 
 class Selection:
@@ -118,6 +121,7 @@ class Selection:
     def next(self, record: Record) -> Iterator[Stretch]:
         """What is kept of the next record."""
         self._number += 1
+        self._require_unchanged(record)
         fate, tail = Fate(self._choice.fates[self._number]), self._choice.tail
         if fate > Fate.VALIDATION:
             self._note(record, fate.name.lower())
@@ -131,6 +135,16 @@ class Selection:
                 yield Stretch(head, bool(held_out) or record.ends, False)
             if held_out:
                 yield Stretch(held_out, True, True)
+
+    def require_all(self, unit: Unit) -> None:
+        """Raises InputError where there were fewer records than the first reading found."""
+        if self._number + 1 != len(self._choice.digests):
+            raise _changed(unit.stretches[-1].path)
+
+    def _require_unchanged(self, record: Record) -> None:
+        known = self._choice.digests
+        if self._number >= len(known) or digest_of(record.text.encode()) != known[self._number]:
+            raise _changed(record.file)
 
     def _uncontaminated(self, record: Record) -> list[str]:
         """The text without its overlaps with benchmarks."""
@@ -150,3 +164,7 @@ class Selection:
     def _note(self, record: Record, why: str) -> None:
         row = {"file": str(record.file), "position": record.position, "why": why}
         self._dropped.write(json.dumps(row) + "\n")
+
+
+def _changed(file: Path) -> InputError:
+    return InputError(f"{file} changed while it was being read; run the same command again")

@@ -107,16 +107,23 @@ def test_a_key_is_remembered_while_its_folder_is_there(tmp_path: Path) -> None:
     assert find(tmp_path, "key") is None
 
 
+@pytest.mark.parametrize("note", ["", "gone"])
+def test_a_note_that_says_nothing_is_no_note(tmp_path: Path, note: str) -> None:
+    (tmp_path / "known").mkdir()
+    (tmp_path / "known" / "key").write_text(note)
+    assert find(tmp_path, "key") is None
+
+
 def test_one_process_at_a_time(tmp_path: Path) -> None:
     waiting = threading.Event()
     order: list[str] = []
 
     def second() -> None:
-        with alone(tmp_path, "key", waiting.set):
+        with alone(tmp_path / "lock", waiting.set):
             order.append("second")
 
     other = threading.Thread(target=second)
-    with alone(tmp_path, "key", lambda: pytest.fail("nobody is there")):
+    with alone(tmp_path / "lock", lambda: pytest.fail("nobody is there")):
         other.start()
         assert waiting.wait(10)
         order.append("first")
@@ -126,12 +133,15 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_a_failure_of_the_run(tmp_path: Path) -> None:
     what = r"failed: No space left on device; what is finished is kept"
-    with pytest.raises(RunError, match=what), writable(tmp_path):
+    with pytest.raises(RunError, match=what), writable(tmp_path, "corpus.cache", "work"):
         raise OSError(28, "No space left on device")
 
 
 def test_a_cache_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     what = r"^corpus\.cache: cannot write in .*file/cache"
-    with pytest.raises(InputError, match=what), writable(tmp_path / "file" / "cache"):
+    with (
+        pytest.raises(InputError, match=what),
+        writable(tmp_path / "file" / "cache", "corpus.cache", "work"),
+    ):
         pass

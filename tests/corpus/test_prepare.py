@@ -6,17 +6,18 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from configs.errors import InputError, RunError
 from configs.schema import CorpusConfig, ModelConfig, SourceConfig
+from corpus import choose, tokenfiles, units
 from corpus import prepare as module
-from corpus import tokenfiles, units
 from corpus.cache import Prepared
 from corpus.epoch import open_tokens
 from corpus.prepare import prepare, prepared_before
@@ -292,3 +293,41 @@ def test_wrong_input_is_refused_before_anything_heavy_is_imported() -> None:
         "import corpus.prepare, corpus.mixture_plan, corpus.tokenizer, corpus.cache"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("change", [lambda text: text.upper(), lambda t: t[:-50], lambda t: t * 2])
+def test_a_file_that_changes_between_the_readings_is_told(
+    corpus: CorpusConfig,
+    model: ModelConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[str], str],
+) -> None:
+    rows = [{"text": f"document {number} of many\n" * 9} for number in range(300)]
+    path = jsonl(tmp_path / "mine.jsonl", rows)
+    before = path.read_text()
+
+    def choose_late(*arguments: Any) -> Any:
+        path.write_text(change(before).replace("TEXT", "text"))
+        return choose.choose(*arguments)
+
+    mine = replace(corpus, text=str(path))
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "choose", choose_late)
+        with pytest.raises(InputError, match=r"mine\.jsonl changed while it was being read; run"):
+            prepare(mine, model)
+    path.write_text(before)
+    assert prepare(mine, model).documents == 300
+
+
+def test_damage_is_told_of_the_file_that_has_it(
+    corpus: CorpusConfig, model: ModelConfig, tmp_path: Path
+) -> None:
+    """Although the text that could be read was prepared before."""
+    rows = [{"text": f"document {number} of many\n" * 9} for number in range(300)]
+    good, bad = jsonl(tmp_path / "good.jsonl", rows), jsonl(tmp_path / "bad.jsonl", [*rows, "x"])
+    assert prepare(replace(corpus, text=str(good)), model).sources[0].damaged == 0
+    made = prepare(replace(corpus, text=str(bad)), model)
+    assert made.sources[0].damaged == 1
+    assert made.damaged.read_text().startswith(str(bad))
+    assert prepare(replace(corpus, text=str(good)), model).sources[0].damaged == 0

@@ -61,8 +61,13 @@ def test_weights_that_cannot_be_are_refused(weights: tuple[float, ...], what: st
     ("name", "source", "what"),
     [
         ("a/b", SourceConfig(weight=1, path="x"), "letters, digits"),
-        ("a", SourceConfig(weight=1), r"needs a path, or one of corpus\.sources\.a\.machine"),
-        ("a", SourceConfig(weight=1, path="x", machine=MachineText.manual), "not both"),
+        (
+            "a",
+            SourceConfig(weight=1),
+            r"neither a path nor machine; nearest: corpus\.sources\.a\.path",
+        ),
+        ("a", SourceConfig(weight=1, path="x", machine=MachineText.manual), "has both a path"),
+        ("a", SourceConfig(weight=float("nan"), path="x"), r"weight=nan is no share"),
         ("a", SourceConfig(weight=1, path="x", quality=True), "no source is curated"),
     ],
 )
@@ -112,3 +117,24 @@ def test_a_folder_without_text_is_refused(corpus: CorpusConfig, tmp_path: Path) 
     (tmp_path / "picture.png").write_bytes(b"\x89PNG")
     with pytest.raises(InputError, match=r"holds no text in files that end in \.txt \.md"):
         names(corpus, tmp_path)
+
+
+def test_linked_folders_are_read_once(corpus: CorpusConfig, tmp_path: Path) -> None:
+    (tmp_path / "text").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "a.txt").touch()
+    (tmp_path / "text" / "link").symlink_to(tmp_path / "other")
+    (tmp_path / "text" / "loop").symlink_to(tmp_path / "text")
+    assert names(corpus, tmp_path / "text") == ["a.txt"]
+
+
+def test_a_link_that_leads_nowhere_is_named(corpus: CorpusConfig, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").touch()
+    (tmp_path / "b.txt").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"^corpus\.text: cannot read .*b\.txt: No such file"):
+        names(corpus, tmp_path)
+
+
+def test_a_pattern_that_matches_nothing_is_told(corpus: CorpusConfig, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^corpus\.text: no file is named like .*x\*$"):
+        names(corpus, tmp_path / "x*")
