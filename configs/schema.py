@@ -202,7 +202,7 @@ class ContaminationConfig:
 
     action: ContaminationAction
     benchmarks: dict[str, BenchmarkConfig]
-    out: str | None  # the folder of filtered text and reports; null: contamination/CORPUS
+    out: str | None  # the folder of filtered text and reports; null: contamination/CORPUS-ACTION
     n: int  # filter: words of a gram
     window: int  # filter: characters removed on either side of a gram
     min_piece: int  # filter: characters; shorter pieces are dropped

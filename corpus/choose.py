@@ -150,7 +150,11 @@ def _hold_out(whole: Whole, fates: Array, corpus: CorpusConfig) -> float:
     """Marks the documents held out; returns the tail held out of each where none are."""
     kept = np.flatnonzero(fates == Fate.TRAIN)
     if not len(kept):
-        raise InputError(f"{whole.source.setting}: the filters left nothing of it")
+        lost = {fate: int((fates == fate).sum()) for fate in (Fate.QUALITY, Fate.DUPLICATE)}
+        raise InputError(
+            f"{whole.source.setting}: nothing is left of it: {lost[Fate.QUALITY]:,} documents were "
+            f"dropped by the quality filter, {lost[Fate.DUPLICATE]:,} as near copies of others"
+        )
     sizes, digests = whole.joined("sizes")[kept], _first_of_document(whole)[kept]
     held = hold_out(sizes, digests, corpus.validation_fraction)
     fates[kept[held.documents]] = Fate.VALIDATION

@@ -130,6 +130,11 @@ def read_benchmarks(settings: ContaminationConfig) -> tuple[Benchmark, ...]:
             "contamination.benchmarks: there are none; nearest: "
             "+contamination.benchmarks.NAME.path=FILE.jsonl"
         )
+    if settings.min_n > settings.max_n:
+        raise InputError(
+            f"contamination.min_n={settings.min_n} is above contamination.max_n={settings.max_n}; "
+            f"nearest: contamination.min_n={settings.max_n}"
+        )
     for name in settings.benchmarks:
         require_name(f"contamination.benchmarks.{name}", name)
     return tuple(read_benchmark(name, each) for name, each in settings.benchmarks.items())

@@ -154,8 +154,11 @@ class _Preparation:
         config = self._inventory.corpus.quality
         curated = [unit for unit in self._units if unit.source.config.curated]
         crawled = [unit for unit in self._units if unit.source.config.quality]
-        most = config.documents
-        return learn(examples(curated, most), examples(crawled, most), config)
+        good, raw = (examples(units, config.documents) for units in (curated, crawled))
+        if not good or not raw:
+            which = "curated" if not good else "quality"
+            raise InputError(f"corpus.sources: those with {which}=true hold no text")
+        return learn(good, raw, config)
 
     def _fingerprint(self, surveys: list[Survey]) -> str:
         # Contents, not names and times: a copy or a fresh checkout of the text is the same corpus,

@@ -51,7 +51,9 @@ def publish_corpus(folder: Path, fingerprint: str, done: Sequence[Done], work: P
             sources.append(_account(name, mine, tokens))
         prepared = Prepared(folder=new, fingerprint=fingerprint, sources=tuple(sources))
         damage = [line for each in done for line in each.survey.damage]
-        prepared.damaged.write_text("".join(f"{line}\n" for line in damage), encoding="utf-8")
+        # A file's name may be no UTF-8.
+        text = "".join(f"{line}\n" for line in damage).encode(errors="backslashreplace")
+        prepared.damaged.write_bytes(text)
         with prepared.dropped.open("wb") as file:
             for each in done:
                 file.write(dropped_file(work, each.unit.number).read_bytes())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import string
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
@@ -90,9 +91,21 @@ def _from_file(path: Path, size: int) -> Vocabulary:
             f"model.vocab={size} is smaller than the {tokenizer.size} tokens of "
             f"model.tokenizer={path}"
         )
+    _require_all_text(tokenizer, path)
     content = path.read_text(encoding="utf-8")
     digest = hashlib.sha256(content.encode()).hexdigest()
     return Vocabulary(identity=f"file {digest}", trains=False, make=lambda text: content)
+
+
+def _require_all_text(tokenizer: Tokenizer, path: Path) -> None:
+    """Raises InputError where letters would vanish or make it fail."""
+    for letter in string.ascii_letters + string.digits:
+        try:
+            found = tokenizer.encode(letter)
+        except Exception as error:  # the library raises nothing narrower
+            raise InputError(f"model.tokenizer={path} fails on {letter!r}: {error}") from error
+        if not found:
+            raise InputError(f"model.tokenizer={path} has no token for {letter!r}")
 
 
 def _byte_level(model: models.BPE) -> tokenizers.Tokenizer:

@@ -37,7 +37,10 @@ def main() -> None:
         sys.exit(_complete(arguments))
     if not arguments or arguments[0] not in COMMANDS:
         sys.exit(_usage(arguments))
-    module = importlib.import_module(f"launcher.{arguments[0]}")
+    try:
+        module = importlib.import_module(f"launcher.{arguments[0]}")
+    except KeyboardInterrupt:
+        sys.exit(130)
     sys.argv = [f"phalanx {arguments[0]}", *arguments[1:]]
     sys.exit(guarded(module.app))
 

@@ -40,7 +40,7 @@ def convert(run: Run, overrides: list[str]) -> None:
             "convert: needs convert.to=DIR, to write a checkpoint in Hugging Face's format, or "
             "convert.source=DIR, to read one"
         )
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
     if run.convert.to is not None:
         _export(run, Path(run.convert.to).expanduser().resolve(), console)
     else:

@@ -7,6 +7,7 @@ import shlex
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from configs import load as config_files
@@ -52,7 +53,9 @@ def corpus_to_train_on(plan: Plan, overrides: list[str], console: Console) -> Pr
                 run.corpus,
                 run.model,
                 run.contamination,
-                lambda what, done, total: status.update(f"corpus: {_progress(what, done, total)}"),
+                lambda what, done, total: status.update(
+                    escape(f"corpus: {_progress(what, done, total)}")
+                ),
             )
     prepared = prepared_before(run.corpus, run.model, run.contamination)
     missing = "is not prepared" if prepared is None else _missing(run, prepared)

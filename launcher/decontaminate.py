@@ -12,6 +12,7 @@ from rich.table import Table
 from configs.schema import ContaminationAction, Run
 from corpus.contamination.study import Row, Verdict
 from corpus.decontaminate import Filtered, filter_corpus, study_corpus
+from corpus.sources import expanded
 from launcher.compose import hydra_app
 from launcher.progress_bar import progress_bar
 from parallel.rules import check_ranges
@@ -20,8 +21,9 @@ from parallel.rules import check_ranges
 def decontaminate(run: Run, overrides: list[str]) -> None:
     check_ranges(run, ("corpus", "contamination"))
     settings = run.contamination
-    out = Path(settings.out or f"contamination/{run.corpus.name}-{settings.action}").expanduser()
-    console = Console(soft_wrap=True, highlight=False)
+    name = Path(run.corpus.text).stem if run.corpus.text else run.corpus.name
+    out = expanded("contamination.out", settings.out or f"contamination/{name}-{settings.action}")
+    console = Console(soft_wrap=True, highlight=False, markup=False)
     with progress_bar(console) as told:
         if settings.action is ContaminationAction.filter:
             table = filter_table(filter_corpus(run.corpus, settings, out, told))

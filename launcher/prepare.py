@@ -19,7 +19,7 @@ SHOWN = 5  # damaged records; the file has them all
 
 def prepare(run: Run, overrides: list[str]) -> None:
     check_ranges(run, ("corpus", "contamination", "model"))
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
     with progress_bar(console) as told:
         prepared = prepare_corpus(run.corpus, run.model, run.contamination, told)
         told("making the orders of epochs", 0, 0)

@@ -21,7 +21,7 @@ from rich.progress import (
 def progress_bar(console: Console) -> Iterator[Callable[[str, int, int], None]]:
     """To be told what is going on, and how many bytes of how many are done (0 of 0: unknown)."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
         DownloadColumn(),

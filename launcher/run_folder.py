@@ -21,6 +21,7 @@ from typing import Any
 from configs import load as config_files
 from configs.errors import InputError
 from configs.schema import Run
+from corpus.sources import sources_of
 from launcher.compose import store_overrides
 from launcher.plan_ranks import Plan
 from parallel import checkpoint_files
@@ -117,11 +118,25 @@ def checkpoint_to_load(plan: Plan, folder: RunFolder) -> Path | None:
 
 
 def require_same_run(plan: Plan, state: TrainState, checkpoint: Path) -> None:
-    """A run goes on with the seed it began with: the seed orders its data."""
+    """A run goes on with the seed and weights it began with: they order its data."""
     if state.step > 0 and state.seed != plan.run.train.seed:
         raise InputError(
             f"train.seed={plan.run.train.seed}: checkpoint={checkpoint} was trained with "
             f"train.seed={state.seed}"
+        )
+    _require_same_weights(plan, state, checkpoint)
+
+
+def _require_same_weights(plan: Plan, state: TrainState, checkpoint: Path) -> None:
+    shares = {source.name: source.share for source in sources_of(plan.run.corpus)}
+    if state.step > 0 and state.shares and state.shares != shares:
+        before, now = (
+            ", ".join(f"{name} {share:.4g}" for name, share in each.items())
+            for each in (state.shares, shares)
+        )
+        raise InputError(
+            f"corpus.sources: their shares are {now}; checkpoint={checkpoint} was trained with "
+            f"{before}, and its samples would be in another order"
         )
 
 

@@ -178,5 +178,6 @@ class _Session:
             scaler=self.engine.scaler_state(),
             model=shape_fields(self.shape),
             sample_ids=ids.total(record.samples),
+            shares=self.shares,
         )
         self.store.save(self.engine, state, keep=self.run.train.keep_checkpoints)

@@ -41,7 +41,7 @@ def train(run: Run, overrides: list[str]) -> None:
     if plan.run.launch.name is LaunchName.torchrun:
         _train_as_rank(plan, overrides)
         return
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
     folder = choose_folder(plan)
     if not prepare(plan, folder, overrides, console):
         return
@@ -103,7 +103,7 @@ def _train_as_rank(plan: Plan, overrides: list[str]) -> None:
     from launcher.session import train_session
 
     rank = int(os.environ["RANK"])
-    console = Console(soft_wrap=True, highlight=False, quiet=rank != 0)
+    console = Console(soft_wrap=True, highlight=False, markup=False, quiet=rank != 0)
     with joined_world(plan.run) as device:
 
         def begin() -> str | None:

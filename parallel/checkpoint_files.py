@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ class TrainState:
     scaler: dict[str, float]
     model: dict[str, Any]  # ModelShape's fields, the true vocabulary among them
     sample_ids: str = ""  # fingerprint of the samples read so far
+    shares: dict[str, float] = field(default_factory=dict)  # of the sources, which order the rest
     format: int = _FORMAT
 
     def write(self, folder: Path) -> None:

@@ -31,6 +31,11 @@ def read_benchmark(name: str, config: BenchmarkConfig) -> Benchmark:
     setting = f"contamination.benchmarks.{name}"
     rows = _rows(Path(config.path).expanduser(), f"{setting}.path")
     examples = tuple(_example(row, config.fields, where) for where, row in rows)
+    if not any(map(str.strip, examples)):
+        raise InputError(
+            f"{setting}.fields: no row of {config.path} has text in "
+            f"{'any field' if config.fields is None else ', '.join(config.fields) or 'no field'}"
+        )
     scores = None
     if config.scores is not None:
         rows = _rows(Path(config.scores).expanduser(), f"{setting}.scores")
@@ -93,7 +98,7 @@ def _unpack_zst(content: bytes) -> bytes:
 def _row(line: str, where: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: not JSON ({error})") from error
     if not isinstance(row, dict):
         raise InputError(f"{where}: a row must be an object, not {type(row).__name__}")
@@ -109,16 +114,24 @@ def _example(row: dict[str, Any], fields: list[str] | None, where: str) -> str:
 
 
 def _strings(value: object) -> Iterator[str]:
-    """The text in a value: itself, or that of what it lists."""
+    """The text in a value: itself, or that of what it lists or holds."""
     if isinstance(value, str):
         yield value
-    elif isinstance(value, list):
-        for each in value:
+    elif isinstance(value, list | dict):
+        for each in value.values() if isinstance(value, dict) else value:
             yield from _strings(each)
 
 
 def _score(row: dict[str, Any], where: str) -> float:
     score = row.get("score")
+    try:
+        return _finite(score)
+    except (TypeError, ValueError, OverflowError) as error:
+        shown = json.dumps(score)[:40]
+        raise InputError(f'{where}: "score" must be a number, not {shown}') from error
+
+
+def _finite(score: Any) -> float:
     if not isinstance(score, int | float) or not math.isfinite(score):
-        raise InputError(f'{where}: "score" must be a number, not {json.dumps(score)}')
+        raise ValueError
     return float(score)

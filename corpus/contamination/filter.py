@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from configs.errors import InputError
 from corpus.contamination.benchmarks import Benchmark
 from corpus.contamination.grams import GramTable, build_table
 from corpus.contamination.hashing import Numbers
@@ -49,8 +50,14 @@ class Cut:
 
 
 def filter_table(benchmarks: Iterable[Benchmark], n: int) -> GramTable:
-    """All grams of n words; an example of fewer words has none, as the paper's filter has one N."""
-    return build_table([example for each in benchmarks for example in each.examples], n)
+    """All grams of n words; an example of fewer words has none, as the paper's filter has one N.
+
+    Raises InputError where no example has as many words: there is nothing to look for.
+    """
+    table = build_table([example for each in benchmarks for example in each.examples], n)
+    if not len(table):
+        raise InputError(f"contamination.n={n}: no example of the benchmarks has {n} words")
+    return table
 
 
 def document_counts(hits: Iterable[Hit], num_grams: int) -> Numbers:

@@ -19,9 +19,12 @@ from launcher.corpora import (
     human,
     mixture_table,
     orders_to_make,
+    shares_of,
 )
 from launcher.plan_ranks import plan_ranks
-from launcher.run_folder import RunFolder
+from launcher.run_folder import RunFolder, require_same_run
+from parallel import checkpoint_files
+from parallel.checkpoint_files import TrainState
 from tests.cli import TINY, phalanx
 from tests.runs import run_of
 
@@ -159,3 +162,13 @@ def test_a_run_goes_on_with_the_text_it_began_with(trained: Path) -> None:
     other = replace(run, corpus=replace(run.corpus, text="elsewhere"))
     assert corpus_of_run(other, folder) is None
     assert corpus_of_run(run, RunFolder(trained / "nothing")) is None
+
+
+def test_a_run_goes_on_with_the_weights_it_began_with(trained: Path) -> None:
+    plan = plan_ranks(run_of("corpus=gpt3 layout=single"))
+    state = replace(TrainState.read(checkpoint_files.find(trained)), seed=plan.run.train.seed)
+    same = replace(state, shares=shares_of(plan.run))
+    require_same_run(plan, same, trained)
+    what = r"^corpus\.sources: their shares are common_crawl 0\.5941, .* trained with text 1, and"
+    with pytest.raises(InputError, match=what):
+        require_same_run(plan, state, trained)
