@@ -89,7 +89,7 @@ def parity(run: Run, overrides: list[str], against: list[str]) -> None:
         _side("run", run, overrides),
         _side("against", other, merge_overrides(overrides, against)),
     ]
-    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console = Console(soft_wrap=True, highlight=False)
     with _folder(run) as base:
         for side in sides:
             console.print(f"{side.name}: {side}")
