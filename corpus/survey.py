@@ -35,10 +35,6 @@ class Filters:
     duplicates: DuplicatesConfig | None = None
     grams: GramTable | None = None
 
-    @property
-    def any(self) -> bool:
-        return any((self.classifier, self.duplicates, self.grams))
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
