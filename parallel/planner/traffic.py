@@ -1,0 +1,63 @@
+"""What goes over the links in one step, as the analytic plan, the trace and a real run tell it.
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Group(StrEnum):
+    """Between which ranks. A group that is two of these at once goes by the first."""
+
+    tensor = "tensor"
+    data = "data"
+    pipeline = "pipeline"
+    embedding = "embedding"  # the stages that hold the tied embedding
+    model = "model"  # tensor x pipeline: one copy of the model
+    tensor_data = "tensor_data"  # tensor x data: one stage
+    world = "world"
+
+
+class Kind(StrEnum):
+    all_reduce = "all_reduce"
+    all_gather = "all_gather"
+    reduce_scatter = "reduce_scatter"
+    broadcast = "broadcast"
+    all_to_all = "all_to_all"
+    barrier = "barrier"
+    send = "send"
+    recv = "recv"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Traffic:
+    """All collectives of one kind in one group that one rank takes part in during one step.
+
+    `bytes` counts whole tensors, as nccl-tests do: what is reduced or sent, the output of a gather,
+    the input of a scatter. Groups of a single rank have no traffic.
+    """
+
+    group: Group
+    kind: Kind
+    count: int
+    bytes: int
+
+
+def totals(traffic: Iterable[Traffic]) -> list[Traffic]:
+    """One entry for each group and kind, in a fixed order; empty ones left out."""
+    counts: Counter[tuple[Group, Kind]] = Counter()
+    sizes: Counter[tuple[Group, Kind]] = Counter()
+    for each in traffic:
+        counts[each.group, each.kind] += each.count
+        sizes[each.group, each.kind] += each.bytes
+    return [
+        Traffic(group=group, kind=kind, count=counts[group, kind], bytes=sizes[group, kind])
+        for group in Group
+        for kind in Kind
+        if counts[group, kind]
+    ]
