@@ -107,7 +107,16 @@ class ClusterConfig:
     nodes: int
     gpus_per_node: int | None  # null: the devices of this machine; on CPU, as many ranks as asked
     gpu: str | None
-    peak_tflops: dict[str, float]  # dense matmul peak of one GPU by precision, for MFU
+    peak_tflops: dict[str, float]  # dense matmul peak of one GPU by precision
+    # Of one GPU; null, as for a machine that is only asked when a run starts: not known.
+    memory_gib: float | None
+    memory_gb_s: float | None  # bandwidth of that memory
+    multiprocessors: int | None
+    link_gb_s: float | None  # to the other GPUs of its node, one way
+    network_gb_s: float | None  # its share of the node's network cards, one way
+    dollars_per_hour: float | None
+    sustained_tflops: float | None  # what the published estimates reckon with; null: the plan's own
+    software: str  # whose measured runs the plan's constants come from
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,225 @@
+"""Fits the planner's constants to published runs and writes parallel/planner/calibration.json.
+
+    python -m benchmarks.fit_planner            # fit, print, write
+    python -m benchmarks.fit_planner --check    # cross-validate by size and by source, write nothing
+
+All runs are fitted together. A constant of a pair of software and GPU is the product of a value for
+all, a factor for the GPU and a factor for the pair; every factor is held near 1 by a prior, so that
+a pair with few runs leans on the others. Residuals are relative errors, robust against outliers
+(soft L1 with 5 % as its scale). No row has a constant of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
+
+from benchmarks.published import Published, read_table
+from parallel.planner.calibration import Constants
+from parallel.planner.step import Step
+
+TABLES = ("megatron", "bloom", "vtrain", "mpt_fsdp")
+FOLDER = Path(__file__).parent / "measured"
+TARGET = Path(__file__).parents[1] / "parallel" / "planner" / "calibration.json"
+SCALE = 0.05  # the relative error from which on a row counts less
+PRIOR_WEIGHT = 0.5
+FOLDS = 8
+Floats = NDArray[np.float64]
+Pair = tuple[str, str]  # software and GPU
+
+
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """A constant's first value, and how far (in logarithms) its parts may usually go from it."""
+
+    value: float
+    base: float
+    gpu: float = 0.0  # 0: no factor of its own for the GPU
+    pair: float = 0.0
+
+
+PRIORS = {
+    "matmul": Prior(0.75, 0.15, 0.1, 0.08),
+    "memory": Prior(0.75, 0.25, 0.2, 0.12),
+    "attention": Prior(0.35, 0.4, 0.2, 0.2),
+    "kernel_us": Prior(8.0, 0.2, 0.0, 0.9),
+    "links": Prior(0.7, 0.3, 0.2, 0.15),
+    "network": Prior(0.7, 0.4, 0.2, 0.3),
+    "hop": Prior(0.7, 0.5, 0.0, 0.3),
+    "hop_interleaved": Prior(0.7, 0.5, 0.0, 0.3),
+    "overlap": Prior(0.5, 0.5, 0.0, 0.4),
+    "depth": Prior(100.0, 1.0),
+    "waves": Prior(0.3, 1.0),
+    "misaligned": Prior(3.0, 0.5),
+    "tensor_us": Prior(20.0, 0.5),
+    "hop_us": Prior(20.0, 0.5),
+    "gather_us": Prior(20.0, 0.5),
+}
+SHARES = ("matmul", "memory", "attention", "links", "network")
+COMMON = [name for name, prior in PRIORS.items() if not prior.pair]
+assert set(PRIORS) == {field.name for field in fields(Constants)}
+
+
+class Model:
+    """The constants as a vector of standardised logarithms."""
+
+    def __init__(self, pairs: Sequence[Pair]) -> None:
+        self.pairs = list(pairs)
+        gpus = sorted({gpu for _, gpu in pairs})
+        self.names: list[tuple[str, ...]] = [("base", name) for name in PRIORS]
+        self.names += [("gpu", g, name) for g in gpus for name, p in PRIORS.items() if p.gpu]
+        self.names += [("pair", *pair, n) for pair in pairs for n, p in PRIORS.items() if p.pair]
+        self.index = {name: number for number, name in enumerate(self.names)}
+
+    def constants(self, x: Floats, software: str, gpu: str) -> Constants:
+        values = {}
+        for name, prior in PRIORS.items():
+            log = prior.base * self._at(x, "base", name)
+            log += prior.gpu * self._at(x, "gpu", gpu, name)
+            log += prior.pair * self._at(x, "pair", software, gpu, name)
+            value = prior.value * math.exp(log)
+            values[name] = min(value, 0.98) if name in SHARES else value
+        return Constants(**values)
+
+    def _at(self, x: Floats, *name: str) -> float:
+        number = self.index.get(name)
+        return 0.0 if number is None else float(x[number])
+
+    def pairs_of(self, number: int) -> list[Pair]:
+        """The pairs whose constants depend on one number of the vector."""
+        kind, *of = self.names[number]
+        if kind == "pair":
+            return [(of[0], of[1])]
+        return [pair for pair in self.pairs if kind == "base" or pair[1] == of[0]]
+
+
+def fit(runs: Sequence[Published], evaluations: int = 25) -> tuple[Model, Floats]:
+    pairs = sorted({pair_of(run) for run in runs})
+    model = Model(pairs)
+    rows = {pair: [i for i, run in enumerate(runs) if pair_of(run) == pair] for pair in pairs}
+
+    def errors(x: Floats, pair: Pair) -> Floats:
+        constants = model.constants(x, *pair)
+        logs = [math.log(seconds(runs[i], constants) / runs[i].measured) for i in rows[pair]]
+        scaled = np.array(logs) / SCALE
+        return np.asarray(np.sign(scaled) * np.sqrt(2 * (np.sqrt(1 + scaled**2) - 1)))
+
+    def residuals(x: Floats) -> Floats:
+        out = np.empty(len(runs))
+        for pair in pairs:
+            out[rows[pair]] = errors(x, pair)
+        return np.concatenate([out, PRIOR_WEIGHT * x])
+
+    def jacobian(x: Floats) -> Floats:
+        step, count = 1e-4, len(runs)
+        before = {pair: errors(x, pair) for pair in pairs}
+        out = np.zeros((count + len(x), len(x)))
+        for number in range(len(x)):
+            moved = x.copy()
+            moved[number] += step
+            for pair in model.pairs_of(number):
+                out[rows[pair], number] = (errors(moved, pair) - before[pair]) / step
+        out[count:] = PRIOR_WEIGHT * np.eye(len(x))
+        return out
+
+    start = np.zeros(len(model.names))
+    return model, least_squares(residuals, start, jac=jacobian, max_nfev=evaluations).x
+
+
+def seconds(run: Published, constants: Constants) -> float:
+    return Step(run.job, run.machine, constants).time(played=False).seconds
+
+
+def pair_of(run: Published) -> Pair:
+    return run.job.software, run.gpu
+
+
+def all_runs() -> list[Published]:
+    return [run for name in TABLES for run in read_table(FOLDER / f"{name}.jsonl")]
+
+
+def _held_out(task: tuple[list[Published], list[Published]]) -> list[float]:
+    """Relative errors on runs that the fit has not seen."""
+    rest, held = task
+    model, x = fit(rest, evaluations=15)
+    return [seconds(run, model.constants(x, *pair_of(run))) / run.measured - 1 for run in held]
+
+
+def cross_validate(runs: list[Published], by: str) -> list[float]:
+    """The error of every run by a fit to the others: other sizes, or other sources."""
+    if by == "size":
+        keys = [(run.job.shape.hidden, run.job.shape.layers, *pair_of(run)) for run in runs]
+        sizes = sorted(set(keys))
+        fold = {size: number % FOLDS for number, size in enumerate(sizes)}
+        folds = [fold[key] for key in keys]
+    else:
+        sources = sorted({str(run.row["source"]) for run in runs})
+        folds = [sources.index(str(run.row["source"])) for run in runs]
+        if len(sources) > 2 * FOLDS:
+            folds = [number % (2 * FOLDS) for number in folds]
+    numbers = sorted(set(folds))
+    tasks = [
+        (
+            [run for run, fold in zip(runs, folds, strict=True) if fold != number],
+            [run for run, fold in zip(runs, folds, strict=True) if fold == number],
+        )
+        for number in numbers
+    ]
+    errors = [0.0] * len(runs)
+    with ProcessPoolExecutor(2) as pool:
+        for number, held in zip(numbers, pool.map(_held_out, tasks), strict=True):
+            places = [place for place, fold in enumerate(folds) if fold == number]
+            for place, error in zip(places, held, strict=True):
+                errors[place] = error
+    return errors
+
+
+def summary(name: str, errors: Sequence[float]) -> str:
+    sizes = np.abs(np.array(errors)) * 100
+    return (
+        f"{name:<32} {len(sizes):4d} rows: mean {sizes.mean():5.2f} %, median "
+        f"{np.median(sizes):5.2f} %, worst {sizes.max():5.1f} %, bias {np.mean(errors) * 100:+.1f} %"
+    )
+
+
+def print_tables(runs: list[Published], errors: Sequence[float]) -> None:
+    place = 0
+    for table in TABLES:
+        count = len(read_table(FOLDER / f"{table}.jsonl"))
+        print(summary(f"{table}.jsonl", errors[place : place + count]))
+        place += count
+    for pair in sorted({pair_of(run) for run in runs}):
+        held = [e for run, e in zip(runs, errors, strict=True) if pair_of(run) == pair]
+        print(summary("  " + " on ".join(pair), held))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true")
+    runs = all_runs()
+    if parser.parse_args().check:
+        for by in ("size", "source"):
+            print(f"rows never used in the fit, left out by {by}:")
+            print_tables(runs, cross_validate(runs, by))
+        return
+    model, x = fit(runs)
+    print_tables(
+        runs, [seconds(run, model.constants(x, *pair_of(run))) / run.measured - 1 for run in runs]
+    )
+    from benchmarks.calibration_file import contents
+
+    TARGET.write_text(json.dumps(contents(model, x, runs), indent=1) + "\n", encoding="utf-8")
+    print(f"wrote {TARGET}")
+
+
+if __name__ == "__main__":
+    main()

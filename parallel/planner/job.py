@@ -1,0 +1,66 @@
+"""What a plan is made for: a model, a layout, a batch and the software that runs them.
+
+Wider than a `Run` of ours, so that published runs of others can be planned too. Imports no torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from configs.schema import EngineName, Precision, Recompute, Run
+from models.shape import ModelShape
+from parallel.layout import Layout
+
+OURS = "phalanx"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    shape: ModelShape
+    layout: Layout
+    global_batch: int  # samples of a step
+    precision: str  # of the matmuls: float32, bf16, fp16 or fp8
+    deepspeed: bool = False
+    software: str = OURS
+    flash: bool = True  # False: attention keeps its context x context scores
+    gradient_bytes: int = 4  # of a number of the gradients that are reduced
+    stage_layers: tuple[int, ...] | None = None  # where stages are uneven
+    overlap_data: bool = True  # gradients are reduced while the backward pass goes on
+    one_card: bool = False  # gathers over data ranks go through one network card at a time
+
+    @classmethod
+    def of(cls, run: Run, layout: Layout, global_batch: int | None = None) -> Job:
+        deepspeed = run.engine.name is EngineName.deepspeed
+        return cls(
+            shape=ModelShape.of(run.model),
+            layout=layout,
+            global_batch=global_batch or run.train.global_batch,
+            precision=run.precision,
+            deepspeed=deepspeed,
+            software=run.cluster.software,
+            # DeepSpeed's pipeline reduces after the last micro-batch.
+            overlap_data=not (deepspeed and layout.pipeline > 1),
+        )
+
+    @property
+    def tokens(self) -> int:
+        """Of a micro-batch."""
+        return self.shape.context * self.layout.micro_batch
+
+    @property
+    def micro_batches(self) -> int:
+        return self.layout.micro_batches(self.global_batch)
+
+    @property
+    def number_bytes(self) -> int:
+        """Of a number of the weights and activations."""
+        return 4 if self.precision == Precision.float32 else 2
+
+    @property
+    def recompute(self) -> Recompute:
+        return self.layout.recompute
+
+    def layers_of(self, stage: int) -> int:
+        if self.stage_layers is not None:
+            return self.stage_layers[stage]
+        return self.shape.layers // self.layout.pipeline
