@@ -8,13 +8,14 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.published import Published
+from parallel.planner.calibration import Overheads
 
 if TYPE_CHECKING:
     from benchmarks.fit_planner import Floats, Model
 
 OURS = "phalanx"
 RESEMBLES = "megatron-core"
-"""Whose constants ours are: the same layers, kernels and schedules. No GPU run of ours is published."""
+"""Whose constants are ours too: the same layers and schedules. Ours has no published run."""
 GPUS = {  # as calibration.json names them: the GPU whose runs stand for it, None for all together
     "A100": "A100",
     "A100-40GB": "A100-SXM-40GB",
@@ -27,7 +28,9 @@ GPUS = {  # as calibration.json names them: the GPU whose runs stand for it, Non
 NAMES = {"A100": "A100", "A100-SXM-40GB": "A100-40GB", "H100": "H100", "GB200": "GB200"}
 
 
-def contents(model: Model, x: Floats, runs: Sequence[Published]) -> dict[str, Any]:
+def contents(
+    model: Model, x: Floats, runs: Sequence[Published], overheads: dict[str, Overheads]
+) -> dict[str, Any]:
     from benchmarks.fit_planner import COMMON, pair_of
 
     counts = Counter(pair_of(run) for run in runs)
@@ -46,6 +49,8 @@ def contents(model: Model, x: Floats, runs: Sequence[Published]) -> dict[str, An
             "basis": f"{count} published runs of {program} on {gpu}",
             "constants": _own(values, COMMON),
         }
+    for program, overhead in overheads.items():
+        software[program]["overheads"] = asdict(overhead)
     return {
         "about": "Written by benchmarks/fit_planner.py from benchmarks/measured; do not edit.",
         "common": {name: float(f"{common[name]:.4g}") for name in COMMON},

@@ -1,7 +1,7 @@
 """Fits the planner's constants to published runs and writes parallel/planner/calibration.json.
 
     python -m benchmarks.fit_planner            # fit, print, write
-    python -m benchmarks.fit_planner --check    # cross-validate by size and by source, write nothing
+    python -m benchmarks.fit_planner --check    # cross-validate by size and source, write nothing
 
 All runs are fitted together. A constant of a pair of software and GPU is the product of a value for
 all, a factor for the GPU and a factor for the pair; every factor is held near 1 by a prior, so that
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from benchmarks.published import Published, read_table
-from parallel.planner.calibration import Constants
+from parallel.planner.calibration import Constants, Overheads
 from parallel.planner.step import Step
 
 TABLES = ("megatron", "bloom", "vtrain", "mpt_fsdp")
@@ -154,6 +154,24 @@ def _held_out(task: tuple[list[Published], list[Published]]) -> list[float]:
     return [seconds(run, model.constants(x, *pair_of(run))) / run.measured - 1 for run in held]
 
 
+def fit_overheads(runs: Sequence[Published]) -> dict[str, Overheads]:
+    """For each software whose whole GPU was looked at; those of torch's allocator have none."""
+    found = {}
+    for software in sorted({run.job.software for run in runs}):
+        seen = [run for run in runs if run.job.software == software and run.measured_gib]
+        whole = [run for run in seen if "mem-max-allocated" not in run.row["notes"]]
+        if not whole:
+            continue
+
+        def errors(x: Floats, whole: list[Published] = whole) -> Floats:
+            overheads = Overheads(framework_gib=x[0], activations=x[1])
+            return np.array([run.planned_gib(overheads) / (run.measured_gib or 1) for run in whole])
+
+        best = least_squares(lambda x, errors=errors: errors(x) - 1, np.array([3.0, 1.0])).x
+        found[software] = Overheads(framework_gib=round(best[0], 2), activations=round(best[1], 3))
+    return found
+
+
 def cross_validate(runs: list[Published], by: str) -> list[float]:
     """The error of every run by a fit to the others: other sizes, or other sources."""
     if by == "size":
@@ -187,7 +205,8 @@ def summary(name: str, errors: Sequence[float]) -> str:
     sizes = np.abs(np.array(errors)) * 100
     return (
         f"{name:<32} {len(sizes):4d} rows: mean {sizes.mean():5.2f} %, median "
-        f"{np.median(sizes):5.2f} %, worst {sizes.max():5.1f} %, bias {np.mean(errors) * 100:+.1f} %"
+        f"{np.median(sizes):5.2f} %, worst {sizes.max():5.1f} %, "
+        f"bias {np.mean(errors) * 100:+.1f} %"
     )
 
 
@@ -217,7 +236,9 @@ def main() -> None:
     )
     from benchmarks.calibration_file import contents
 
-    TARGET.write_text(json.dumps(contents(model, x, runs), indent=1) + "\n", encoding="utf-8")
+    TARGET.write_text(
+        json.dumps(contents(model, x, runs, fit_overheads(runs)), indent=1) + "\n", encoding="utf-8"
+    )
     print(f"wrote {TARGET}")
 
 

@@ -41,6 +41,25 @@ def line(run: Published, error: float) -> str:
     )
 
 
+def print_memory(name: str, runs: list[Published]) -> None:
+    errors = []
+    for run in runs:
+        if run.measured_gib:
+            overheads = calibrated(run.job.software, run.machine.gpu).overheads
+            errors.append(run.planned_gib(overheads) / run.measured_gib - 1)
+            print(
+                f"{run.row['id']:<46} {run.job.layout!s:>10} b{run.job.layout.micro_batch:<3}"
+                f" {run.measured_gib:7.1f} GiB {run.planned_gib(overheads):7.1f} GiB"
+                f" {errors[-1] * 100:+6.1f} %"
+            )
+    if errors:
+        sizes = np.abs(np.array(errors)) * 100
+        print(
+            f"{name}: peak memory of {len(sizes)} rows, absolute error mean {sizes.mean():.2f} %, "
+            f"median {np.median(sizes):.2f} %, worst {sizes.max():.1f} %"
+        )
+
+
 def main() -> int:
     if len(sys.argv) < 2:
         print(__doc__, file=sys.stderr)
@@ -57,6 +76,7 @@ def main() -> int:
             f"{path.name}: {len(runs)} rows, absolute error mean {sizes.mean():.2f} %, "
             f"median {np.median(sizes):.2f} %, worst {sizes.max():.1f} %"
         )
+        print_memory(path.name, runs)
         if path.stem in CALCULON:
             print(f"{path.name}: Calculon {CALCULON[path.stem]}")
         print()

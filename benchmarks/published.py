@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ import yaml
 from configs.schema import AttentionPattern, ClusterConfig, Recompute
 from models.shape import ModelShape
 from parallel.layout import Layout
+from parallel.planner.calibration import Overheads
 from parallel.planner.job import Job
 from parallel.planner.machine import Machine
+from parallel.planner.memory import stage_memories
 
 Row = dict[str, Any]
 
@@ -33,6 +35,8 @@ class Software:
     network_gb_s: dict[str, float]  # one GPU's share by GPU family, one way
     flash: bool
     gradient_bytes: int = 2
+    # DeepSpeed's bf16 optimizer adds gradients up in float32 beside those of autograd.
+    kept_gradient_bytes: dict[str, int] = field(default_factory=dict)  # by precision
     overlap_data: bool = False
     zero: int | None = None  # where the row's own column does not say it
     one_card: bool = False
@@ -70,6 +74,7 @@ SOFTWARE = (
         matches=_source("BigScience"),
         network_gb_s={"A100": 6.25},
         flash=False,
+        kept_gradient_bytes={"fp16": 2, "bf16": 6},
     ),
     Software(
         name="megatron-deepspeed-bigscience",
@@ -133,6 +138,19 @@ class Published:
     def gpu(self) -> str:
         return gpu_of(self.row)
 
+    @property
+    def measured_gib(self) -> float | None:
+        """Peak memory of the GPU that was looked at: the last stage's, or the fullest."""
+        peak = self.row["peak_memory_gib"]
+        return float(peak) if peak else None
+
+    def planned_gib(self, overheads: Overheads) -> float:
+        """The same, as the source measured it: allocated by torch, or all of the GPU."""
+        stages = stage_memories(self.job, overheads)
+        if "mem-max-allocated" in self.row["notes"]:
+            return stages[-1].allocated / 2**30
+        return max(stage.total for stage in stages) / 2**30
+
 
 def read_table(path: Path) -> list[Published]:
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
@@ -179,11 +197,13 @@ def _job(row: Row, software: Software) -> Job:
         vocab=row["vocab"],
         attention=AttentionPattern.dense,
     )
+    precision = (row["precision"] or "fp16").removeprefix("amp_")
     return Job(
         shape=shape,
         layout=layout,
         global_batch=row["global_batch"],
-        precision=(row["precision"] or "fp16").removeprefix("amp_"),
+        precision=precision,
+        kept_gradient_bytes=software.kept_gradient_bytes.get(precision),
         deepspeed="deepspeed" in software.name,
         software=software.name,
         flash=software.flash,

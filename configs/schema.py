@@ -278,6 +278,22 @@ class ParityConfig:
     steps: int  # that both runs take
 
 
+class PlanFormat(StrEnum):
+    table = "table"
+    json = "json"
+    html = "html"  # one self-contained page
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanConfig:
+    search: bool  # rank all valid layouts of the ranks at hand
+    trace: bool  # execute the engine's own code on fake tensors, stage by stage
+    margin: float  # of the memory that a layout of a search leaves free
+    top: int  # layouts of a search that are shown
+    out: str | None  # the page that format=html writes; null: plan.html
+    timeline: str | None  # a file for the schedule in Chrome's and Perfetto's format
+
+
 @dataclass(frozen=True, kw_only=True)
 class ConvertConfig:
     to: str | None  # a folder to write in Hugging Face's GPT-2 format
@@ -301,9 +317,11 @@ class Run:
     generate: GenerateConfig
     parity: ParityConfig
     convert: ConvertConfig
+    plan: PlanConfig
     contamination: ContaminationConfig
     device: DeviceName
     precision: Precision
     run_dir: str | None
     checkpoint: str | None
+    format: PlanFormat  # of what `plan` answers
     debug: bool

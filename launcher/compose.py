@@ -21,7 +21,10 @@ from configs.load import load
 from configs.schema import Run
 
 OVERRIDES = "overrides.yaml"
-ONCE = ("train.stop_after", "debug", "run_dir", "profile", "generate", "parity", "convert")
+ONCE = (
+    *("train.stop_after", "debug", "run_dir", "format"),
+    *("profile", "generate", "parity", "convert", "plan"),
+)
 """Settings, or groups of them, that hold for one start of a run and not for the next."""
 
 

@@ -41,10 +41,19 @@ class Constants:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Overheads:
+    """What a GPU's memory holds besides the tensors that a plan counts."""
+
+    framework_gib: float = 1.0  # CUDA context, NCCL's and cuBLAS's own buffers
+    activations: float = 1.0  # memory taken for each byte of activations: copies and fragments
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Calibrated:
     """Constants, and what they rest on."""
 
     constants: Constants
+    overheads: Overheads
     software: str
     gpu: str
     basis: str  # which measured runs
@@ -75,6 +84,7 @@ def calibrated(software: str, gpu: str) -> Calibrated:
     values = {**data["common"], **entry["constants"]}
     return Calibrated(
         constants=Constants(**{field.name: values[field.name] for field in fields(Constants)}),
+        overheads=Overheads(**kept.get("overheads", {})),
         software=software,
         gpu=name,
         basis=entry["basis"],

@@ -24,6 +24,7 @@ class Job:
     software: str = OURS
     flash: bool = True  # False: attention keeps its context x context scores
     gradient_bytes: int = 4  # of a number of the gradients that are reduced
+    kept_gradient_bytes: int | None = None  # of all its gradients in memory; None: the same
     stage_layers: tuple[int, ...] | None = None  # where stages are uneven
     overlap_data: bool = True  # gradients are reduced while the backward pass goes on
     one_card: bool = False  # gathers over data ranks go through one network card at a time

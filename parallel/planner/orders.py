@@ -51,9 +51,7 @@ def _interleaved(stages: int, stage: int, micro_batches: int, chunks: int) -> li
         micro_batch = group * stages + within % stages
         return Op(chunk if forward else chunks - 1 - chunk, micro_batch, forward)
 
-    warm_up = total
-    if micro_batches > stages:
-        warm_up = min((stages - stage - 1) * 2 + (chunks - 1) * stages, total)
+    warm_up = min((stages - stage - 1) * 2 + (chunks - 1) * stages, total)
     ops = [op(number, forward=True) for number in range(warm_up)]
     for number in range(total - warm_up):
         ops += [op(warm_up + number, forward=True), op(number, forward=False)]

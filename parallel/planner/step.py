@@ -163,8 +163,12 @@ class Step:
         kernels = self.passes.kernels
         return kernels.moving(UPDATE_BYTES * updated + CAST_BYTES * held)
 
+    def seconds_estimate(self) -> float:
+        """Of the step, the schedule not played through: for searches."""
+        return self.pipeline_estimate() + self.data_parallel() + self.optimizer()
+
     def time(self, *, played: bool = True) -> StepTime:
-        """`played` False: by the estimate, for searches."""
+        """`played` False: by the estimate."""
         layout, micro_batches = self.job.layout, self.job.micro_batches
         pipeline = self.pipeline() if played else self.pipeline_estimate()
         busy = micro_batches * sum(stage.forward + stage.backward for stage in self.stages)

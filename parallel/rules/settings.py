@@ -78,6 +78,8 @@ RANGES = (
             "profile.steps",
             "generate.tokens",
             "parity.steps",
+            "plan.top",
+            "cluster.multiprocessors",
         )
     ),
     *(
@@ -107,6 +109,14 @@ RANGES = (
     Range("corpus.duplicates.similarity", 0, 1, above_low=True, usual=0.8),
     Range("layout.zero", 0, 3),
     Range("launch.port", 1, 65535),
+    Range("plan.margin", 0, 1, below_high=True, usual=0.1),
+    *(
+        Range(f"cluster.{name}", 0, above_low=True)
+        for name in (
+            *("memory_gib", "memory_gb_s", "link_gb_s", "network_gb_s"),
+            *("dollars_per_hour", "sustained_tflops"),
+        )
+    ),
     Range("corpus.validation_fraction", 0, 0.5, above_low=True, usual=0.02),
     Range("optimizer.min_learning_rate_fraction", 0, 1),
     Range("optimizer.learning_rate", 0, above_low=True, usual=6e-4),

@@ -1,0 +1,154 @@
+"""All valid layouts of a number of ranks, ranked by the time of a step. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+
+from configs.schema import DeviceName, EngineName, Recompute, Run, Schedule
+from parallel.layout import Layout
+from parallel.planner.calibration import Calibrated
+from parallel.planner.job import Job
+from parallel.planner.machine import Machine
+from parallel.planner.memory import stage_memories
+from parallel.planner.step import Step
+from parallel.rules import allowed
+
+MICRO_BATCHES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 64)
+PLAYED = 40  # the fastest by estimate, whose schedules are then played through
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    layout: Layout
+    seconds: float  # of a step
+    memory: float  # bytes on the fullest rank
+
+    def fits(self, limit: float) -> bool:
+        return self.memory <= limit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What a search came to."""
+
+    limit: float  # bytes that a layout may take: a rank's memory less the margin
+    tried: int
+    valid: int
+    ranked: list[Candidate]  # those that fit, the fastest first
+    leanest: Candidate | None  # the valid layout of least memory, whether it fits or not
+    front: list[Candidate]  # no other valid layout is both faster and leaner
+
+
+def search(
+    run: Run, ranks: int, device: DeviceName, machine: Machine, calibration: Calibrated
+) -> Found:
+    """Every layout of `ranks` ranks that the validator allows, under the run's engine."""
+    limit = machine.memory_bytes * (1 - run.plan.margin)
+    tried = 0
+    valid: list[Candidate] = []
+    for layout in candidates(run, ranks, machine.gpus_per_node):
+        tried += 1
+        if allowed(run, layout, ranks=ranks, device=device):
+            valid.append(_candidate(run, layout, machine, calibration))
+    fitting = sorted((c for c in valid if c.fits(limit)), key=lambda c: c.seconds)
+    finals = [_played(run, each, machine, calibration) for each in fitting[:PLAYED]]
+    finals.sort(key=lambda c: c.seconds)
+    return Found(
+        limit=limit,
+        tried=tried,
+        valid=len(valid),
+        ranked=finals + fitting[PLAYED:],
+        leanest=min(valid, key=lambda c: c.memory, default=None),
+        front=_front(valid),
+    )
+
+
+def fits_somewhere(
+    run: Run, ranks: int, device: DeviceName, machine: Machine, calibration: Calibrated
+) -> bool:
+    """Whether any valid layout fits with the margin."""
+    limit = machine.memory_bytes * (1 - run.plan.margin)
+    return any(
+        _memory(Job.of(run, layout), calibration) <= limit
+        and allowed(run, layout, ranks=ranks, device=device)
+        for layout in candidates(run, ranks, machine.gpus_per_node)
+    )
+
+
+def candidates(run: Run, ranks: int, gpus_per_node: int) -> Iterator[Layout]:
+    """Layouts whose sizes multiply to `ranks` and divide the model; the validator has the rest."""
+    model, batch = run.model, run.train.global_batch
+    megatron = run.engine.name is EngineName.megatron
+    for tensor in _divisors(ranks):
+        if model.heads % tensor or (tensor > gpus_per_node and tensor > 1):
+            continue
+        for pipeline in _divisors(ranks // tensor):
+            if model.layers % pipeline:
+                continue
+            data = ranks // tensor // pipeline
+            sizes = [b for b in MICRO_BATCHES if batch % (b * data) == 0]
+            for shape in product(
+                sizes,
+                _foldings(model.layers // pipeline, pipeline, megatron=megatron),
+                (False, True) if tensor > 1 else (False,),
+                _zeros(pipeline, data, megatron=megatron),
+                Recompute,
+            ):
+                micro_batch, (interleave, schedule), sequence, zero, recompute = shape
+                yield Layout(
+                    tensor=tensor,
+                    pipeline=pipeline,
+                    data=data,
+                    interleave=interleave,
+                    schedule=schedule,
+                    micro_batch=micro_batch,
+                    sequence_parallel=sequence,
+                    zero=zero,
+                    recompute=recompute,
+                )
+
+
+def _foldings(layers: int, pipeline: int, *, megatron: bool) -> list[tuple[int, Schedule]]:
+    """How often a stage's layers are cut, and the schedule."""
+    plain = [(1, Schedule.standard)]
+    if pipeline == 1:
+        return plain
+    if not megatron:
+        return [*plain, (1, Schedule.dualpipev)] if layers % 2 == 0 else plain
+    return [(chunks, Schedule.standard) for chunks in _divisors(layers)]
+
+
+def _zeros(pipeline: int, data: int, *, megatron: bool) -> tuple[int, ...]:
+    if data == 1:
+        return (0,)
+    return (0, 1) if megatron or pipeline > 1 else (0, 1, 2, 3)
+
+
+def _divisors(number: int) -> list[int]:
+    return [size for size in range(1, number + 1) if number % size == 0]
+
+
+def _candidate(run: Run, layout: Layout, machine: Machine, calibration: Calibrated) -> Candidate:
+    job = Job.of(run, layout)
+    seconds = Step(job, machine, calibration.constants).seconds_estimate()
+    return Candidate(layout, seconds, _memory(job, calibration))
+
+
+def _memory(job: Job, calibration: Calibrated) -> float:
+    return max(stage.total for stage in stage_memories(job, calibration.overheads))
+
+
+def _played(run: Run, candidate: Candidate, machine: Machine, calibration: Calibrated) -> Candidate:
+    step = Step(Job.of(run, candidate.layout), machine, calibration.constants)
+    return replace(candidate, seconds=step.time().seconds)
+
+
+def _front(valid: list[Candidate]) -> list[Candidate]:
+    """The Pareto front of memory against time, the leanest first."""
+    front: list[Candidate] = []
+    for each in sorted(valid, key=lambda c: (c.memory, c.seconds)):
+        if not front or each.seconds < front[-1].seconds:
+            front.append(each)
+    return front
