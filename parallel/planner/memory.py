@@ -155,8 +155,8 @@ def _activations(job: Job, stage: int, held: int) -> tuple[float, float]:
 
 
 def _logits(job: Job) -> float:
-    """Logits in the run's precision and in float32, and their softmax."""
-    return job.tokens * job.shape.padded_vocab / job.layout.tensor * (job.number_bytes + 4 + 4)
+    """Logits in the run's precision, and their softmax in float32."""
+    return job.tokens * job.shape.padded_vocab / job.layout.tensor * (job.number_bytes + 4)
 
 
 def _buffers(job: Job, numbers: int) -> float:
