@@ -8,7 +8,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.published import Published
-from parallel.planner.calibration import Overheads
+from parallel.planner.calibration import Overheads, calibration_data
+from parallel.planner.cpu import NAME as CPU
 
 if TYPE_CHECKING:
     from benchmarks.fit_planner import Floats, Model
@@ -49,6 +50,8 @@ def contents(
             "basis": f"{count} published runs of {program} on {gpu}",
             "constants": _own(values, COMMON),
         }
+    if CPU in calibration_data()["software"][OURS]["gpus"]:  # benchmarks.fit_cpu's business
+        software[OURS]["gpus"][CPU] = calibration_data()["software"][OURS]["gpus"][CPU]
     for program, overhead in overheads.items():
         software[program]["overheads"] = asdict(overhead)
     return {

@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable
 
 COMMANDS = {
+    "plan": "dry run: what a layout costs in memory, traffic, time and money",
     "train": "trains a model; an existing run_dir=DIR is resumed",
     "prepare": "text, JSONL or WARC/WET to token files, by source",
     "decontaminate": "13-gram overlap with benchmarks: filters text, or marks examples",

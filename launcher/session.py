@@ -21,6 +21,7 @@ from launcher.hooks.curve import LossCurve
 from launcher.hooks.evaluation import Evaluation
 from launcher.hooks.hook import Hook, StepRecord
 from launcher.hooks.metrics import MetricsFile
+from launcher.hooks.prediction import Prediction
 from launcher.hooks.profiler import Profiler
 from launcher.hooks.progress import ProgressBar, ProgressLines
 from launcher.hooks.tensorboard import TensorBoard
@@ -87,7 +88,14 @@ class _Session:
             self.run.precision,
             self.run.cluster,
         )
-        train_loop(self.engine, batches, course, speed, self._hooks(course, ids, terminal))
+        hooks = self._hooks(course, ids, terminal)
+        prediction = Prediction(self.run, self.layout, self.device.name, course.first, course.last)
+        # First, so that it counts nothing but the step itself.
+        first = [prediction] if self.rank == 0 else []
+        train_loop(self.engine, batches, course, speed, [*first, *hooks])
+        if self.rank == 0:
+            for line in prediction.lines():
+                print(line, file=terminal, flush=True)
 
     def _course(self, ids: SampleIds) -> Course:
         if self.rank == 0:

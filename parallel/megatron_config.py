@@ -27,7 +27,8 @@ def transformer_config(
         ffn_hidden_size=shape.feed_forward,
         kv_channels=shape.head_width,
         layernorm_epsilon=1e-5,
-        activation_func=_gelu,
+        # Megatron's fused kernel is the same approximation, and goes by torch's name.
+        activation_func=torch.nn.functional.gelu if device is DeviceName.cuda else _gelu,
         hidden_dropout=0.0,
         attention_dropout=0.0,
         add_bias_linear=True,

@@ -60,14 +60,14 @@ class Calibrated:
 
 
 @cache
-def _data() -> dict[str, Any]:
+def calibration_data() -> dict[str, Any]:
     text = files("parallel.planner").joinpath("calibration.json").read_text(encoding="utf-8")
     data: dict[str, Any] = json.loads(text)
     return data
 
 
 def software_names() -> list[str]:
-    return list(_data()["software"])
+    return list(calibration_data()["software"])
 
 
 def family(gpu: str) -> str | None:
@@ -77,14 +77,14 @@ def family(gpu: str) -> str | None:
 
 def calibrated(software: str, gpu: str) -> Calibrated:
     """Raises KeyError for software or a GPU that calibration.json does not have."""
-    data = _data()
+    data = calibration_data()
     kept = data["software"][software]
     name = _nearest_gpu(gpu, list(kept["gpus"]))
     entry = kept["gpus"][name]
     values = {**data["common"], **entry["constants"]}
     return Calibrated(
         constants=Constants(**{field.name: values[field.name] for field in fields(Constants)}),
-        overheads=Overheads(**kept.get("overheads", {})),
+        overheads=Overheads(**entry.get("overheads", kept.get("overheads", {}))),
         software=software,
         gpu=name,
         basis=entry["basis"],

@@ -27,6 +27,7 @@ class Job:
     kept_gradient_bytes: int | None = None  # of all its gradients in memory; None: the same
     stage_layers: tuple[int, ...] | None = None  # where stages are uneven
     overlap_data: bool = True  # gradients are reduced while the backward pass goes on
+    shared_messages: bool = True  # each tensor rank sends its share of a message between stages
     one_card: bool = False  # gathers over data ranks go through one network card at a time
 
     @classmethod
@@ -41,6 +42,7 @@ class Job:
             software=run.cluster.software,
             # DeepSpeed's pipeline reduces after the last micro-batch.
             overlap_data=not (deepspeed and layout.pipeline > 1),
+            shared_messages=layout.sequence_parallel or (deepspeed and not layout.dualpipev),
         )
 
     @property

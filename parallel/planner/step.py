@@ -49,12 +49,12 @@ class Step:
 
     @cached_property
     def hop(self) -> float:
-        """Seconds of a message between stages; each tensor rank sends its share."""
+        """Seconds of a message between stages."""
         layout, job = self.job.layout, self.job
         if layout.pipeline == 1:
             return 0.0
-        size = job.number_bytes * job.tokens * job.shape.hidden / layout.tensor
-        return self.links.hop(size)
+        size = job.number_bytes * job.tokens * job.shape.hidden
+        return self.links.hop(size / layout.tensor if job.shared_messages else size)
 
     @cached_property
     def waited(self) -> float:

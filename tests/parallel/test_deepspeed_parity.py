@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from configs.schema import Precision, Recompute, Schedule
+from configs.schema import Precision
 from parallel.layout import Layout
 from parallel.parity import Tolerance, Trace, compare
-from tests import training
-from tests.parallel.test_megatron_parity import assert_same, name, one_rank
+from tests import layouts, training
+from tests.layouts import name
+from tests.parallel.test_megatron_parity import assert_same, one_rank
 from tests.pool import RankPool
 from tests.training import DEEPSPEED, SHAPE, Curve
 
@@ -20,23 +21,6 @@ __all__ = ["one_rank"]  # the fixture of the other engine's tests
 STEPS = 20
 HALF_STEPS = 8
 OFFLOAD = replace(DEEPSPEED, offload_optimizer=True)
-LAYOUTS = [
-    Layout(micro_batch=4),
-    Layout(tensor=2, micro_batch=4),
-    Layout(tensor=2, micro_batch=4, sequence_parallel=True),
-    Layout(pipeline=2, micro_batch=2),
-    Layout(pipeline=4, micro_batch=2),
-    Layout(tensor=2, pipeline=2, micro_batch=2),
-    Layout(tensor=2, pipeline=2, micro_batch=2, sequence_parallel=True),
-    *(Layout(data=2, micro_batch=2, zero=zero) for zero in (0, 1, 2, 3)),
-    Layout(tensor=2, data=2, micro_batch=2, zero=2),
-    Layout(tensor=2, data=2, micro_batch=2, zero=3, sequence_parallel=True),
-    Layout(pipeline=2, data=2, micro_batch=1, zero=1),
-    Layout(tensor=2, pipeline=2, data=2, micro_batch=1, zero=1, sequence_parallel=True),
-    Layout(pipeline=2, micro_batch=2, schedule=Schedule.dualpipev),
-    Layout(tensor=2, pipeline=2, micro_batch=2, schedule=Schedule.dualpipev),
-    Layout(pipeline=2, data=2, micro_batch=1, zero=1, schedule=Schedule.dualpipev),
-]
 
 
 def train(
@@ -46,26 +30,12 @@ def train(
     return training.assemble(ranks.run(layout.world_size, training.train, *job))
 
 
-@pytest.mark.parametrize("layout", LAYOUTS, ids=name)
+@pytest.mark.parametrize("layout", layouts.DEEPSPEED, ids=name)
 def test_trains_as_one_rank_of_megatron(ranks: RankPool, one_rank: Curve, layout: Layout) -> None:
     assert_same(train(ranks, layout), one_rank)
 
 
-@pytest.mark.parametrize(
-    "layout",
-    [
-        Layout(micro_batch=4, data=2, zero=3, recompute=Recompute.full),
-        Layout(
-            micro_batch=2,
-            tensor=2,
-            pipeline=2,
-            sequence_parallel=True,
-            recompute=Recompute.full,
-        ),
-        Layout(micro_batch=2, pipeline=2, recompute=Recompute.selective),
-    ],
-    ids=name,
-)
+@pytest.mark.parametrize("layout", layouts.DEEPSPEED_RECOMPUTE, ids=name)
 def test_recompute_changes_nothing(ranks: RankPool, one_rank: Curve, layout: Layout) -> None:
     assert_same(train(ranks, layout), one_rank)
 
@@ -91,18 +61,7 @@ def test_an_offloaded_optimizer_is_the_same(
 
 
 @pytest.mark.parametrize("precision", [Precision.bf16, Precision.fp16])
-@pytest.mark.parametrize(
-    "layout",
-    [
-        Layout(micro_batch=4),
-        Layout(micro_batch=2, data=2, zero=1),
-        Layout(micro_batch=2, data=2, zero=2),
-        Layout(micro_batch=2, data=2, zero=3),
-        Layout(micro_batch=2, tensor=2, pipeline=2, sequence_parallel=True),
-        Layout(micro_batch=2, pipeline=2, schedule=Schedule.dualpipev),
-    ],
-    ids=name,
-)
+@pytest.mark.parametrize("layout", layouts.DEEPSPEED_HALF, ids=name)
 def test_half_precision_stays_near_float32(
     ranks: RankPool, one_rank: Curve, layout: Layout, precision: Precision
 ) -> None:

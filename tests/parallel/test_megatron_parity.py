@@ -6,55 +6,17 @@ from dataclasses import replace
 
 import pytest
 
-from configs.schema import Precision, Recompute
+from configs.schema import Precision
 from parallel.layout import Layout
 from parallel.parity import Tolerance, compare
-from tests import training
+from tests import layouts, training
+from tests.layouts import name
 from tests.pool import RankPool
 from tests.training import Curve
 
+__all__ = ["name"]  # which other tests take from here
+
 STEPS = 20
-SPLITS = [
-    Layout(),
-    Layout(tensor=2),
-    Layout(tensor=4),
-    Layout(pipeline=2),
-    Layout(pipeline=4),
-    Layout(tensor=2, pipeline=2),
-    Layout(pipeline=2, interleave=2),
-    Layout(data=2),
-    Layout(tensor=2, data=2),
-    Layout(pipeline=2, data=2),
-    Layout(tensor=2, pipeline=2, data=2),
-]
-
-
-def variants() -> list[Layout]:
-    """Each split at two micro-batch sizes; sequence parallel and ZeRO-1 where they apply."""
-    found = []
-    for split in SPLITS:
-        # Enough micro-batches to fill a pipeline; without one, the fewer the quicker.
-        small, large = (
-            replace(split, micro_batch=training.GLOBAL_BATCH // (split.data * micro_batches))
-            for micro_batches in ((4, 2) if split.pipeline > 1 else (2, 1))
-        )
-        found += [small, large]
-        if split.tensor > 1:
-            found.append(replace(small, sequence_parallel=True))
-        if split.data > 1:
-            found.append(replace(large, zero=1))
-        if split.tensor > 1 and split.data > 1:
-            found.append(replace(large, sequence_parallel=True, zero=1))
-    return found
-
-
-def name(layout: Layout) -> str:
-    marks = [str(layout), f"mb{layout.micro_batch}"]
-    marks += ["sp"] if layout.sequence_parallel else []
-    marks += [f"zero{layout.zero}"] if layout.zero else []
-    marks += [layout.schedule] if layout.dualpipev else []
-    marks += [layout.recompute] if layout.recompute != Recompute.none else []
-    return "-".join(marks)
 
 
 @pytest.fixture(scope="module")
@@ -84,36 +46,20 @@ def test_four_chunks_on_each_of_two_stages(ranks: RankPool) -> None:
         assert_same(training.assemble(answers), expected)
 
 
-@pytest.mark.parametrize("layout", variants(), ids=name)
+@pytest.mark.parametrize("layout", layouts.MEGATRON, ids=name)
 def test_trains_as_one_rank_does(ranks: RankPool, one_rank: Curve, layout: Layout) -> None:
     answers = ranks.run(layout.world_size, training.train, layout, STEPS)
     assert_same(training.assemble(answers), one_rank)
 
 
-@pytest.mark.parametrize(
-    "layout",
-    [
-        Layout(micro_batch=4, recompute=Recompute.selective),
-        Layout(micro_batch=4, recompute=Recompute.full),
-        Layout(micro_batch=4, tensor=2, sequence_parallel=True, recompute=Recompute.full),
-        Layout(micro_batch=4, pipeline=2, interleave=2, recompute=Recompute.selective),
-    ],
-    ids=name,
-)
+@pytest.mark.parametrize("layout", layouts.MEGATRON_RECOMPUTE, ids=name)
 def test_recompute_changes_nothing(ranks: RankPool, one_rank: Curve, layout: Layout) -> None:
     answers = ranks.run(layout.world_size, training.train, layout, STEPS)
     assert_same(training.assemble(answers), one_rank)
 
 
 @pytest.mark.parametrize("precision", [Precision.bf16, Precision.fp16])
-@pytest.mark.parametrize(
-    "layout",
-    [
-        Layout(micro_batch=4),
-        Layout(micro_batch=2, tensor=2, data=2, zero=1, sequence_parallel=True),
-    ],
-    ids=name,
-)
+@pytest.mark.parametrize("layout", layouts.MEGATRON_HALF, ids=name)
 def test_half_precision_stays_near_float32(
     ranks: RankPool, one_rank: Curve, layout: Layout, precision: Precision
 ) -> None:

@@ -1,0 +1,75 @@
+"""What the dry run predicts of this run, beside what the run measured: rank 0's memory, traffic and
+the time of a step."""
+
+from __future__ import annotations
+
+import statistics
+from contextlib import ExitStack
+
+from configs.errors import InputError
+from configs.schema import DeviceName, Run
+from launcher.hooks.hook import Hook, StepRecord
+from parallel.layout import Layout
+from parallel.planner.counting import Counts, counting
+from parallel.planner.plan import Plan
+from parallel.planner.traffic import Traffic
+
+_SETTLED = 3  # steps of this start after which times are like all others
+_GIB = 2**30
+
+
+class Prediction(Hook):
+    """Counts one step's traffic, the first that is like all others."""
+
+    def __init__(self, run: Run, layout: Layout, device: DeviceName, first: int, last: int) -> None:
+        self._run, self._layout, self._device = run, layout, device
+        self._counted_step = min(first + 1, last)
+        self._settled = min(first + _SETTLED, last)
+        self._counting = ExitStack()
+        self._counts: Counts | None = None
+        self._records: list[StepRecord] = []
+        self._last: StepRecord | None = None
+
+    def before_step(self, step: int) -> None:
+        if step == self._counted_step:
+            self._counts = self._counting.enter_context(counting(self._layout))
+
+    def after_step(self, record: StepRecord) -> None:
+        self._counting.close()
+        self._last = record
+        if record.step >= self._settled:
+            self._records.append(record)
+
+    def lines(self) -> list[str]:
+        """The comparison; one line that says why where nothing can be predicted."""
+        if self._last is None or self._counts is None:
+            return []
+        try:
+            plan = Plan.of(self._run, self._layout, self._device)
+        except InputError as error:
+            return [f"no prediction: {error}"]
+        full = [r for r in self._records if r.tokens_per_s] or [self._last]
+        seconds = statistics.median(record.step_time_s for record in full)
+        counted = self._counts.traffic()
+        memory = plan.memories[0]
+        predicted = memory.total if self._device is DeviceName.cpu else memory.allocated
+        return [
+            f"{'predicted beside measured, rank 0':<36}{'predicted':>14}{'measured':>14}",
+            _line("step time, s", plan.time.seconds, seconds, "{:,.4g}"),
+            _line("memory, GiB", predicted / _GIB, self._last.memory_gib, "{:,.2f}"),
+            _line("collectives a step", _count(plan.traffic[0]), _count(counted), "{:,}"),
+            _line("their bytes", _bytes(plan.traffic[0]), _bytes(counted), "{:,}"),
+        ]
+
+
+def _line(what: str, predicted: float, measured: float, form: str) -> str:
+    off = f"{(predicted / measured - 1) * 100:+8.1f} %" if measured else ""
+    return f"{what:<36}{form.format(predicted):>14}{form.format(measured):>14}{off}"
+
+
+def _count(traffic: list[Traffic]) -> int:
+    return sum(each.count for each in traffic)
+
+
+def _bytes(traffic: list[Traffic]) -> int:
+    return sum(each.bytes for each in traffic)

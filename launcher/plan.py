@@ -1,0 +1,164 @@
+"""`phalanx plan`: what a layout would cost, with no cluster and before any queue."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from configs.errors import InputError
+from configs.schema import DeviceName, PlanFormat, Run
+from launcher.compose import hydra_app
+from launcher.show_plan import (
+    headline_table,
+    layout_yaml,
+    plan_tables,
+    search_tables,
+    summary,
+    trace_table,
+    why_the_runner_up_lost,
+)
+from parallel.hardware import choose_device, cuda_devices
+from parallel.layout import Layout
+from parallel.planner.answer import answer, search_answer, trace_answer
+from parallel.planner.calibration import calibrated
+from parallel.planner.known import machine_of
+from parallel.planner.perfetto import perfetto
+from parallel.planner.plan import Plan
+from parallel.planner.search import Found, fits_somewhere, search
+from parallel.rules import check
+
+PAGE = "plan.html"
+
+
+def plan(run: Run, overrides: list[str]) -> None:
+    device, ranks = _ranks(run)
+    found = _search(run, device, ranks) if run.plan.search else None
+    layout = found.ranked[0].layout if found else _layout(run, ranks, overrides)
+    check(run, layout, ranks=ranks, device=device)
+    planned = Plan.of(run, layout, device)
+    traces = _traces(planned) if run.plan.trace else []
+    told = _told(planned, found, traces)
+    if run.plan.timeline is not None:
+        Path(run.plan.timeline).write_text(json.dumps(perfetto(planned.played)), encoding="utf-8")
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    if run.format is PlanFormat.json:
+        json.dump(told, sys.stdout, indent=1)
+        print()
+    elif run.format is PlanFormat.html:
+        from parallel.planner.page import page
+
+        path = Path(run.plan.out or PAGE)
+        path.write_text(page(planned, told), encoding="utf-8")
+        console.print(f"wrote {path}")
+    else:
+        _show(console, planned, found, traces)
+
+
+def _ranks(run: Run) -> tuple[DeviceName, int | None]:
+    """The device to plan for and the ranks of the cluster; a cluster of GPUs is meant as CUDA."""
+    cluster = run.cluster
+    if cluster.gpu is not None and run.device is not DeviceName.cpu:
+        machine_of(cluster)
+        return DeviceName.cuda, cluster.nodes * (cluster.gpus_per_node or 1)
+    device = choose_device(run.device)
+    if device is DeviceName.cuda:
+        machine_of(cluster)
+    return device, cuda_devices() if device is DeviceName.cuda else None
+
+
+def _layout(run: Run, ranks: int | None, overrides: list[str]) -> Layout:
+    """As asked; where no layout was asked for and there is one GPU, that of one rank."""
+    asked = any(override.lstrip("+~").startswith("layout") for override in overrides)
+    if ranks == 1 and not asked:
+        return Layout(micro_batch=1)
+    return Layout.resolve(run.layout, ranks)
+
+
+def _search(run: Run, device: DeviceName, ranks: int | None) -> Found:
+    """Raises InputError where nothing is valid or nothing fits."""
+    if ranks is None:
+        raise InputError(
+            f"plan.search=true cluster={run.cluster.name}: for how many ranks is not said; "
+            "nearest: cluster=dgx_a100 cluster.nodes=1"
+        )
+    machine = machine_of(run.cluster)
+    calibration = calibrated(run.cluster.software, machine.gpu)
+    found = search(run, ranks, device, machine, calibration)
+    if found.leanest is None:
+        raise InputError(
+            f"plan.search=true: none of {found.tried} layouts of {ranks} ranks is valid for "
+            f"model={run.model.name}, train.global_batch={run.train.global_batch}, "
+            f"optimizer.ramp_start={run.optimizer.ramp_start}; nearest: "
+            f"optimizer.ramp_tokens=0 train.global_batch={ranks}"
+        )
+    if not found.ranked:
+        raise InputError(_fits_nowhere(run, ranks, found))
+    return found
+
+
+def _fits_nowhere(run: Run, ranks: int, found: Found) -> str:
+    assert found.leanest is not None
+    needed = found.leanest.memory / 2**30
+    limit = found.limit / 2**30
+    nodes = run.cluster.nodes
+    return (
+        f"model={run.model.name}: none of {found.valid} valid layouts of {ranks} ranks fits into "
+        f"{limit:,.1f} GiB of {run.cluster.gpu}; the leanest ({found.leanest.layout}) needs "
+        f"{needed:,.1f} GiB; nearest: {_larger(run, nodes)}"
+    )
+
+
+def _larger(run: Run, nodes: int) -> str:
+    """The fewest nodes, doubling, on which something fits."""
+    machine = machine_of(run.cluster)
+    calibration = calibrated(run.cluster.software, machine.gpu)
+    for _ in range(8):
+        nodes *= 2
+        larger = replace(run, cluster=replace(run.cluster, nodes=nodes))
+        ranks = nodes * machine.gpus_per_node
+        if fits_somewhere(larger, ranks, DeviceName.cuda, machine, calibration):
+            return f"cluster.nodes={nodes}"
+    return "a smaller model or a GPU with more memory"
+
+
+def _traces(planned: Plan) -> list[Any]:
+    from parallel.planner.trace import trace, traced_ranks
+
+    return [
+        trace(planned.run, planned.layout, rank, device=planned.device)
+        for rank in traced_ranks(planned.layout)
+    ]
+
+
+def _told(planned: Plan, found: Found | None, traces: list[Any]) -> dict[str, Any]:
+    told = answer(planned)
+    if found is not None:
+        told["search"] = search_answer(found, planned.run.plan.top)
+    if traces:
+        told["trace"] = [trace_answer(each) for each in traces]
+    return told
+
+
+def _show(console: Console, planned: Plan, found: Found | None, traces: list[Any]) -> None:
+    for table in search_tables(found, planned.run) if found else []:
+        console.print(table)
+    for table in plan_tables(planned):
+        console.print(table)
+    if traces:
+        console.print(trace_table(planned, traces))
+    if planned.run.cluster.sustained_tflops is not None:
+        console.print(headline_table())
+    if found is not None:
+        console.print("# the fastest, as a file of configs/layout")
+        console.print(f"{layout_yaml(planned.layout)}\n")
+        if len(found.ranked) > 1:
+            console.print(why_the_runner_up_lost(found))
+    console.print(summary(planned))
+
+
+app = hydra_app(plan)

@@ -1,0 +1,167 @@
+"""The dry run of one layout, put together: memory, traffic, time and cost as one value.
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from configs.schema import DeviceName, Run
+from models.flops import paper_training_flops, step_flops
+from models.shape import ModelShape
+from parallel.layout import Layout
+from parallel.planner.calibration import Calibrated, calibrated
+from parallel.planner.communication import step_traffic
+from parallel.planner.cost import Cost, training_cost
+from parallel.planner.cpu import NAME as CPU
+from parallel.planner.cpu import cpu_machine
+from parallel.planner.job import OURS, Job
+from parallel.planner.known import machine_of
+from parallel.planner.machine import Machine
+from parallel.planner.memory import Memory, stage_memories
+from parallel.planner.schedule import Played
+from parallel.planner.step import Step, StepTime
+from parallel.planner.traffic import Group, Traffic
+from parallel.shares import rank_parameters
+
+DRAWN = 3  # micro-batches of the timeline, in multiples of the stages
+
+
+@dataclass(frozen=True)
+class Plan:
+    run: Run
+    layout: Layout
+    device: DeviceName
+    machine: Machine
+    calibration: Calibrated
+
+    @classmethod
+    def of(cls, run: Run, layout: Layout, device: DeviceName) -> Plan:
+        """Raises InputError where the cluster's figures are not known."""
+        if device is DeviceName.cpu:
+            return cls(run, layout, device, cpu_machine(layout.world_size), calibrated(OURS, CPU))
+        machine = machine_of(run.cluster)
+        return cls(run, layout, device, machine, calibrated(run.cluster.software, machine.gpu))
+
+    @cached_property
+    def shape(self) -> ModelShape:
+        return ModelShape.of(self.run.model)
+
+    @cached_property
+    def job(self) -> Job:
+        return Job.of(self.run, self.layout)
+
+    @cached_property
+    def step(self) -> Step:
+        return Step(self.job, self.machine, self.calibration.constants)
+
+    @cached_property
+    def memories(self) -> list[Memory]:
+        """One rank of each stage."""
+        return stage_memories(self.job, self.calibration.overheads)
+
+    @property
+    def fullest(self) -> int:
+        """The stage whose ranks need most memory."""
+        return max(range(len(self.memories)), key=lambda stage: self.memories[stage].total)
+
+    @property
+    def fits(self) -> bool:
+        return self.memories[self.fullest].total <= self.machine.memory_bytes
+
+    @cached_property
+    def time(self) -> StepTime:
+        return self.step.time()
+
+    @cached_property
+    def played(self) -> Played:
+        """The schedule's beginning (all of a short step), for the timeline."""
+        shown = min(self.job.micro_batches, DRAWN * self.layout.pipeline)
+        if self.layout.interleave > 1:
+            shown -= shown % self.layout.pipeline
+        return self.step.played(max(shown, 1))
+
+    @cached_property
+    def traffic(self) -> list[list[Traffic]]:
+        """What one rank of each stage takes part in during a step."""
+        return [
+            step_traffic(
+                self.shape,
+                self.layout,
+                self.run.engine.name,
+                stage=stage,
+                precision=self.run.precision,
+                micro_batches=self.job.micro_batches,
+                device=self.device,
+                clips=self.run.optimizer.clip > 0,
+            )
+            for stage in range(self.layout.pipeline)
+        ]
+
+    def link_of(self, group: Group) -> str:
+        """What the group's traffic goes over: the node's own links, or the network too."""
+        if self.device is DeviceName.cpu:
+            return "loopback"
+        links = self.step.links
+        crosses = {
+            Group.tensor: not links.tensor_in_node,
+            Group.data: links.data_crosses_nodes,
+            Group.pipeline: links.stages_cross_nodes,
+            Group.embedding: self.layout.world_size > self.machine.gpus_per_node,
+        }
+        whole = self.layout.world_size > self.machine.gpus_per_node
+        return "network" if crosses.get(group, whole) else "node"
+
+    def overlapped(self, group: Group) -> bool:
+        """Whether the group's traffic goes on behind compute, as far as there is any."""
+        if self.device is DeviceName.cpu:
+            return False
+        if group is Group.data:
+            return self.job.overlap_data
+        return group is Group.pipeline and self.layout.interleave > 1
+
+    @cached_property
+    def parameters(self) -> list[int]:
+        """Numbers on one rank of each stage, padding and the tied copy included."""
+        return [
+            rank_parameters(self.shape, self.layout, stage) for stage in range(self.layout.pipeline)
+        ]
+
+    @property
+    def flops_per_step(self) -> int:
+        """The model's operations: recomputation is not among them."""
+        return step_flops(self.shape, self.job.global_batch)
+
+    @property
+    def tflops_per_gpu(self) -> float:
+        return self.flops_per_step / self.time.seconds / self.layout.world_size / 1e12
+
+    @property
+    def mfu(self) -> float:
+        return self.tflops_per_gpu * 1e12 / self.machine.peak(self.run.precision)
+
+    @cached_property
+    def cost(self) -> Cost:
+        """Of the whole run; the time of a step is nearly a line over its micro-batches."""
+        sustained = self.run.cluster.sustained_tflops
+        if sustained is not None:
+            tokens = self.run.model.recipe.tokens
+            rate = sustained * 1e12 * self.layout.world_size
+            whole = training_cost(self.run, self.layout.world_size, lambda size: 0.0)
+            return replace(whole, seconds=paper_training_flops(self.shape, tokens) / rate)
+        full = self.job.global_batch
+        part = min(full, 2 * self.layout.pipeline * self.layout.micro_batch * self.layout.data)
+        more, less = self._estimate(full), self._estimate(part)
+        slope = (more - less) / (full - part) if full > part else more / full
+        return training_cost(
+            self.run,
+            self.layout.world_size,
+            lambda size: self.time.seconds + (size - full) * slope,
+        )
+
+    def _estimate(self, samples: int) -> float:
+        job = replace(self.job, global_batch=samples)
+        step = Step(job, self.machine, self.calibration.constants)
+        return step.time(played=False).seconds

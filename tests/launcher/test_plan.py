@@ -1,0 +1,101 @@
+"""`phalanx plan` as users type it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from configs.schema import LayoutConfig
+from tests.cli import phalanx
+
+GPT3 = ["model=gpt3_175b", "precision=bf16", "optimizer.ramp_tokens=0"]
+CLUSTER = ["cluster=dgx_a100", "cluster.nodes=64", "train.global_batch=1536"]
+
+
+def planned(*overrides: str) -> dict[str, Any]:
+    result = phalanx("plan", *overrides, "format=json")
+    assert result.status == 0, result.errors
+    told: dict[str, Any] = json.loads(result.output)
+    return told
+
+
+def test_one_object_with_everything_that_scripts_rely_on() -> None:
+    told = planned(*GPT3, *CLUSTER, "layout=gpt3_175b")
+    assert told["fits"] is True
+    assert told["layout"]["data"] == 4
+    for name in ("step_time_s", "tflops_per_gpu", "mfu", "days", "gpu_hours", "dollars"):
+        assert told[name] > 0, name
+    assert 0 < told["bubble_fraction"] < 0.5
+    assert told["flops_per_step"] / told["step_time_s"] / 512 / 1e12 == pytest.approx(
+        told["tflops_per_gpu"]
+    )
+    assert told["gpu_hours"] == pytest.approx(told["days"] * 24 * 512)
+    stages = told["memory_gib"]["stages"]
+    assert len(stages) == 16
+    for stage in stages:
+        assert sum(v for name, v in stage.items() if name != "total") == pytest.approx(
+            stage["total"]
+        )
+    assert told["memory_gib"]["peak"] == max(stage["total"] for stage in stages)
+    assert {"group", "kind", "count", "bytes", "link"} <= set(told["collectives"][0])
+    assert told["parameters"]["total"] == pytest.approx(174_604.3e6, rel=1e-6)
+    assert len(told["parameters"]["per_rank"]) == 16
+
+
+def test_the_headline_numbers_are_reproduced_by_name() -> None:
+    result = phalanx("plan", "model=gpt3_175b", "cluster=single_v100")
+    assert result.status == 0, result.errors
+    for told in ("3.14E23", "355", "$4.6M", "665", "700 GB", "48 GB", "DOES NOT FIT"):
+        assert told in result.output
+    assert "PF-days of gpt3_13b" in result.output
+
+
+def test_a_search_gives_a_layout_that_is_ready_to_use(tmp_path: Path) -> None:
+    overrides = ["model=gpt3_1.3b", "precision=bf16", "cluster=dgx_a100"]
+    result = phalanx("plan", *overrides, "plan.search=true")
+    assert result.status == 0, result.errors
+    text = result.output.split("# the fastest, as a file of configs/layout\n")[1].split("\n\n")[0]
+    fields = yaml.safe_load(text)
+    assert set(fields) == set(LayoutConfig.__dataclass_fields__)
+    assert "runner-up" in result.output
+    folder = tmp_path / "layout"
+    folder.mkdir()
+    (folder / "found.yaml").write_text(text, encoding="utf-8")
+    told = planned("--config-dir", str(tmp_path), *overrides, "layout=found")
+    assert told["fits"] is True
+
+
+def test_the_schedule_opens_in_perfetto(tmp_path: Path) -> None:
+    path = tmp_path / "timeline.json"
+    planned(*GPT3, *CLUSTER, "layout=gpt3_175b", f"plan.timeline={path}")
+    trace = json.loads(path.read_text(encoding="utf-8"))
+    assert {event["ph"] for event in trace["traceEvents"]} == {"M", "X"}
+
+
+def test_a_plan_on_a_laptop_needs_no_cluster() -> None:
+    told = planned()
+    assert told["device"] == "cpu"
+    assert told["parameters"]["per_rank"] == planned("device=cpu")["parameters"]["per_rank"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["cluster=dgx_z100"], "nearest: cluster=dgx_"),
+        (["cluster=dgx_a100", "cluster.gpu=X900"], "the planner does not know this GPU; nearest"),
+        ([*GPT3, "cluster=dgx_a100", "layout.tensor=16"], "layout.tensor=16"),
+        ([*GPT3, "cluster=dgx_a100", "plan.search=true"], "nearest: cluster.nodes=8"),
+        (["plan.search=true"], "nearest: cluster=dgx_a100"),
+        (["format=xml"], "format"),
+        (["cluster=dgx_a100", "cluster.software=nemmo"], "nearest: cluster.software=nemo"),
+    ],
+)
+def test_what_cannot_be_planned_is_told_with_status_2(overrides: list[str], expected: str) -> None:
+    result = phalanx("plan", *overrides)
+    assert result.status == 2
+    assert expected in result.errors
+    assert "Traceback" not in result.errors
