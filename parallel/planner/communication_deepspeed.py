@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from configs.schema import Precision
 from parallel.deepspeed_config import effective_zero
-from parallel.planner.communication import DOUBLE, FLOAT, Step, layer_sizes
 from parallel.planner.communication_groups import Ledger
+from parallel.planner.communication_step import DOUBLE, FLOAT, Step, layer_sizes
 from parallel.planner.traffic import Group, Kind
 from parallel.shares import rank_parameters
 

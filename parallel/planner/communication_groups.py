@@ -31,19 +31,35 @@ def members(layout: Layout, rank: int) -> dict[Group, set[int]]:
     }
 
 
+def extents(layout: Layout, stage: int) -> dict[Group, tuple[int, int, frozenset[int]]]:
+    """The same groups of a rank of `stage`, told apart without listing ranks: how many tensor and
+    data ranks, and which stages."""
+    t, d, here = layout.tensor, layout.data, frozenset({stage})
+    stages = frozenset(range(layout.pipeline))
+    return {
+        Group.tensor: (t, 1, here),
+        Group.data: (1, d, here),
+        Group.pipeline: (1, 1, stages),
+        Group.embedding: (1, 1, frozenset({0, layout.logits_stage})),
+        Group.model: (t, 1, stages),
+        Group.tensor_data: (t, d, here),
+        Group.world: (t, d, stages),
+    }
+
+
 class Ledger:
     """Collects the traffic of the first rank of one stage."""
 
     def __init__(self, layout: Layout, stage: int) -> None:
-        rank = layout.rank(Coordinates(tensor=0, data=0, pipeline=stage))
-        self._members = members(layout, rank)
+        self._extents = extents(layout, stage)
         self._entries: list[Traffic] = []
 
     def add(self, group: Group, kind: Kind, each: int, count: int = 1) -> None:
         """`count` collectives of `each` bytes; none if the group has but one rank."""
-        ranks = self._members[group]
-        if len(ranks) > 1 and count:
-            name = next(other for other, those in self._members.items() if those == ranks)
+        extent = self._extents[group]
+        tensor, data, stages = extent
+        if tensor * data * len(stages) > 1 and count:
+            name = next(other for other, those in self._extents.items() if those == extent)
             self._entries.append(Traffic(group=name, kind=kind, count=count, bytes=count * each))
 
     def exchange(self, each: int, sends: int, receives: int) -> None:

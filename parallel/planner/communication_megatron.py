@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from configs.schema import DeviceName, Precision
-from parallel.planner.communication import DOUBLE, FLOAT, Step, layer_sizes
 from parallel.planner.communication_groups import Ledger
+from parallel.planner.communication_step import DOUBLE, FLOAT, Step, layer_sizes
 from parallel.planner.traffic import Group, Kind
 
 

@@ -1,0 +1,75 @@
+"""One step of one stage, as the formulas of its traffic look at it. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from configs.schema import DeviceName, Precision
+from models.shape import ModelShape
+from parallel.layout import Layout
+
+FLOAT = 4  # bytes; gradients are added up in float32
+DOUBLE = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One step of one stage, and what both engines' formulas need of it."""
+
+    shape: ModelShape
+    layout: Layout
+    stage: int
+    precision: Precision
+    micro_batches: int
+    device: DeviceName
+    clips: bool
+
+    @property
+    def number(self) -> int:
+        """Bytes of a number of the model and of its activations."""
+        return FLOAT if self.precision is Precision.float32 else 2
+
+    @property
+    def tokens(self) -> int:
+        """Of a micro-batch."""
+        return self.shape.context * self.layout.micro_batch
+
+    @property
+    def hidden(self) -> int:
+        """Bytes of the hidden states of a micro-batch, of all tokens."""
+        return self.tokens * self.shape.hidden * self.number
+
+    @property
+    def message(self) -> int:
+        """Bytes of the hidden states that a rank holds between layers."""
+        return self.hidden // (self.layout.tensor if self.layout.sequence_parallel else 1)
+
+    @property
+    def first(self) -> bool:
+        return self.stage == 0
+
+    @property
+    def last(self) -> bool:
+        return self.stage == self.layout.logits_stage
+
+    @property
+    def layers(self) -> int:
+        return sum(map(len, self.layout.layers_on(self.stage, self.shape.layers)))
+
+    @property
+    def embedding(self) -> int:
+        """Numbers of the rank's part of the word embedding."""
+        return self.shape.padded_vocab // self.layout.tensor * self.shape.hidden
+
+    @property
+    def own_tokens_parameters(self) -> list[int]:
+        """Numbers of each parameter that under sequence parallel sees only the rank's tokens."""
+        norms_and_biases = [self.shape.hidden] * (6 * self.layers + 2 * self.last)
+        return norms_and_biases if self.layout.sequence_parallel else []
+
+
+def layer_sizes(shape: ModelShape, tensor: int) -> list[int]:
+    """Numbers of each parameter of a layer on one rank, in the order in which it holds them."""
+    h, split = shape.hidden, shape.hidden * shape.hidden // tensor
+    norm, projection, qkv = [h, h], [split, h], [3 * split, 3 * h // tensor]
+    return [*norm, *projection, *qkv, *norm, 4 * split, 4 * h // tensor, 4 * split, h]
