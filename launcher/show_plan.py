@@ -188,7 +188,7 @@ def summary(plan: Plan) -> str:
         f"step     {time.seconds:,.4g} s: pipeline {time.pipeline:,.4g} (tensor collectives "
         f"{time.tensor:,.3g}), data {time.data:,.3g}, optimizer {time.optimizer:,.3g}; "
         f"bubble {time.bubble_fraction * 100:.1f} %",
-        f"speed    {plan.tflops_per_gpu:,.1f} TFLOPS a rank, MFU {plan.mfu * 100:.1f} %, "
+        f"speed    {plan.tflops_per_gpu:,.4g} TFLOPS a rank, MFU {plan.mfu * 100:.1f} %, "
         f"{plan.job.global_batch * plan.shape.context / time.seconds:,.0f} tokens/s",
         f"training {human(cost.tokens)} tokens in {cost.steps:,} steps: {cost.days:,.2f} days, "
         f"{cost.gpu_hours:,.0f} rank-hours{dollars}",

@@ -131,8 +131,8 @@ def _be_like_cuda(undo: ExitStack) -> None:
 
     replace(undo, fused_bias_gelu, "bias_gelu", lambda _bias, x: torch.empty_like(x))
     replace(undo, fused_bias_gelu, "bias_gelu_back", lambda g, _bias, _x: torch.empty_like(g))
-    # Transformer Engine's and Apex's Adam and norm are one kernel each. The CPU bridge's norm copies
-    # gradients to double, and torch's plain Adam makes tensors of a parameter's size.
+    # Transformer Engine's and Apex's Adam and norm are one kernel each; the CPU bridge's norm has
+    # gradients copied to double, and torch's plain Adam makes tensors of a parameter's size.
     adam = importlib.import_module("torch.optim.adam")  # torch.optim hides the module
     replace(undo, adam, "_single_tensor_adam", lambda *_args, **_kwargs: None)
     replace(undo, clip_grads, "l2_norm_impl", lambda *_args: (torch.ones(1), None))
