@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def plan(run: Run, overrides: list[str]) -> None:
     traces = _traces(planned) if run.plan.trace else []
     told = _told(planned, found, traces)
     if run.plan.timeline is not None:
-        Path(run.plan.timeline).write_text(json.dumps(perfetto(planned.played)), encoding="utf-8")
+        _write("plan.timeline", run.plan.timeline, json.dumps(perfetto(planned.played)))
     console = Console(soft_wrap=True, highlight=False, markup=False)
     if run.format is PlanFormat.json:
         json.dump(told, sys.stdout, indent=1)
@@ -52,11 +53,20 @@ def plan(run: Run, overrides: list[str]) -> None:
     elif run.format is PlanFormat.html:
         from parallel.planner.page import page
 
-        path = Path(run.plan.out or PAGE)
-        path.write_text(page(planned, told), encoding="utf-8")
+        path = run.plan.out or PAGE
+        _write("plan.out", path, page(planned, told))
         console.print(f"wrote {path}")
     else:
         _show(console, planned, found, traces)
+
+
+def _write(setting: str, path: str, text: str) -> None:
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"{setting}={path}: {error.strerror}; nearest: {setting}={Path(path).name or PAGE}"
+        ) from None
 
 
 def _ranks(run: Run) -> tuple[DeviceName, int | None]:
@@ -127,6 +137,8 @@ def _larger(run: Run, nodes: int) -> str:
 
 
 def _traces(planned: Plan) -> list[Any]:
+    # Megatron-core and torch warn of what is not there, which a trace does without.
+    warnings.filterwarnings("ignore")
     from parallel.planner.trace import trace, traced_ranks
 
     return [

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from functools import cache
 
-from configs.schema import Recompute
+from configs.schema import Precision, Recompute
 from parallel.layout import Layout
 from parallel.planner.calibration import Overheads
 from parallel.planner.job import OURS, Job
@@ -114,12 +114,15 @@ def _states(job: Job, numbers: int) -> Memory:
     shards = layout.data if layout.zero >= 1 else 1
     mixed = job.number_bytes == 2
     gradient = (job.kept_gradient_bytes or job.gradient_bytes) if mixed else 4
-    # DeepSpeed makes float32 gradients of its share before the update.
-    copies = 4 * numbers / shards if job.deepspeed and mixed else 0.0
+    # DeepSpeed's ZeRO keeps copies of float32 weights too, and makes float32 gradients of its share
+    # before the update.
+    zero = job.deepspeed and layout.zero >= 1
+    copies = 4 * numbers / shards if zero or (job.deepspeed and mixed) else 0.0
+    master = MASTER if mixed or zero else 0
     return Memory(
         parameters=job.number_bytes * numbers / (layout.data if layout.zero == 3 else 1),
         gradients=gradient * numbers / (layout.data if layout.zero >= 2 else 1) + copies,
-        optimizer=(MOMENTS + (MASTER if mixed else 0)) * numbers / shards,
+        optimizer=(MOMENTS + master) * numbers / shards,
     )
 
 
@@ -160,7 +163,7 @@ def _logits(job: Job) -> float:
 
 
 def _buffers(job: Job, numbers: int) -> float:
-    """Communication buffers besides the gradients' own."""
-    if job.deepspeed and job.layout.zero >= 1:
+    """Communication buffers besides the gradients' own; that of bf16 is free again at the peak."""
+    if job.deepspeed and job.layout.zero >= 1 and job.precision != Precision.bf16:
         return 4 * min(BUCKET, numbers)
     return 0.0

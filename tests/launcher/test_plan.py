@@ -76,6 +76,16 @@ def test_the_schedule_opens_in_perfetto(tmp_path: Path) -> None:
     assert {event["ph"] for event in trace["traceEvents"]} == {"M", "X"}
 
 
+def test_a_trace_stands_beside_the_plan() -> None:
+    result = phalanx("plan", "layout=tp2", "plan.trace=true")
+    assert result.status == 0, result.errors
+    lines = result.output.split("analytic beside trace")[1].splitlines()
+    compared = [line.split() for line in lines if "count" in line or "bytes" in line]
+    assert compared
+    assert all(len(line) == 7 for line in compared), "a difference would be an eighth word"
+    assert "warn" not in result.errors.lower()
+
+
 def test_a_plan_on_a_laptop_needs_no_cluster() -> None:
     told = planned()
     assert told["device"] == "cpu"
@@ -91,6 +101,7 @@ def test_a_plan_on_a_laptop_needs_no_cluster() -> None:
         ([*GPT3, "cluster=dgx_a100", "plan.search=true"], "nearest: cluster.nodes=8"),
         (["plan.search=true"], "nearest: cluster=dgx_a100"),
         (["format=xml"], "format"),
+        (["format=html", "plan.out=/no/such/page.html"], "plan.out=/no/such/page.html"),
         (["cluster=dgx_a100", "cluster.software=nemmo"], "nearest: cluster.software=nemo"),
     ],
 )

@@ -53,6 +53,18 @@ def test_what_a_run_leaves(trained: Path) -> None:
     assert any((trained / "tensorboard").iterdir())
 
 
+def traffic_is_as_predicted(output: str) -> None:
+    """What a run shows at its end: collectives and bytes predicted are those counted."""
+    compared = {
+        line[:36].strip(): line[36:].split()[:2]
+        for line in output.split("predicted beside measured")[1].splitlines()[1:]
+    }
+    assert {"step time, s", "memory, GiB"} <= set(compared)
+    for name in ("collectives a step", "their bytes"):
+        predicted, measured = compared[name]
+        assert predicted == measured != "0"
+
+
 def test_stopped_and_moved_to_another_layout(trained: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     first = phalanx(
@@ -66,10 +78,12 @@ def test_stopped_and_moved_to_another_layout(trained: Path, tmp_path: Path) -> N
     )
     assert first.status == 0, first.errors
     assert "2x1: 2 ranks" in first.output
+    traffic_is_as_predicted(first.output)
     assert [step for step, _, _ in curve(run)] == [1, 2, 3]
     second = phalanx("train", "layout=pp2", "layout.micro_batch=2", run_dir=run)
     assert second.status == 0, second.errors
     assert "going on from" in second.output
+    traffic_is_as_predicted(second.output)
     for (step, loss, norm), (same, one_loss, one_norm) in zip(
         curve(run), curve(trained), strict=True
     ):
