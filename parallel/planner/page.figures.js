@@ -2,10 +2,10 @@
 function ranks() {
   const { tensor, pipeline, data } = plan.layout;
   const copies = clamp(Math.floor(64 / tensor), 1, data);
+  const part = copies > 1 ? `data ranks 0 to ${copies - 1} of ${whole(data)} are` : `data rank 0 of ${whole(data)} is`;
   byId("ranks-note").textContent =
     `A row is a stage; in it stand the data ranks side by side, each of ${tensor} tensor ` +
-    `rank${tensor > 1 ? "s" : ""}.` +
-    (copies < data ? ` Drawn are data ranks 0 to ${copies - 1} of ${whole(data)}; the others hold the same.` : "");
+    `rank${tensor > 1 ? "s" : ""}.${copies < data ? ` Only ${part} drawn: the others stand alike.` : ""}`;
   const row = pipeline > 32 ? 13 : 20, top = 20, gap = copies > 1 ? 6 : 0;
   const names = plan.layers.map((text) => (text.length > 34 ? `${text.slice(0, 32)}…` : text));
   const right = 64 + 7 * Math.max(...names.map((name) => name.length));
@@ -14,15 +14,15 @@ function ranks() {
   const wide = tensor * cell + gap;
   const svg = picture("ranks", Math.ceil(LEFT + copies * wide + right), pipeline * row + top, "ranks by stage");
   for (let d = 0; d < copies; d += 1) {
-    const short = wide < 50;
     if (wide < 18 && d % 4) continue;
     svg.appendChild(shape("text", {
       x: LEFT + d * wide + (wide - gap) / 2, y: 12, class: "soft", "text-anchor": "middle",
-    }, short ? d : `data ${d}`));
+    }, wide < 50 ? d : `data ${d}`));
   }
+  const kind = row < 16 ? "soft small" : "soft";
   for (let p = 0; p < pipeline; p += 1) {
     const y = top + p * row;
-    svg.appendChild(shape("text", { x: 0, y: y + row / 2 + 3, class: "soft" }, `stage ${p}`));
+    svg.appendChild(shape("text", { x: 0, y: y + row / 2 + 3, class: kind }, `stage ${p}`));
     for (let d = 0; d < copies; d += 1) {
       for (let t = 0; t < tensor; t += 1) {
         mark(svg, "rect", {
@@ -31,7 +31,7 @@ function ranks() {
         }, rankTip(p, d, t));
       }
     }
-    svg.appendChild(shape("text", { x: LEFT + copies * wide + 8, y: y + row / 2 + 3, class: "soft" }, `layers ${names[p]}`));
+    svg.appendChild(shape("text", { x: LEFT + copies * wide + 8, y: y + row / 2 + 3, class: kind }, `layers ${names[p]}`));
   }
 }
 
@@ -52,7 +52,7 @@ function memory() {
   const svg = picture("memory", width, bottom + 24, "memory of a rank by stage and category");
   // Where the limit is far off, bars that can be told apart matter more than its true place.
   const most = Math.max(...stages.map((stage) => stage.total));
-  const end = Math.max(most, Math.min(limit, most * 5)) * 1.01, beyond = limit > end;
+  const end = Math.max(most, Math.min(limit, most * 20)) * 1.01, beyond = limit > end;
   stages.forEach((stage, p) => {
     const y = p * row + 2, middle = y + row / 2 + 2;
     svg.appendChild(shape("text", { x: 0, y: middle, class: "soft" }, `stage ${p}`));
@@ -69,9 +69,9 @@ function memory() {
     }, gib(stage.total)));
   });
   const x = LEFT + Math.min(limit / end, 1) * room;
-  svg.appendChild(shape("line", { x1: x, x2: x, y1: 0, y2: bottom + 4, class: "limit" }));
-  svg.appendChild(shape("text", { x, y: bottom + 18, "text-anchor": "end", class: "limit-name" },
-    beyond ? `limit ${gib(limit)}, beyond this edge` : `limit ${gib(limit)}`));
+  if (!beyond) svg.appendChild(shape("line", { x1: x, x2: x, y1: 0, y2: bottom + 4, class: "limit" }));
+  svg.appendChild(shape("text", { x, y: bottom + 18, "text-anchor": x > 130 ? "end" : "start", class: "limit-name" },
+    `limit ${gib(limit)}${beyond ? ", beyond this edge →" : ""}`));
   table("memory-table", ["stage", "parameters held", ...names, "total"],
     stages.map((stage, p) => [
       p, whole(plan.parameters.per_rank[p]), ...[...names, "total"].map((name) => round(stage[name])),

@@ -4,7 +4,7 @@ function heading() {
   document.title = `Plan: ${plan.model}, ${plan.layout_name}`;
   byId("subtitle").textContent =
     `cluster ${plan.cluster}, engine ${plan.engine}, ${plan.precision}, ` +
-    `${whole(plan.parameters.total)} parameters, ${whole(plan.global_batch)} samples a step`;
+    `${short(plan.parameters.total)} parameters, ${whole(plan.global_batch)} samples a step`;
   byId("layout").textContent =
     `layout ${plan.layout_name}: tensor ${layout.tensor} × pipeline ${layout.pipeline} × interleave ` +
     `${layout.interleave} × data ${layout.data}, micro-batch ${layout.micro_batch}, ZeRO ${layout.zero}, ` +
@@ -34,7 +34,7 @@ function heading() {
   byId("parts").textContent =
     `A step: pipeline ${round(parts.pipeline)} s (tensor collectives ${round(parts.tensor_parallel_within_pipeline)} s ` +
     `of it), data-parallel collectives that nothing hides ${round(parts.data_parallel_exposed)} s, optimizer ` +
-    `${round(parts.optimizer)} s. The run: ${whole(plan.steps)} steps, ${whole(plan.tokens)} tokens.`;
+    `${round(parts.optimizer)} s. The run: ${whole(plan.steps)} steps, ${short(plan.tokens)} tokens.`;
   byId("basis").textContent = `Times rest on ${plan.calibration.basis}.` +
     (plan.sustained_tflops === null ? "" : ` Days and price are at ${plan.sustained_tflops} TFLOPS sustained.`);
 }
@@ -100,12 +100,14 @@ function trace() {
   byId("trace-section").hidden = false;
   const rows = [];
   for (const rank of plan.trace) {
-    const add = (what, mine, its) => rows.push([rank.rank, rank.stage, what, whole(mine), whole(its), difference(mine, its)]);
+    const add = (what, mine, its) =>
+      rows.push([rank.rank, rank.stage, what, whole(mine), whole(its), difference(mine, its)]);
     const stage = plan.memory_gib.stages[rank.stage], mib = (size) => Math.round(size * 1024);
     add("parameters", plan.parameters.per_rank[rank.stage], rank.parameters);
     add("peak memory, MiB", mib(stage.total - stage.framework), mib(rank.peak_gib));
     const key = (each) => `${each.group} ${each.kind}`;
-    const planned = new Map(plan.collectives.filter((each) => each.stage === rank.stage).map((each) => [key(each), each]));
+    const ours = plan.collectives.filter((each) => each.stage === rank.stage);
+    const planned = new Map(ours.map((each) => [key(each), each]));
     const seen = new Map(rank.collectives.map((each) => [key(each), each]));
     for (const name of [...new Set([...planned.keys(), ...seen.keys()])].sort()) {
       for (const what of ["count", "bytes"]) {

@@ -4,7 +4,9 @@ const plan = JSON.parse(document.getElementById("data").textContent);
 const LEFT = 62;  // of a figure, for the names of its rows
 const colour = (n) => `var(--c${n % 7})`;
 const byId = (id) => document.getElementById(id);
-const round = (value, digits = 4) => Number(value.toPrecision(digits)).toLocaleString("en");
+const round = (value, digits = 4) => value.toLocaleString("en", { maximumSignificantDigits: digits });
+const short = (value) =>
+  value.toLocaleString("en", { notation: "compact", compactDisplay: "long", maximumSignificantDigits: 4 });
 const whole = (value) => value.toLocaleString("en");
 const gib = (size) => (size === 0 || size >= 0.1 ? `${round(size)} GiB` : `${round(size * 1024)} MiB`);
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);

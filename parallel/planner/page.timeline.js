@@ -27,7 +27,7 @@ function drawTimeline() {
   const paint = (name) => style.getPropertyValue(name).trim();
   const pen = canvas.getContext("2d");
   pen.scale(sharp, sharp);
-  pen.font = "11px system-ui, sans-serif";
+  pen.font = `${row < 16 ? 10 : 12}px system-ui, sans-serif`;
   pen.textBaseline = "middle";
   const at = (second) => LEFT + second * scale - scrolled;
   timeAxis(pen, at, paint, (width - LEFT) / scale, scrolled / scale, width);
@@ -102,8 +102,11 @@ function timelineWords() {
   const shorter = played < plan.micro_batches;
   byId("schedule-note").textContent =
     (shorter
-      ? `A step of ${played} micro-batches, not of all ${whole(plan.micro_batches)}: it fills and drains alike, ` +
-        `so its idle share is larger than the whole step's ${round(plan.bubble_fraction * 100, 3)} %.`
+      ? `A step of ${played} micro-batch${played > 1 ? "es" : ""}, not of all ${whole(plan.micro_batches)}` +
+        (events.length > 1
+          ? `: it fills and drains alike, so its idle share is larger than the whole step's ` +
+            `${round(plan.bubble_fraction * 100, 3)} %.`
+          : ".")
       : `The whole step of ${played} micro-batch${played > 1 ? "es" : ""}.`) +
     (cut ? ` Its first ${round(seconds)} s are drawn.` : "");
   const chunks = 1 + Math.max(...events.flat().map((pass) => pass[1]));
