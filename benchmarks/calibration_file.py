@@ -23,6 +23,7 @@ GPUS = {  # as calibration.json names them: the GPU whose runs stand for it, Non
     "H100": "H100",
     "H200": "H100",
     "B200": "GB200",
+    "GB200": "GB200",
     "V100": None,
     "RTX-8000": None,
 }

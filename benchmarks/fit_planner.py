@@ -159,7 +159,7 @@ def fit_overheads(runs: Sequence[Published]) -> dict[str, Overheads]:
     found = {}
     for software in sorted({run.job.software for run in runs}):
         seen = [run for run in runs if run.job.software == software and run.measured_gib]
-        whole = [run for run in seen if "mem-max-allocated" not in run.row["notes"]]
+        whole = [run for run in seen if not run.of_the_allocator]
         if not whole:
             continue
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.published import Published, read_table
-from parallel.planner.calibration import calibrated
+from parallel.planner.calibration import Calibrated, calibrated
+from parallel.planner.job import OURS
 from parallel.planner.step import Step
 
 # Calculon with its own A100-80GB figures on the same rows: covered, mean, worst (percent). It is
@@ -27,9 +28,17 @@ CALCULON = {
 }
 
 
+def calibration(run: Published) -> Calibrated:
+    """Of the run's software on its GPU; of software that was not measured there, the default's."""
+    try:
+        return calibrated(run.job.software, run.machine.gpu)
+    except KeyError:
+        return calibrated(OURS, run.machine.gpu)
+
+
 def predicted(run: Published) -> float:
     """Seconds of a step, the schedule played through."""
-    constants = calibrated(run.job.software, run.machine.gpu).constants
+    constants = calibration(run).constants
     return Step(run.job, run.machine, constants).time().seconds
 
 
@@ -45,7 +54,7 @@ def print_memory(name: str, runs: list[Published]) -> None:
     errors = []
     for run in runs:
         if run.measured_gib:
-            overheads = calibrated(run.job.software, run.machine.gpu).overheads
+            overheads = calibration(run).overheads
             errors.append(run.planned_gib(overheads) / run.measured_gib - 1)
             print(
                 f"{run.row['id']:<46} {run.job.layout!s:>10} b{run.job.layout.micro_batch:<3}"

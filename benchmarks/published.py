@@ -120,6 +120,7 @@ CLUSTERS = {
     "A100": "dgx_a100",
     "V100": "dgx_v100",
 }
+GPT2_VOCAB = 50257
 FP8_TFLOPS = {"H100": 1978.9, "GB200": 4500.0, "B200": 4500.0}  # datasheets, dense
 
 
@@ -144,10 +145,15 @@ class Published:
         peak = self.row["peak_memory_gib"]
         return float(peak) if peak else None
 
+    @property
+    def of_the_allocator(self) -> bool:
+        """Whether the memory is what torch's allocator handed out, and not the whole GPU's."""
+        return "mem-max-allocated" in (self.row["notes"] or "")
+
     def planned_gib(self, overheads: Overheads) -> float:
         """The same, as the source measured it: allocated by torch, or all of the GPU."""
         stages = stage_memories(self.job, overheads)
-        if "mem-max-allocated" in self.row["notes"]:
+        if self.of_the_allocator:
             return stages[-1].allocated / 2**30
         return max(stage.total for stage in stages) / 2**30
 
@@ -173,18 +179,21 @@ def _machine(row: Row, software: Software) -> Machine:
     peak = dict(machine.peak_flops)
     if gpu in FP8_TFLOPS:
         peak["fp8"] = FP8_TFLOPS[gpu] * 1e12
-    network = next(share for name, share in software.network_gb_s.items() if name in gpu)
-    return replace(machine, gpu=gpu, peak_flops=peak, network_bandwidth=network * 1e9)
+    stated = (share * 1e9 for name, share in software.network_gb_s.items() if name in gpu)
+    network = next(stated, machine.network_bandwidth)
+    return replace(machine, gpu=gpu, peak_flops=peak, network_bandwidth=network)
 
 
 def _job(row: Row, software: Software) -> Job:
     zero = software.zero if software.zero is not None else row["zero"] or 0
+    # A column that the source does not state is null.
+    tensor, pipeline = row["tensor"] or 1, row["pipeline"] or 1
     layout = Layout(
-        tensor=row["tensor"],
-        pipeline=row["pipeline"],
-        data=row["data"],
-        interleave=row["interleave"],
-        micro_batch=row["micro_batch"],
+        tensor=tensor,
+        pipeline=pipeline,
+        data=row["data"] or max(row["gpus"] // (tensor * pipeline), 1),
+        interleave=row["interleave"] or 1,
+        micro_batch=row["micro_batch"] or 1,
         sequence_parallel=bool(row["sequence_parallel"]),
         zero=zero,
         recompute=Recompute(row["recompute"] or "none"),
@@ -194,7 +203,7 @@ def _job(row: Row, software: Software) -> Job:
         hidden=row["hidden"],
         heads=row["heads"],
         context=row["context"],
-        vocab=row["vocab"],
+        vocab=row["vocab"] or GPT2_VOCAB,
         attention=AttentionPattern.dense,
     )
     precision = (row["precision"] or "fp16").removeprefix("amp_")
@@ -216,9 +225,9 @@ def _job(row: Row, software: Software) -> Job:
 
 def _stage_layers(row: Row) -> tuple[int, ...] | None:
     """Layers of each stage where they do not split evenly, or where the embedding counts as one."""
-    layers, stages = row["layers"], row["pipeline"]
+    layers, stages = row["layers"], row["pipeline"] or 1
     ends = "embedding counted as a layer" in (row["notes"] or "")
-    if layers % (stages * row["interleave"]) == 0 and not ends:
+    if layers % (stages * (row["interleave"] or 1)) == 0 and not ends:
         return None
     total = layers + 2 * ends
     counts = [total // stages + (stage < total % stages) for stage in range(stages)]

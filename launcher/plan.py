@@ -54,7 +54,7 @@ def plan(run: Run, overrides: list[str]) -> None:
         from parallel.planner.page import page
 
         path = run.plan.out or PAGE
-        _write("plan.out", path, page(planned, told))
+        _write("plan.out", path, page(planned, told, found))
         console.print(f"wrote {path}")
     else:
         _show(console, planned, found, traces)
