@@ -11,6 +11,7 @@ from configs.schema import DeviceName, Run
 from launcher.hooks.hook import Hook, StepRecord
 from parallel.layout import Layout
 from parallel.planner.counting import Counts, counting
+from parallel.planner.cpu import cpu_machine
 from parallel.planner.plan import Plan
 from parallel.planner.traffic import Traffic
 
@@ -29,6 +30,8 @@ class Prediction(Hook):
         self._counts: Counts | None = None
         self._records: list[StepRecord] = []
         self._last: StepRecord | None = None
+        if device is DeviceName.cpu:
+            cpu_machine(layout.world_size)  # measures once, now that the other ranks wait
 
     def before_step(self, step: int) -> None:
         if step == self._counted_step:

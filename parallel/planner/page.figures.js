@@ -31,7 +31,9 @@ function ranks() {
         }, rankTip(p, d, t));
       }
     }
-    svg.appendChild(shape("text", { x: LEFT + copies * wide + 8, y: y + row / 2 + 3, class: kind }, `layers ${names[p]}`));
+    svg.appendChild(shape("text", {
+      x: LEFT + copies * wide + 8, y: y + row / 2 + 3, class: kind,
+    }, `layers ${names[p]}`));
   }
 }
 

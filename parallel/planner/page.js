@@ -18,8 +18,8 @@ function heading() {
   const numbers = {
     "step": `${round(plan.step_time_s)} s`,
     [`TFLOPS per ${each}`]: round(plan.tflops_per_gpu),
-    "MFU": `${round(plan.mfu * 100, 3)} %`,
-    "bubble": `${round(plan.bubble_fraction * 100, 3)} %`,
+    "MFU": percent(plan.mfu),
+    "bubble": percent(plan.bubble_fraction),
     "tokens a second": round(plan.tokens_per_s),
     "days": round(plan.days),
     [`${each}-hours`]: round(plan.gpu_hours),
@@ -32,9 +32,9 @@ function heading() {
   }));
   const parts = plan.step_time_parts_s;
   byId("parts").textContent =
-    `A step: pipeline ${round(parts.pipeline)} s (tensor collectives ${round(parts.tensor_parallel_within_pipeline)} s ` +
-    `of it), data-parallel collectives that nothing hides ${round(parts.data_parallel_exposed)} s, optimizer ` +
-    `${round(parts.optimizer)} s. The run: ${whole(plan.steps)} steps, ${short(plan.tokens)} tokens.`;
+    `A step: pipeline ${round(parts.pipeline)} s (tensor collectives ` +
+    `${round(parts.tensor_parallel_within_pipeline)} s of it), data-parallel collectives that nothing ` +
+    `hides ${round(parts.data_parallel_exposed)} s, optimizer ${round(parts.optimizer)} s. The run: ${whole(plan.steps)} steps, ${short(plan.tokens)} tokens.`;
   byId("basis").textContent = `Times rest on ${plan.calibration.basis}.` +
     (plan.sustained_tflops === null ? "" : ` Days and price are at ${plan.sustained_tflops} TFLOPS sustained.`);
 }
@@ -46,7 +46,7 @@ function search() {
   const drawn = candidates().length;
   byId("search-note").textContent =
     `${whole(found.tried)} layouts tried, ${whole(found.valid)} valid, ${whole(found.fit)} fit into ` +
-    `${gib(found.limit_gib)}${drawn < found.fit ? `, of which the ${whole(drawn)} fastest are drawn` : ""}. ` +
+    `${round(found.limit_gib)} of ${gib(plan.memory_gib.limit)}, the margin left free${drawn < found.fit ? `, of which the ${whole(drawn)} fastest are drawn` : ""}. ` +
     `The front's times are estimates; the ${plan.played_through} fastest that fit are played through.`;
   const columns = ["layout", "micro-batch", "sequence", "ZeRO", "recompute", "schedule", "step s", "GiB"];
   table("best", columns, found.best.map(({ layout, step_time_s: time, memory_gib: size }) => [
@@ -56,7 +56,7 @@ function search() {
   ]), [1, 3, 6, 7], (_, number) => (number === 0 ? "chosen" : ""));
 }
 
-/* 0, 1, 2, 5 as 0–2, 5. */
+/* 0, 1, 2, 5 as 0-2, 5. */
 function spans(numbers) {
   const found = [];
   for (const number of numbers) {
@@ -64,15 +64,15 @@ function spans(numbers) {
     if (last && last[1] === number - 1) last[1] = number;
     else found.push([number, number]);
   }
-  return found.map(([first, last]) => (first === last ? first : `${first}–${last}`)).join(", ");
+  return found.map(([first, last]) => (first === last ? first : `${first}-${last}`)).join(", ");
 }
 
 function traffic() {
   const alike = new Map();  // what stages take part in, to the stages
   for (let p = 0; p < plan.layout.pipeline; p += 1) {
     const lines = plan.collectives.filter((each) => each.stage === p).map((each) => [
-      each.group, each.kind, each.link, each.overlapped ? "hidden" : "exposed", whole(each.count), bytes(each.bytes),
-      whole(each.bytes),
+      each.group, each.kind, each.link, each.overlapped ? "hidden" : "exposed",
+      whole(each.count), bytes(each.bytes), whole(each.bytes),
     ]);
     const key = JSON.stringify(lines);
     alike.set(key, [...(alike.get(key) ?? []), p]);
@@ -92,7 +92,7 @@ function traffic() {
 function difference(mine, its) {
   if (mine === its) return "same";
   if (its === 0) return "only in the plan";
-  return mine === 0 ? "only in the trace" : `${((mine / its - 1) * 100).toFixed(2)} %`;
+  return mine === 0 ? "only in the trace" : `${round((mine / its - 1) * 100, 3)} %`;
 }
 
 function trace() {

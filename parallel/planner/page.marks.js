@@ -7,6 +7,7 @@ const byId = (id) => document.getElementById(id);
 const round = (value, digits = 4) => value.toLocaleString("en", { maximumSignificantDigits: digits });
 const short = (value) =>
   value.toLocaleString("en", { notation: "compact", compactDisplay: "long", maximumSignificantDigits: 4 });
+const percent = (share) => `${(share * 100).toFixed(1)} %`;
 const whole = (value) => value.toLocaleString("en");
 const gib = (size) => (size === 0 || size >= 0.1 ? `${round(size)} GiB` : `${round(size * 1024)} MiB`);
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);

@@ -1,22 +1,20 @@
 /* The schedule on a canvas as wide as its box: only what is scrolled into sight is drawn. */
-const timeline = { zoom: 1, top: 18, row: 22, drawn: 0 };
+const timeline = { zoom: 1, top: 18, row: 22, drawn: 0, chunks: 1, shortest: 1 };
 
 function view() {
   const { events, seconds } = plan.timeline;
   const box = byId("schedule"), width = Math.max(box.clientWidth, LEFT + 40);
   const scale = ((width - LEFT) * timeline.zoom) / seconds;  // pixels a second
-  const chunks = 1 + Math.max(...events.flat().map((pass) => pass[1]));
-  return { events, seconds, box, width, scale, chunks, scrolled: box.scrollLeft };
+  return { events, seconds, box, width, scale, scrolled: box.scrollLeft };
 }
 
 function mostZoom() {
-  const { events, seconds } = plan.timeline;
-  const shortest = Math.min(...events.flat().map(([, , , begin, end]) => end - begin));
-  return clamp((40 * seconds) / shortest / Math.max(byId("schedule").clientWidth - LEFT, 40), 1, 500);
+  const room = Math.max(byId("schedule").clientWidth - LEFT, 40);
+  return clamp((40 * plan.timeline.seconds) / timeline.shortest / room, 1, 500);
 }
 
 function drawTimeline() {
-  const { events, width, scale, seconds, scrolled, chunks } = view();
+  const { events, width, scale, seconds, scrolled } = view();
   const { top, row } = timeline, canvas = byId("passes"), sharp = devicePixelRatio || 1;
   const height = top + events.length * row;
   canvas.width = Math.round(width * sharp);
@@ -24,7 +22,8 @@ function drawTimeline() {
   canvas.style.width = `${width}px`;
   canvas.style.height = `${height}px`;
   const style = getComputedStyle(document.documentElement);
-  const paint = (name) => style.getPropertyValue(name).trim();
+  const names = ["--idle", "--back", "--soft", "--ink", "--forward", "--backward"];
+  const paint = Object.fromEntries(names.map((name) => [name, style.getPropertyValue(name).trim()]));
   const pen = canvas.getContext("2d");
   pen.scale(sharp, sharp);
   pen.font = `${row < 16 ? 10 : 12}px system-ui, sans-serif`;
@@ -34,36 +33,36 @@ function drawTimeline() {
   timeline.drawn = 0;
   events.forEach((passes, stage) => {
     const y = top + stage * row;
-    pen.fillStyle = paint("--idle");
+    pen.fillStyle = paint["--idle"];
     pen.fillRect(LEFT, y, Math.min(at(seconds), width) - LEFT, row - 3);
     pen.textAlign = "center";
     for (const pass of passes) {
-      if (at(pass[4]) >= LEFT && at(pass[3]) <= width) drawPass(pen, pass, at, y, chunks, paint);
+      if (at(pass[4]) >= LEFT && at(pass[3]) <= width) drawPass(pen, pass, at, y, paint);
     }
     // What is scrolled away passes under the names.
-    pen.fillStyle = paint("--back");
+    pen.fillStyle = paint["--back"];
     pen.fillRect(0, y, LEFT, row);
-    pen.fillStyle = paint("--soft");
+    pen.fillStyle = paint["--soft"];
     pen.textAlign = "left";
     pen.fillText(`stage ${stage}`, 0, y + row / 2 - 1);
   });
   canvas.dataset.drawn = timeline.drawn;
 }
 
-function drawPass(pen, [forward, chunk, microBatch, begin, end], at, y, chunks, paint) {
-  const x = at(begin), long = at(end) - x, solid = 1 - (0.6 * chunk) / Math.max(chunks - 1, 3);
+function drawPass(pen, [forward, chunk, microBatch, begin, end], at, y, paint) {
+  const x = at(begin), long = at(end) - x, solid = 1 - (0.6 * chunk) / Math.max(timeline.chunks - 1, 3);
   pen.globalAlpha = solid;
-  pen.fillStyle = paint(forward ? "--forward" : "--backward");
+  pen.fillStyle = paint[forward ? "--forward" : "--backward"];
   pen.fillRect(x, y, Math.max(long > 3 ? long - 0.8 : long, 0.4), timeline.row - 3);
   pen.globalAlpha = 1;
   timeline.drawn += 1;
   if (long < 18 || timeline.row < 16) return;
-  pen.fillStyle = solid > 0.75 ? "#ffffff" : paint("--ink");
+  pen.fillStyle = solid > 0.75 ? "#ffffff" : paint["--ink"];
   pen.fillText(microBatch, x + long / 2, y + timeline.row / 2 - 1);
 }
 
 function timeAxis(pen, at, paint, shown, from, width) {
-  pen.fillStyle = paint("--soft");
+  pen.fillStyle = paint["--soft"];
   const marks = ticks(from, Math.min(from + shown, plan.timeline.seconds), Math.max(2, width / 140));
   for (const second of marks) {
     pen.textAlign = at(second) > width - 30 ? "right" : at(second) < LEFT + 20 ? "left" : "center";
@@ -98,18 +97,17 @@ function passAt(x, y) {
 }
 
 function timelineWords() {
-  const { events, micro_batches: played, seconds, cut } = plan.timeline;
+  const { events, micro_batches: played, seconds, cut } = plan.timeline, chunks = timeline.chunks;
   const shorter = played < plan.micro_batches;
   byId("schedule-note").textContent =
     (shorter
       ? `A step of ${played} micro-batch${played > 1 ? "es" : ""}, not of all ${whole(plan.micro_batches)}` +
         (events.length > 1
           ? `: it fills and drains alike, so its idle share is larger than the whole step's ` +
-            `${round(plan.bubble_fraction * 100, 3)} %.`
+            `${percent(plan.bubble_fraction)}.`
           : ".")
       : `The whole step of ${played} micro-batch${played > 1 ? "es" : ""}.`) +
     (cut ? ` Its first ${round(seconds)} s are drawn.` : "");
-  const chunks = 1 + Math.max(...events.flat().map((pass) => pass[1]));
   legend("schedule-legend", [["forward", "var(--forward)"], ["backward", "var(--backward)"], ["idle", "var(--idle)"],
     ...(chunks > 1 ? [[`paler: later of ${chunks} chunks`, null]] : [])]);
   byId("passes").setAttribute("aria-label",
@@ -118,10 +116,13 @@ function timelineWords() {
   const busy = events.map((passes) => passes.reduce((sum, [, , , begin, end]) => sum + end - begin, 0));
   table("schedule-table", ["stage", "passes drawn", "first begins, s", "last ends, s", "idle"],
     events.map((passes, p) => [p, passes.length, round(passes[0]?.[3] ?? 0), round(passes.at(-1)?.[4] ?? 0),
-      `${Math.max(0, (1 - busy[p] / seconds) * 100).toFixed(1)} %`]), [0, 1, 2, 3, 4]);
+      percent(Math.max(0, 1 - busy[p] / seconds))]), [0, 1, 2, 3, 4]);
 }
 
 function schedule() {
+  const passes = plan.timeline.events.flat();
+  timeline.chunks = 1 + Math.max(...passes.map(([, chunk]) => chunk));
+  timeline.shortest = Math.min(...passes.map(([, , , begin, end]) => end - begin));
   if (plan.timeline.events.length > 32) timeline.row = 12;
   timelineWords();
   const box = byId("schedule"), canvas = byId("passes");
