@@ -10,7 +10,8 @@ from models.shape import ModelShape
 from parallel.layout import Layout
 from parallel.shares import rank_parameters
 
-_BUCKET = 500_000_000  # DeepSpeed's own size, in numbers
+BUCKET = 500_000_000  # DeepSpeed's own size, in numbers
+MOST_KEPT = 1_000_000_000  # numbers: of ZeRO 3's live parameters, and of its sub-groups
 
 
 def deepspeed_config(
@@ -80,7 +81,7 @@ def _zero(
     if stage == 0:
         return zero
     # Buffers of this many numbers are allocated whether they are filled or not.
-    bucket = min(_BUCKET, max(rank_parameters(shape, layout, p) for p in range(layout.pipeline)))
+    bucket = min(BUCKET, max(rank_parameters(shape, layout, p) for p in range(layout.pipeline)))
     zero["reduce_bucket_size"] = bucket
     zero["allgather_bucket_size"] = bucket
     zero["overlap_comm"] = device is DeviceName.cuda and layout.pipeline == 1 and stage > 1
@@ -89,5 +90,5 @@ def _zero(
     if stage == 3:
         # Norms and biases stay whole on every rank; fetching them costs more than they hold.
         zero["stage3_param_persistence_threshold"] = 10 * shape.hidden
-        zero["stage3_prefetch_bucket_size"] = min(_BUCKET, shape.hidden**2)
+        zero["stage3_prefetch_bucket_size"] = min(BUCKET, shape.hidden**2)
     return zero

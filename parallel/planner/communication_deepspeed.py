@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from configs.schema import Precision
-from parallel.deepspeed_config import effective_zero
+from parallel.deepspeed_config import BUCKET, MOST_KEPT, effective_zero
 from parallel.planner.communication_groups import Ledger
 from parallel.planner.communication_step import DOUBLE, FLOAT, Step, layer_sizes
 from parallel.planner.traffic import Group, Kind
 from parallel.shares import rank_parameters
 
-_BUCKET = 500_000_000  # numbers; DeepSpeed's size
-_MOST_KEPT = 1_000_000_000  # numbers: of ZeRO 3's live parameters, and of its sub-groups
 _LONG = 8  # bytes
 
 
@@ -26,7 +24,7 @@ def deepspeed_traffic(step: Step, ledger: Ledger) -> None:
         _whole(step, ledger)
     zero = effective_zero(step.layout, step.precision)
     if zero == 0:
-        _reduce(_parameters(step), _BUCKET, ledger)
+        _reduce(_parameters(step), BUCKET, ledger)
         ledger.add(Group.model, Kind.all_reduce, DOUBLE)  # the norm
     elif zero == 3:
         _zero3(step, ledger)
@@ -86,7 +84,7 @@ def _zero(step: Step, ledger: Ledger, zero: int) -> None:
     for numbers in flat:
         ledger.add(Group.data, Kind.all_gather, numbers * step.number)
     if bf16_optimizer:
-        _reduce(flat, _BUCKET, ledger)
+        _reduce(flat, BUCKET, ledger)
         ledger.add(Group.model, Kind.all_reduce, FLOAT)  # the norm
         return
     bucket = _bucket(step)
@@ -110,7 +108,7 @@ def _zero3(step: Step, ledger: Ledger) -> None:
         ledger.add(Group.data, Kind.all_gather, size * step.number)
     cut = [size for size in padded if size >= small]
     for sizes in (cut, _released(cut)):
-        for fetched in _fetches(sizes, min(_BUCKET, step.shape.hidden**2)):
+        for fetched in _fetches(sizes, min(BUCKET, step.shape.hidden**2)):
             ledger.add(Group.data, Kind.all_gather, fetched * step.number, m)
     for bucket in _buckets_before(reversed(padded), _bucket(step)):
         ledger.add(Group.data, Kind.reduce_scatter, bucket * FLOAT, m)
@@ -139,7 +137,7 @@ def _released(cut: list[int]) -> list[int]:
     kept, again = cut[0], []
     for size in reversed(cut[1:]):
         kept += size
-        if kept >= _MOST_KEPT:
+        if kept >= MOST_KEPT:
             again.append(size)
     return again
 
@@ -159,7 +157,7 @@ def _sub_groups(partitions: Iterable[int]) -> int:
     count, size = 0, 0
     for each in partitions:
         count += size == 0
-        size = 0 if size + each >= _MOST_KEPT else size + each
+        size = 0 if size + each >= MOST_KEPT else size + each
     return count
 
 
@@ -193,7 +191,7 @@ def _buckets_before(sizes: Iterable[int], bucket: int) -> list[int]:
 def _bucket(step: Step) -> int:
     """As `deepspeed_config` asks for it."""
     stages = range(step.layout.pipeline)
-    return min(_BUCKET, max(rank_parameters(step.shape, step.layout, stage) for stage in stages))
+    return min(BUCKET, max(rank_parameters(step.shape, step.layout, stage) for stage in stages))
 
 
 def _parameters(step: Step) -> list[int]:

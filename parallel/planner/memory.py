@@ -12,9 +12,12 @@ from dataclasses import dataclass, fields
 from functools import cache
 
 from configs.schema import Precision, Recompute
+from parallel.deepspeed_config import BUCKET
 from parallel.layout import Layout
 from parallel.planner.calibration import Overheads
 from parallel.planner.job import OURS, Job
+from parallel.planner.memory_deepspeed import Moment
+from parallel.planner.memory_deepspeed import moments as deepspeed_moments
 from parallel.planner.orders import orders
 from parallel.shares import rank_parameters
 
@@ -25,7 +28,6 @@ SPLIT_NUMBERS = 12  # split over the tensor ranks
 LAID_OUT_ANEW = 1  # of ours, split too: attention's output in the order that the next linear takes
 SCORES_BYTES = 5  # of a materialised score: softmax's output, dropout's output and mask
 AS_TENSORS = Overheads()
-BUCKET = 500_000_000  # numbers of DeepSpeed's reduce bucket
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,21 +84,27 @@ def _in_flight(pipeline: Layout, micro_batches: int) -> list[int]:
 def _stage_memory(job: Job, stage: int, held: int, overheads: Overheads) -> Memory:
     layout = job.layout
     numbers = _numbers(job, stage)
-    last = stage == layout.logits_stage
-    logits = _logits(job) if last else 0.0
-    activations, peak_layer = _activations(job, stage, held)
-    # A layer's recomputed activations and the logits are never there at once.
-    working = max(peak_layer, logits)
-    states = _states(job, numbers)
-    return Memory(
-        parameters=states.parameters,
-        gradients=states.gradients,
-        optimizer=states.optimizer,
-        activations=overheads.activations * (activations + working - logits),
-        logits=logits,
-        buffers=_buffers(job, numbers),
-        framework=overheads.framework_gib * 2**30,
-    )
+    logits = _logits(job) if stage == layout.logits_stage else 0.0
+    kept, peak_layer = _activations(job, stage, held)
+    parameters, optimizer = _states(job, numbers)
+
+    def at(moment: Moment) -> Memory:
+        there = moment.logits * logits
+        # A layer's recomputed activations and the logits are never there at once.
+        working = max(peak_layer, there) - there
+        return Memory(
+            parameters=parameters,
+            gradients=moment.gradients,
+            optimizer=optimizer,
+            activations=overheads.activations * (moment.kept * kept + working),
+            logits=there,
+            buffers=moment.buffers,
+            framework=overheads.framework_gib * 2**30,
+        )
+
+    if job.deepspeed and job.kept_gradient_bytes is None:
+        return max(map(at, deepspeed_moments(job, numbers, held)), key=lambda memory: memory.total)
+    return at(_gradients_that_stay(job, numbers))
 
 
 def _numbers(job: Job, stage: int) -> int:
@@ -108,22 +116,29 @@ def _numbers(job: Job, stage: int) -> int:
     return (layers + ends * job.shape.padded_vocab * h) // tensor
 
 
-def _states(job: Job, numbers: int) -> Memory:
-    """Weights, gradients and the optimizer, by ZeRO stage."""
+def _states(job: Job, numbers: int) -> tuple[float, float]:
+    """Weights, and the optimizer's moments and float32 copies, by ZeRO stage."""
     layout = job.layout
-    shards = layout.data if layout.zero >= 1 else 1
-    mixed = job.number_bytes == 2
-    gradient = (job.kept_gradient_bytes or job.gradient_bytes) if mixed else 4
-    # DeepSpeed's ZeRO keeps copies of float32 weights too, and makes float32 gradients of its share
-    # before the update.
-    zero = job.deepspeed and layout.zero >= 1
-    copies = 4 * numbers / shards if zero or (job.deepspeed and mixed) else 0.0
-    master = MASTER if mixed or zero else 0
-    return Memory(
-        parameters=job.number_bytes * numbers / (layout.data if layout.zero == 3 else 1),
-        gradients=gradient * numbers / (layout.data if layout.zero >= 2 else 1) + copies,
-        optimizer=(MOMENTS + master) * numbers / shards,
+    # DeepSpeed's ZeRO keeps copies of float32 weights too.
+    master = MASTER if job.number_bytes == 2 or (job.deepspeed and layout.zero >= 1) else 0
+    return (
+        job.number_bytes * numbers / (layout.data if layout.zero == 3 else 1),
+        (MOMENTS + master) * numbers / (layout.data if layout.zero >= 1 else 1),
     )
+
+
+def _gradients_that_stay(job: Job, numbers: int) -> Moment:
+    """Megatron's have one buffer; of other software they are what is told of it."""
+    zero, data = job.layout.zero, job.layout.data
+    kept = (job.kept_gradient_bytes or job.gradient_bytes) if job.number_bytes == 2 else 4
+    gradients = kept * numbers / (data if zero >= 2 else 1)
+    if not job.deepspeed:
+        return Moment(gradients=gradients)
+    # Older DeepSpeed made float32 gradients of its share before the update.
+    copies = 4 * numbers / (data if zero >= 1 else 1)
+    whole = zero >= 1 and job.precision != Precision.bf16
+    buffers = 4 * min(BUCKET, numbers) if whole else 0
+    return Moment(gradients=gradients + copies, buffers=buffers)
 
 
 def layer_activations(job: Job) -> float:
@@ -160,10 +175,3 @@ def _activations(job: Job, stage: int, held: int) -> tuple[float, float]:
 def _logits(job: Job) -> float:
     """Logits in the run's precision, and their softmax in float32."""
     return job.tokens * job.shape.padded_vocab / job.layout.tensor * (job.number_bytes + 4)
-
-
-def _buffers(job: Job, numbers: int) -> float:
-    """Communication buffers besides the gradients' own; that of bf16 is free again at the peak."""
-    if job.deepspeed and job.layout.zero >= 1 and job.precision != Precision.bf16:
-        return 4 * min(BUCKET, numbers)
-    return 0.0

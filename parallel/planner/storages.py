@@ -83,7 +83,8 @@ class Storages(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _follow(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
         key = storage._cdata
-        if key in self._known:
+        # DeepSpeed keeps the shapes of weights as tensors on meta, which take no memory.
+        if key in self._known or tensor.device.type == "meta":
             return
         if tensor.dim() > 1 and tensor.shape[-1] == self._logits_width:
             category = Category.logits

@@ -110,13 +110,13 @@ RANGES = (
     Range("layout.zero", 0, 3),
     Range("launch.port", 1, 65535),
     Range("plan.margin", 0, 1, below_high=True, usual=0.1),
-    *(
-        Range(f"cluster.{name}", 0, above_low=True)
-        for name in (
-            *("memory_gib", "memory_gb_s", "link_gb_s", "network_gb_s"),
-            *("dollars_per_hour", "sustained_tflops"),
-        )
-    ),
+    # What is usual is an A100's.
+    Range("cluster.memory_gib", 0, above_low=True, usual=80),
+    Range("cluster.memory_gb_s", 0, above_low=True, usual=2039),
+    Range("cluster.link_gb_s", 0, above_low=True, usual=300),
+    Range("cluster.network_gb_s", 0, above_low=True, usual=25),
+    Range("cluster.dollars_per_hour", 0, above_low=True, usual=2),
+    Range("cluster.sustained_tflops", 0, above_low=True, usual=140),
     Range("corpus.validation_fraction", 0, 0.5, above_low=True, usual=0.02),
     Range("optimizer.min_learning_rate_fraction", 0, 1),
     Range("optimizer.learning_rate", 0, above_low=True, usual=6e-4),

@@ -19,7 +19,14 @@ CASES = {
     "layout=tp2 layout.sequence_parallel=true": 0.05,
     "layout=dp2 layout.zero=1": 0.03,
     "layout=pp2 layout.micro_batch=1": 0.05,
-    "layout=dp2 layout.zero=1 engine=deepspeed": 0.05,
+    "engine=deepspeed layout=dp2 layout.zero=1": 0.02,
+    "engine=deepspeed layout=dp2 layout.zero=1 layout.micro_batch=1 model.context=256": 0.02,
+    "engine=deepspeed layout=pp2 layout.data=2 layout.zero=1 train.global_batch=16 "
+    "precision=fp16": 0.05,
+    "engine=deepspeed layout=dp2 layout.zero=2": 0.02,
+    "engine=deepspeed layout=dp2 layout.zero=2 layout.data=4 layout.micro_batch=1": 0.02,
+    "engine=deepspeed layout=dp2 layout.zero=3 layout.micro_batch=1": 0.02,
+    "engine=deepspeed layout=dp2 layout.zero=2 precision=float32": 0.05,
 }
 
 

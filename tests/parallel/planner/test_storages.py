@@ -131,3 +131,10 @@ def test_the_peak_is_what_torch_allocates() -> None:
         step()
     # It counts in whole blocks, torch on CPU in bytes: here only single numbers differ.
     assert abs(storages.peak_bytes - allocated[0]) < 10 * BLOCK
+
+
+def test_tensors_on_meta_take_nothing() -> None:
+    with Storages() as storages:
+        shape = torch.empty(SIDE, SIDE, device="meta")
+    assert shape.numel() == SIDE**2
+    assert storages.live_bytes == 0
