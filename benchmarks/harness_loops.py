@@ -15,6 +15,7 @@ from launcher.data import Batches
 from launcher.hooks.hook import Hook
 from launcher.loop import Course, train_loop
 from launcher.speed import Speed
+from launcher.stopping import Stop
 from parallel.devices import Device
 from parallel.engine import Batch, Engine, StepResult
 
@@ -38,9 +39,10 @@ class Comparison:
         course: Course,
         speed: Speed,
         hooks: Sequence[Hook],
-    ) -> None:
+        stop: Stop,
+    ) -> int:
         bare = bare_loop(self._run, engine, self._device, batches, course)
-        harness = HarnessLoop(engine, batches, course, speed, hooks)
+        harness = HarnessLoop(engine, batches, course, speed, hooks, stop)
         self.result = paired.measure(
             {"bare loop": bare, "harness": harness, "bare loop again": bare},
             rounds=self._rounds,
@@ -50,6 +52,7 @@ class Comparison:
         self.outside = statistics.median(harness.outside[self._warm_up :])
         for hook in hooks:
             hook.at_end()
+        return course.last
 
 
 class HarnessLoop:
@@ -62,7 +65,9 @@ class HarnessLoop:
         course: Course,
         speed: Speed,
         hooks: Sequence[Hook],
+        stop: Stop,
     ) -> None:
+        self._stop = stop
         self._engine: Any = _Clocked(engine)
         self._batches = batches
         self._course = course
@@ -80,7 +85,7 @@ class HarnessLoop:
         )
         self._engine.seconds = 0.0
         started = time.perf_counter()
-        train_loop(self._engine, self._batches, portion, self._speed, self._hooks)
+        train_loop(self._engine, self._batches, portion, self._speed, self._hooks, self._stop)
         elapsed = time.perf_counter() - started
         self.outside.append((elapsed - self._engine.seconds) / steps)
         self._next += steps

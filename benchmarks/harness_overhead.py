@@ -30,6 +30,7 @@ from launcher.compose import compose_run
 from launcher.plan_ranks import plan_ranks
 from launcher.rank import joined_world
 from launcher.run_folder import RunFolder
+from launcher.stopping import Signals
 from launcher.train import prepare
 
 WARM_UP = 2  # rounds
@@ -90,7 +91,9 @@ def _compare(options: argparse.Namespace) -> None:
 
         compare = Comparison(run, device, options.rounds, options.steps, WARM_UP)
         with patch.object(session, "train_loop", compare):
-            session.train_session(run, folder, device, _Terminal() if options.bar else file)
+            terminal = _Terminal() if options.bar else file
+            signals = Signals(run.launch.signal)
+            session.train_session(run, folder, device, terminal, signals)
     if os.environ["RANK"] == "0":
         shown = "progress bar" if options.bar else "progress lines"
         layout = options.layout or "single"

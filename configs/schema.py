@@ -119,11 +119,51 @@ class ClusterConfig:
     software: str  # whose measured runs the plan's constants come from
 
 
+class GpusBy(StrEnum):
+    """How a cluster is asked for GPUs."""
+
+    gpus_per_node = "gpus_per_node"
+    gres = "gres"
+    none = "none"  # whole nodes have them
+
+
+class Chain(StrEnum):
+    """How one run becomes several jobs, where SLURM may not requeue."""
+
+    none = "none"  # one job, requeued until the run is done
+    array = "array"  # an array of `jobs` that run one at a time
+    dependency = "dependency"  # `jobs` jobs, each after the one before
+
+
 @dataclass(frozen=True, kw_only=True)
 class LaunchConfig:
     name: LaunchName
     port: int | None  # rendezvous; null: a free one
     timeout_s: int  # a collective that takes longer is a failure
+    grace_s: int  # that a run has to save in when it is told to stop
+    max_restarts: int  # of a job by SLURM; a start that saves nothing new is the last but two
+    # Of launch=torchrun.
+    address: str | None  # of the first node, as the others reach it; null where there is one node
+    node: int | None  # which this is, from 0: starts its ranks; null: shows every node's command
+    # Of launch=slurm; null: not said, so that the cluster's own default holds.
+    submit: bool  # false: job.sbatch is only written
+    signal: str  # that SLURM sends grace_s before the time limit
+    time_limit: str | None  # as SLURM reads it: MINUTES, HOURS:MINUTES:SECONDS, DAYS-HOURS
+    account: str | None
+    partition: str | None
+    qos: str | None
+    reservation: str | None
+    constraint: str | None
+    exclude: str | None  # nodes
+    exclusive: bool  # whole nodes, with all their processors
+    cpus_per_task: int | None  # of each node's one task; null: all that the job was given
+    gpus_by: GpusBy
+    chain: Chain
+    jobs: int  # of a chain
+    directives: list[str]  # more lines behind #SBATCH
+    setup: list[str]  # shell lines before anything runs: modules, an environment
+    srun: list[str]  # more arguments of srun, such as pyxis' --container-image=...
+    wrapper: list[str]  # words before `python`, such as apptainer exec --nv image.sif
 
 
 class TextFormat(StrEnum):

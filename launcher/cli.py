@@ -1,6 +1,7 @@
 """`phalanx COMMAND [overrides]`: finds the command, runs it, turns errors into exit statuses.
 
-Exit status: 0 done, 1 failed at run time, 2 wrong input, 130 interrupted.
+Exit status: 0 done, 1 failed at run time, 2 wrong input, 75 told to stop and saved, so that the
+same command goes on, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from collections.abc import Callable
 COMMANDS = {
     "plan": "dry run: what a layout costs in memory, traffic, time and money",
     "train": "trains a model; an existing run_dir=DIR is resumed",
+    "status": "how a run stands: its jobs, its last step, what it saved",
+    "cancel": "a run saves and ends, and its jobs with it",
     "prepare": "text, JSONL or WARC/WET to token files, by source",
     "decontaminate": "13-gram overlap with benchmarks: filters text, or marks examples",
     "generate": "text from a checkpoint, under any tensor x pipeline layout",
@@ -21,6 +24,7 @@ COMMANDS = {
     "parity": "trains the same under two layouts or engines: layout=A against=B",
     "doctor": "what this machine has, and what will work on it",
 }
+STOPPED = 75  # sysexits' EX_TEMPFAIL
 USAGE = """usage: phalanx COMMAND [setting=value ...]
 
 {commands}

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from configs.errors import RunError
 from launcher.data import Batches
-from launcher.hooks.hook import Hook
+from launcher.hooks.hook import Hook, StepRecord
 from launcher.speed import Speed
+from launcher.stopping import Stop
 from parallel.batches import BatchPlan
 from parallel.devices import seed_generators
 from parallel.engine import Engine, StepResult
@@ -30,11 +31,26 @@ class Course:
 
 
 def train_loop(
-    engine: Engine, batches: Batches, course: Course, speed: Speed, hooks: Sequence[Hook]
-) -> None:
-    """Takes the steps of `course`. Raises RunError where the loss is no longer a number."""
+    engine: Engine,
+    batches: Batches,
+    course: Course,
+    speed: Speed,
+    hooks: Sequence[Hook],
+    stop: Stop,
+) -> int:
+    """Takes the steps of `course`, or those until it is told to stop; returns the last it took.
+
+    Raises RunError where the loss is no longer a number.
+    """
     samples = course.samples
+    record: StepRecord | None = None
     for step in range(course.first, course.last + 1):
+        stopping = stop.agreed()
+        if record is not None and (stopping or stop.save_now):
+            for hook in hooks:
+                hook.save_now(record)
+        if stopping:
+            break
         for hook in hooks:
             hook.before_step(step)
         seed_generators(course.seed, step)
@@ -50,6 +66,7 @@ def train_loop(
             hook.after_step(record)
     for hook in hooks:
         hook.at_end()
+    return course.first - 1 if record is None else record.step
 
 
 def _require_finite(result: StepResult, step: int) -> None:

@@ -41,7 +41,7 @@ def plan_ranks(run: Run, environment: Mapping[str, str] = os.environ) -> Plan:
 
     Raises InputError with a line for each setting that cannot be.
     """
-    device = choose_device(run.device)
+    device = _device(run, environment)
     if "RANK" in environment:  # started by torchrun or another launcher that sets it
         run = replace(run, launch=replace(run.launch, name=LaunchName.torchrun))
         ranks: int | None = int(environment["WORLD_SIZE"])
@@ -56,6 +56,14 @@ def plan_ranks(run: Run, environment: Mapping[str, str] = os.environ) -> Plan:
     return Plan(run=run, layout=layout, device=device)
 
 
+def _device(run: Run, environment: Mapping[str, str]) -> DeviceName:
+    """`auto` is what this machine has, but for a job: what its cluster has."""
+    is_job = run.launch.name is LaunchName.slurm and "RANK" not in environment
+    if is_job and run.device is DeviceName.auto and run.cluster.gpu is not None:
+        return DeviceName.cuda
+    return choose_device(run.device)
+
+
 def _ranks_at_hand(run: Run, device: DeviceName) -> int | None:
     cluster = run.cluster
     if cluster.gpus_per_node is not None:
@@ -67,7 +75,8 @@ def _other_faults(run: Run, layout: Layout, device: DeviceName) -> list[str]:
     faults = []
     if run.log.wandb and importlib.util.find_spec("wandb") is None:
         faults.append("log.wandb=true: wandb is not installed; nearest: log.wandb=false")
-    if run.device is DeviceName.cuda and cuda_devices() == 0:
+    here = run.launch.name is not LaunchName.slurm
+    if here and run.device is DeviceName.cuda and cuda_devices() == 0:
         faults.append("device=cuda: no CUDA device here; nearest: device=cpu")
     starts_here = run.launch.name is LaunchName.local
     if starts_here and device is DeviceName.cpu and (fault := memory_fault(run, layout)):

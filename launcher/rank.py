@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,27 +35,40 @@ def main() -> None:
     die_with_parent()  # a rank whose launcher is gone must not live on
     terminal = _log_to(folder.logs / f"rank_{rank}.log")
     run = read(folder.config)
-    sys.exit(run_guarded(command, run, folder, rank, terminal))
-
-
-def run_guarded(command: str, run: Run, folder: RunFolder, rank: int, terminal: IO[str]) -> int:
-    """Does a rank's part of a command; leaves a note where it fails. Returns the exit status."""
     try:
-        with joined_world(run) as device:
-            if command == "train":
-                from launcher.session import train_session
-
-                train_session(run, folder, device, terminal)
-            else:
-                from launcher.sampling import generate_session
-
-                generate_session(run, device, terminal)
+        with noting_failure(folder.logs, rank):
+            _do(command, run, folder, terminal)
     except BaseException as error:  # torch has failures that are no Exception
-        failure = Failure.of(rank, error)
-        leave_note(folder.logs, failure)
-        print(failure.traceback, file=sys.stderr, flush=True)
-        return 2 if isinstance(error, InputError) else 1
-    return 0
+        traceback.print_exc()
+        sys.exit(2 if isinstance(error, InputError) else 1)
+
+
+def _do(command: str, run: Run, folder: RunFolder, terminal: IO[str]) -> None:
+    """A rank's part of a command."""
+    if command == "train":
+        from launcher.stopping import Signals
+
+        signals = Signals(run.launch.signal)
+        with joined_world(run) as device:
+            from launcher.session import train_session
+
+            train_session(run, folder, device, terminal, signals)
+        return
+    with joined_world(run) as device:
+        from launcher.sampling import generate_session
+
+        generate_session(run, device, terminal)
+
+
+@contextmanager
+def noting_failure(logs: Path, rank: int) -> Iterator[None]:
+    """Leaves a note of what the rank fails with."""
+    try:
+        yield
+    except BaseException as error:
+        if logs.is_dir():
+            leave_note(logs, Failure.of(rank, error))
+        raise
 
 
 @contextmanager

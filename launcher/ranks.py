@@ -13,14 +13,13 @@ from configs.schema import LaunchConfig as LaunchSettings
 from launcher.failures import clear_notes, first_cause, read_notes
 from launcher.run_folder import RunFolder
 
-STOP_WITHIN_S = 5  # of the ranks that are left when one has failed
-
 
 def run_ranks(command: str, folder: RunFolder, ranks: int, launch: LaunchSettings) -> None:
     """Runs `python -m launcher.rank COMMAND RUN_DIR` as ranks 0 to ranks - 1.
 
-    Raises InputError or RunError with the words of the rank that failed first. No rank outlives
-    the call.
+    Raises InputError or RunError with the words of the rank that failed first, and
+    KeyboardInterrupt where it was told to end by a signal, which the ranks heeded first. No rank
+    outlives the call.
     """
     if launch.port is not None:
         _require_free(launch.port)
@@ -30,7 +29,6 @@ def run_ranks(command: str, folder: RunFolder, ranks: int, launch: LaunchSetting
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(STOP_WITHIN_S)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _cores() // ranks)))
     config = LaunchConfig(
         min_nodes=1,
@@ -43,6 +41,8 @@ def run_ranks(command: str, folder: RunFolder, ranks: int, launch: LaunchSetting
         max_restarts=0,
         monitor_interval=0.2,
         logs_specs=DefaultLogsSpecs(),
+        signals_to_handle=f"SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIG{launch.signal}",
+        shutdown_timeout=launch.grace_s,
     )
     logging.disable(logging.ERROR)  # the agent's own account of a failure; ours is in one line
     try:

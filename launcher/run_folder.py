@@ -6,6 +6,11 @@ layout.txt       which rank holds what
 metrics.jsonl    a line a step
 deepspeed.json   what DeepSpeed was given, under engine=deepspeed
 corpus.json      where the token files are
+job.sbatch       the batch script, under launch=slurm; jobs.json the numbers of its jobs
+starts.jsonl     a line for each start by a job
+DONE             the last step was taken
+stopped.json     why the last start ended before it, where it saved and ended of itself
+STOP  SAVE       files for you to make: save and end; save now
 checkpoints/  tensorboard/  logs/rank_N.log  loss.png
 """
 
@@ -53,6 +58,59 @@ class RunFolder:
     def corpus(self) -> Path:
         return self.path / "corpus.json"
 
+    @property
+    def script(self) -> Path:
+        return self.path / "job.sbatch"
+
+    @property
+    def jobs(self) -> Path:
+        return self.path / "jobs.json"
+
+    @property
+    def starts(self) -> Path:
+        return self.path / "starts.jsonl"
+
+    @property
+    def done(self) -> Path:
+        return self.path / "DONE"
+
+    @property
+    def stopped(self) -> Path:
+        return self.path / "stopped.json"
+
+    @property
+    def stop_file(self) -> Path:
+        return self.path / "STOP"
+
+    @property
+    def save_file(self) -> Path:
+        return self.path / "SAVE"
+
+    def forget_end(self) -> None:
+        """Before a start: how the last one ended says nothing of this one."""
+        for path in (self.done, self.stopped, self.save_file):
+            path.unlink(missing_ok=True)
+
+    def write_end(self, step: int, stopped_by: str | None) -> None:
+        """A start has ended after `step`, as it should: at the end, or because it was told to."""
+        if stopped_by is None:
+            self.done.write_text(f"{step}\n", encoding="utf-8")
+        else:
+            text = json.dumps({"step": step, "reason": stopped_by})
+            self.stopped.write_text(text + "\n", encoding="utf-8")
+
+    def stopped_by(self) -> tuple[int, str] | None:
+        """The step after which the last start was told to end, and what told it."""
+        if not self.stopped.exists():
+            return None
+        said = json.loads(self.stopped.read_text(encoding="utf-8"))
+        return said["step"], said["reason"]
+
+    def saved_step(self) -> int:
+        """Of the newest checkpoint; 0: there is none."""
+        whole = checkpoint_files.whole_checkpoints(self.checkpoints)
+        return int(whole[-1].name.removeprefix("step_")) if whole else 0
+
     def has_checkpoint(self) -> bool:
         return bool(checkpoint_files.whole_checkpoints(self.checkpoints))
 
@@ -89,6 +147,8 @@ def choose_folder(plan: Plan) -> RunFolder:
             path = path.with_name(f"{name}-{os.getpid()}")
         return RunFolder(path.resolve())
     folder = RunFolder(Path(asked).expanduser().resolve())
+    if folder.stop_file.exists():
+        raise InputError(f"run_dir={asked}: has a STOP file; without it the run goes on")
     if folder.path.is_file():
         raise InputError(f"run_dir={asked}: is a file")
     if folder.path.is_dir() and any(folder.path.iterdir()) and not folder.config.exists():

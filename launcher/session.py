@@ -14,13 +14,14 @@ from configs.schema import Run
 from corpus.cache import Prepared, reopen
 from corpus.mixture import Mixture
 from corpus.sources import sources_of
+from launcher.agreement import agree
 from launcher.build import running_engine
 from launcher.data import Batches
 from launcher.hooks.checkpoints import Checkpoints
 from launcher.hooks.curve import LossCurve
 from launcher.hooks.evaluation import Evaluation
 from launcher.hooks.hook import Hook, StepRecord
-from launcher.hooks.metrics import MetricsFile
+from launcher.hooks.metrics import MetricsFile, lacks_evaluation
 from launcher.hooks.prediction import Prediction
 from launcher.hooks.profiler import Profiler
 from launcher.hooks.progress import ProgressBar, ProgressLines
@@ -30,6 +31,7 @@ from launcher.loop import Course, train_loop
 from launcher.run_folder import RunFolder, last_step
 from launcher.sample_ids import SampleIds
 from launcher.speed import Speed
+from launcher.stopping import Signals, Stop
 from models.shape import ModelShape
 from parallel import checkpoint_files
 from parallel.batches import BatchPlan, steps_of
@@ -43,11 +45,14 @@ from parallel.learning_rate import LearningRate
 VALIDATION_SEED = 0  # held-out text is always read in the same order
 
 
-def train_session(run: Run, folder: RunFolder, device: Device, terminal: IO[str]) -> None:
-    """Trains to the run's last step. Collective."""
+def train_session(
+    run: Run, folder: RunFolder, device: Device, terminal: IO[str], signals: Signals
+) -> None:
+    """Trains to the run's last step, or until it is told to stop. Collective."""
     prepared = reopen(folder.read_corpus())
+    stop = Stop(signals, folder, device)
     with running_engine(run, device) as engine:
-        _Session(run, folder, device, prepared, engine).train(terminal)
+        _Session(run, folder, device, prepared, engine, stop).train(terminal)
 
 
 class _Session:
@@ -58,7 +63,9 @@ class _Session:
         device: Device,
         prepared: Prepared,
         engine: Engine,
+        stop: Stop,
     ) -> None:
+        self.stop = stop
         self.run = run
         self.folder = folder
         self.device = device
@@ -92,10 +99,14 @@ class _Session:
         prediction = Prediction(self.run, self.layout, self.device.name, course.first, course.last)
         # First, so that it counts nothing but the step itself.
         first = [prediction] if self.rank == 0 else []
-        train_loop(self.engine, batches, course, speed, [*first, *hooks])
+        last = train_loop(self.engine, batches, course, speed, [*first, *hooks], self.stop)
         if self.rank == 0:
+            if self.stop.reason is not None or last == steps_of(self.run):
+                self.folder.write_end(last, self.stop.reason)
             for line in prediction.lines():
                 print(line, file=terminal, flush=True)
+        # A node whose ranks are gone may take those of others along: rank 0 has more to do.
+        torch.distributed.barrier()
 
     def _course(self, ids: SampleIds) -> Course:
         if self.rank == 0:
@@ -140,10 +151,14 @@ class _Session:
                 )
             )
         hooks += listeners
-        hooks.append(
-            # The end of the schedule, not of this start: a stop must leave no trace in the metrics.
-            Evaluation(self._evaluator(), run.train.eval_every, steps_of(run), listeners)
-        )
+        # The end of the schedule, not of this start: a stop must leave no trace in the metrics.
+        evaluation = Evaluation(self._evaluator(), run.train.eval_every, steps_of(run), listeners)
+        hooks.append(evaluation)
+        before = course.first - 1
+        if agree(
+            lambda: evaluation.is_due(before) and lacks_evaluation(self.folder.metrics, before)
+        ):
+            evaluation.of_step(before)
         hooks.append(Checkpoints(partial(self._save, ids), run.train.save_every, course.last))
         return hooks
 
@@ -162,15 +177,17 @@ class _Session:
         hooks.append(LossCurve(self.folder.metrics, path / "loss.png", title))
         return hooks
 
-    def _evaluator(self) -> Callable[[], float]:
+    def _evaluator(self) -> Callable[[], float | None]:
         mixture = self._mixture("validation", VALIDATION_SEED)
         batches = Batches(mixture, self.layout, self.place.data)
         count, size = self.run.train.eval_batches, self.run.train.global_batch
 
-        def evaluate() -> float:
-            losses = [
-                self.engine.evaluate(batches.at(number * size, size)) for number in range(count)
-            ]
+        def evaluate() -> float | None:
+            losses = []
+            for number in range(count):
+                if self.stop.agreed():
+                    return None
+                losses.append(self.engine.evaluate(batches.at(number * size, size)))
             return sum(losses) / len(losses)
 
         return evaluate

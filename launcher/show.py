@@ -21,6 +21,14 @@ from parallel.shares import rank_parameters
 _ROWS = 16  # of a large world only the first ranks are shown; layout.txt has them all
 
 
+def shown(path: Path) -> str:
+    """A path as short as it can be typed here."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
 def layout_table(shape: ModelShape, layout: Layout, rows: int | None = _ROWS) -> Table:
     table = Table(title=_title(layout), box=box.SIMPLE_HEAD)
     for heading in ("rank", "tensor", "pipeline", "data", "layers", "parameters"):

@@ -1,4 +1,4 @@
-"""Saves at every so many steps and at the end."""
+"""Saves at every so many steps, when asked to, and at the end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ class Checkpoints(Hook):
         self._save = save
         self._every = every
         self._last = last
+        self._saved: int | None = None
 
     def after_step(self, record: StepRecord) -> None:
         if record.step == self._last or (self._every and record.step % self._every == 0):
+            self.save_now(record)
+
+    def save_now(self, record: StepRecord) -> None:
+        if record.step != self._saved:
             self._save(record)
+            self._saved = record.step

@@ -8,10 +8,16 @@ from launcher.hooks.hook import Hook, StepRecord
 
 
 class Evaluation(Hook):
-    """Collective: every rank evaluates its share."""
+    """Collective: every rank evaluates its share.
+
+    Args:
+        evaluate: None where it was told to stop; the step is evaluated when the run goes on.
+        every: steps; 0: never.
+        last: step of the run, which is evaluated too.
+    """
 
     def __init__(
-        self, evaluate: Callable[[], float], every: int, last: int, listeners: Sequence[Hook]
+        self, evaluate: Callable[[], float | None], every: int, last: int, listeners: Sequence[Hook]
     ) -> None:
         self._evaluate = evaluate
         self._every = every
@@ -19,7 +25,15 @@ class Evaluation(Hook):
         self._listeners = listeners
 
     def after_step(self, record: StepRecord) -> None:
-        if self._every and (record.step % self._every == 0 or record.step == self._last):
-            loss = self._evaluate()
-            for hook in self._listeners:
-                hook.after_evaluation(record.step, loss)
+        if self.is_due(record.step):
+            self.of_step(record.step)
+
+    def is_due(self, step: int) -> bool:
+        return bool(self._every) and (step % self._every == 0 or step == self._last)
+
+    def of_step(self, step: int) -> None:
+        loss = self._evaluate()
+        if loss is None:
+            return
+        for hook in self._listeners:
+            hook.after_evaluation(step, loss)

@@ -33,4 +33,7 @@ class Hook:
 
     def after_evaluation(self, step: int, eval_loss: float) -> None: ...
 
+    def save_now(self, record: StepRecord) -> None:
+        """Somebody asked for it, or training stops after this step."""
+
     def at_end(self) -> None: ...

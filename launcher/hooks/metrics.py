@@ -47,6 +47,14 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def lacks_evaluation(path: Path, step: int) -> bool:
+    """Whether the run took this step and was stopped before it was evaluated."""
+    if not path.exists():
+        return False
+    rows = [row for row in read_metrics(path) if row["step"] == step]
+    return bool(rows) and not any("eval_loss" in row for row in rows)
+
+
 def keep_until(path: Path, step: int) -> None:
     """Drops the rows of later steps, in one rename."""
     if not path.exists():

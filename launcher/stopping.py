@@ -1,0 +1,62 @@
+"""How a run that trains is told to save and end, or only to save: by a signal, or by a file.
+
+A signal reaches single ranks at different moments, and all must stop after the same step: they
+agree at every step, and between the batches of an evaluation.
+"""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+
+import torch
+
+from launcher.run_folder import RunFolder
+from parallel.devices import Device
+
+_STOP_FILE = 1 << 16  # above all signals' numbers
+_SAVE_FILE = 1
+
+
+class Signals:
+    """Remembers which signal came. Made as early as can be: unheeded, it would end the process."""
+
+    def __init__(self, warning: str) -> None:
+        """`warning`: the name, without SIG, of the one that a cluster sends before its limit."""
+        self.came: int = 0
+        for number in {signal.SIGTERM, signal.Signals[f"SIG{warning}"]}:
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        self.came = self.came or number
+
+
+class Stop:
+    """Collective: every rank asks at the same moments."""
+
+    def __init__(self, signals: Signals, folder: RunFolder, device: Device) -> None:
+        self._signals = signals
+        self._folder = folder
+        # Signals that came, and whether to save, on the device whose backend carries them.
+        self._asked = torch.zeros(2, dtype=torch.int64, device=device.torch_device)
+        self._reads_files = torch.distributed.get_rank() == 0
+        self.reason: str | None = None  # once it is there it stays
+        self.save_now = False  # at the last time of asking
+
+    def agreed(self) -> bool:
+        """Whether any rank was told to stop."""
+        if self.reason is not None:
+            return True
+        stop, save = self._signals.came, 0
+        if self._reads_files:
+            stop = max(stop, _STOP_FILE * self._folder.stop_file.exists())
+            save = _SAVE_FILE * self._folder.save_file.exists()
+        self._asked.copy_(torch.tensor([stop, save]))
+        torch.distributed.all_reduce(self._asked, torch.distributed.ReduceOp.MAX)
+        stop, save = self._asked.tolist()
+        self.save_now = save == _SAVE_FILE
+        if self.save_now and self._reads_files:
+            self._folder.save_file.unlink(missing_ok=True)
+        if stop:
+            self.reason = "a STOP file" if stop == _STOP_FILE else signal.Signals(stop).name
+        return self.reason is not None

@@ -1,0 +1,1 @@
+"""What SLURM is told: the batch script, its submission, and whether a job is begun again."""

@@ -1,0 +1,76 @@
+"""SLURM's own commands: sbatch, squeue, scontrol, scancel. Imports no torch."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from configs.errors import InputError, RunError
+from configs.schema import Chain, LaunchConfig
+
+WITHIN_S = 60
+
+
+def submit(script: Path, launch: LaunchConfig) -> list[int]:
+    """Submits the script, under `launch.chain=dependency` several times; the jobs' numbers.
+
+    Raises InputError with SLURM's own words where it refuses.
+    """
+    jobs = launch.jobs if launch.chain is Chain.dependency else 1
+    numbers: list[int] = []
+    for _ in range(jobs):
+        after = [f"--dependency=afterany:{numbers[-1]}"] if numbers else []
+        numbers.append(_number(_sbatch([*after, str(script)])))
+    return numbers
+
+
+def check(script: Path) -> str:
+    """What `sbatch --test-only` says. Raises InputError where SLURM would refuse the job."""
+    return _sbatch(["--test-only", str(script)])
+
+
+def states(numbers: Sequence[int]) -> dict[int, dict[str, str]]:
+    """What SLURM still knows of jobs; those it has forgotten are missing."""
+    known = {}
+    for number in numbers:
+        done = _run(["scontrol", "show", "job", str(number), "--oneliner"])
+        if done.returncode == 0:
+            words = (word.split("=", 1) for word in done.stdout.split() if "=" in word)
+            known[number] = dict(words)
+    return known
+
+
+def cancel(numbers: Sequence[int]) -> None:
+    done = _run(["scancel", *map(str, numbers)])
+    if done.returncode:
+        raise RunError(f"scancel: {_words(done)}")
+
+
+def _sbatch(arguments: list[str]) -> str:
+    done = _run(["sbatch", *arguments])
+    if done.returncode:
+        raise InputError(f"launch=slurm: {_words(done)}; the script is {arguments[-1]}")
+    return f"{done.stdout}{done.stderr}".strip()
+
+
+def _number(said: str) -> int:
+    match = re.search(r"Submitted batch job (\d+)", said)
+    if match is None:
+        raise RunError(f"sbatch said {said!r}, which names no job")
+    return int(match[1])
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    if shutil.which(command[0]) is None:
+        raise InputError(
+            f"launch=slurm: there is no {command[0]} here; "
+            "nearest: launch.submit=false, which writes the script, or launch=local"
+        )
+    return subprocess.run(command, text=True, capture_output=True, timeout=WITHIN_S, check=False)
+
+
+def _words(done: subprocess.CompletedProcess[str]) -> str:
+    return " ".join((done.stderr or done.stdout).split())

@@ -1,0 +1,90 @@
+"""Whether a run is begun again after a start of it has ended. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+IDLE_STARTS = 3  # starts in a row that save nothing new
+
+
+class Action(StrEnum):
+    done = "done"
+    again = "again"
+    stop = "stop"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """One start of a run.
+
+    Attributes:
+        saved: the step of its newest whole checkpoint when it began.
+    """
+
+    job: str
+    restart: int
+    time: float
+    saved: int
+    nodes: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """What is known when a start has ended.
+
+    Attributes:
+        status: torchrun's exit status, which says little: it is 1 after a signal that was heeded.
+        saved: the step of the newest whole checkpoint.
+        stopped: why the ranks stopped and saved, where they did.
+        failure: of the rank that failed first.
+        of_input: the failure is one of the settings, and would come again.
+        asked_to_end: there is a STOP file.
+    """
+
+    status: int
+    saved: int
+    done: bool = False
+    stopped: str | None = None
+    failure: str | None = None
+    of_input: bool = False
+    asked_to_end: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    action: Action
+    reason: str
+
+
+def verdict(starts: list[Start], end: End, max_restarts: int) -> Verdict:
+    """By what the run has left behind, not by exit status.
+
+    Args:
+        starts: all of this run, the one that has ended last.
+    """
+    if end.done:
+        return Verdict(Action.done, "the run is done")
+    if end.asked_to_end:
+        return Verdict(Action.stop, "the run directory has a STOP file; without it the run goes on")
+    if end.failure is not None and end.of_input:
+        return Verdict(Action.stop, f"the settings are at fault: {end.failure}")
+    why = end.stopped or end.failure or f"torchrun ended with {end.status}"
+    if starts and starts[-1].restart >= max_restarts:
+        return Verdict(
+            Action.stop, f"{why}; it was begun again launch.max_restarts={max_restarts} times"
+        )
+    idle = _idle_starts(starts, end.saved)
+    if idle >= IDLE_STARTS:
+        return Verdict(Action.stop, f"{why}; the last {idle} starts saved nothing new")
+    return Verdict(Action.again, f"{why}; saved step {end.saved}")
+
+
+def _idle_starts(starts: list[Start], saved: int) -> int:
+    """How many of the last starts found the checkpoint that is still the newest."""
+    count = 0
+    for start in reversed(starts):
+        if start.saved < saved:
+            break
+        count += 1
+    return count

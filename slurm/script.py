@@ -1,0 +1,114 @@
+"""The batch script of a run. Imports no torch."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import jinja2
+
+from configs.schema import Chain, ClusterConfig, GpusBy, LaunchConfig
+
+TEMPLATE = "job.sbatch.j2"
+SCRIPT = "job.sbatch"
+AGAIN = 75  # exit status of `launcher.job end`: begin again (sysexits' EX_TEMPFAIL)
+NOTHING = 3  # of `launcher.job begin`: the run is done
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What the script is made of.
+
+    Attributes:
+        layout: in words, for messages.
+        cuda: whether the ranks are on GPUs; without, no GPU is asked for.
+    """
+
+    name: str
+    run_dir: Path
+    work_dir: Path
+    layout: str
+    nodes: int
+    ranks_per_node: int
+    cuda: bool
+    launch: LaunchConfig
+    cluster: ClusterConfig
+
+
+def render(job: Job) -> str:
+    """The script. Nodes and ranks are the job's alone, so that they cannot disagree."""
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(
+            lambda name: files("slurm").joinpath(name).read_text(encoding="utf-8")
+        ),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+    environment.filters["quoted"] = lambda value: shlex.quote(str(value))
+    environment.filters["inside"] = _inside_double_quotes
+    launch = job.launch
+    return environment.get_template(TEMPLATE).render(
+        directives=list(_directives(job)),
+        script=job.run_dir / SCRIPT,
+        work_dir=job.work_dir,
+        run_dir=job.run_dir,
+        setup=launch.setup,
+        layout=job.layout,
+        nodes=job.nodes,
+        ranks_per_node=job.ranks_per_node,
+        cpus_per_task=launch.cpus_per_task,
+        cuda=job.cuda,
+        port=launch.port,
+        signal=launch.signal,
+        grace_s=launch.grace_s,
+        python=shlex.join([*launch.wrapper, sys.executable]),
+        srun_arguments=shlex.join(_srun_arguments(launch)),
+        requeue=launch.chain is Chain.none,
+        again=AGAIN,
+        nothing=NOTHING,
+    )
+
+
+def _directives(job: Job) -> Iterator[str]:
+    launch = job.launch
+    array = launch.chain is Chain.array
+    yield f"--job-name={job.name}"
+    for name in ("account", "partition", "qos", "reservation", "constraint", "exclude"):
+        value = getattr(launch, name)
+        if value is not None:
+            yield f"--{name}={value}"
+    yield f"--nodes={job.nodes}"
+    yield "--ntasks-per-node=1"  # torchrun starts the ranks
+    if launch.exclusive:
+        yield "--exclusive"
+    if launch.cpus_per_task is not None:
+        yield f"--cpus-per-task={launch.cpus_per_task}"
+    if job.cluster.gpu is not None and launch.gpus_by is not GpusBy.none:
+        asked = "--gpus-per-node=" if launch.gpus_by is GpusBy.gpus_per_node else "--gres=gpu:"
+        yield f"{asked}{job.ranks_per_node}"
+    if launch.time_limit is not None:
+        yield f"--time={launch.time_limit}"
+    # Not B: with it only the batch script's shell would be told.
+    yield f"--signal={launch.signal}@{launch.grace_s}"
+    yield f"--output={job.run_dir}/logs/slurm-{'%A_%a' if array else '%j'}.out"
+    yield "--open-mode=append"  # a requeued job goes on in the same file
+    if array:
+        yield f"--array=1-{launch.jobs}%1"
+    yield "--requeue" if launch.chain is Chain.none else "--no-requeue"
+    yield from launch.directives
+
+
+def _srun_arguments(launch: LaunchConfig) -> list[str]:
+    # A node whose ranks have failed takes the others along at once.
+    return ["--kill-on-bad-exit=1", "--wait=60", "--export=ALL", *launch.srun]
+
+
+def _inside_double_quotes(text: str) -> str:
+    for special in ("\\", '"', "$", "`"):
+        text = text.replace(special, f"\\{special}")
+    return text
