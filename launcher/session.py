@@ -28,6 +28,7 @@ from launcher.hooks.progress import ProgressBar, ProgressLines
 from launcher.hooks.tensorboard import TensorBoard
 from launcher.hooks.wandb import WeightsAndBiases
 from launcher.loop import Course, train_loop
+from launcher.preflight import preflight
 from launcher.run_folder import RunFolder, last_step
 from launcher.sample_ids import SampleIds
 from launcher.speed import Speed
@@ -49,6 +50,10 @@ def train_session(
     run: Run, folder: RunFolder, device: Device, terminal: IO[str], signals: Signals
 ) -> None:
     """Trains to the run's last step, or until it is told to stop. Collective."""
+    odd = preflight(ModelShape.of(run.model), folder, device)
+    if torch.distributed.get_rank() == 0:
+        for line in odd:
+            print(line, file=terminal, flush=True)
     prepared = reopen(folder.read_corpus())
     stop = Stop(signals, folder, device)
     with running_engine(run, device) as engine:
