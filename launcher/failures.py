@@ -35,6 +35,8 @@ class Failure:
     lost_peer: bool
     time: float
     traceback: str
+    waited: str = ""  # how long and in what, of a rank that gave up waiting for the others
+    ranks: int = 0  # in the world, where it waited
 
     @classmethod
     def of(cls, rank: int, error: BaseException) -> Failure:
@@ -73,6 +75,16 @@ def read_notes(logs: Path) -> list[Failure]:
     return notes
 
 
+def _hang(notes: list[Failure]) -> str:
+    """The ranks that did not answer are those that did not wait and lost no one."""
+    waited = min((note for note in notes if note.waited), key=lambda note: note.time)
+    silent = sorted(set(range(waited.ranks)) - {note.rank for note in notes if note.lost_peer})
+    if not silent:
+        return f"all ranks waited for each other, {waited.waited}"
+    names = f"rank {silent[0]}" if len(silent) == 1 else f"ranks {', '.join(map(str, silent))}"
+    return f"{names} did not answer: rank {waited.rank} waited {waited.waited}"
+
+
 def first_cause(notes: list[Failure], exit_codes: Mapping[int, int]) -> InputError | RunError:
     """The one line to tell: the first rank that failed of itself.
 
@@ -82,6 +94,8 @@ def first_cause(notes: list[Failure], exit_codes: Mapping[int, int]) -> InputErr
             for a signal.
     """
     causes = sorted((n for n in notes if not n.lost_peer), key=lambda n: n.time)
+    if any(note.waited for note in notes) and not any(n.of_input for n in causes):
+        return RunError(_hang(notes))
     noted = {note.rank for note in notes}
     killed = {r: code for r, code in exit_codes.items() if code < 0 and r not in noted}
     if causes and causes[0].of_input:

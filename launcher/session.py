@@ -27,6 +27,7 @@ from launcher.hooks.profiler import Profiler
 from launcher.hooks.progress import ProgressBar, ProgressLines
 from launcher.hooks.tensorboard import TensorBoard
 from launcher.hooks.wandb import WeightsAndBiases
+from launcher.hooks.watchdog import Watchdog
 from launcher.loop import Course, train_loop
 from launcher.preflight import preflight
 from launcher.run_folder import RunFolder, last_step
@@ -71,6 +72,12 @@ class _Session:
         stop: Stop,
     ) -> None:
         self.stop = stop
+        self.watchdog = Watchdog(
+            folder.logs,
+            torch.distributed.get_rank(),
+            torch.distributed.get_world_size(),
+            run.launch.timeout_s,
+        )
         self.run = run
         self.folder = folder
         self.device = device
@@ -104,7 +111,8 @@ class _Session:
         prediction = Prediction(self.run, self.layout, self.device.name, course.first, course.last)
         # First, so that it counts nothing but the step itself.
         first = [prediction] if self.rank == 0 else []
-        last = train_loop(self.engine, batches, course, speed, [*first, *hooks], self.stop)
+        hooks = [*first, self.watchdog, *hooks]
+        last = train_loop(self.engine, batches, course, speed, hooks, self.stop)
         if self.rank == 0:
             if self.stop.reason is not None or last == steps_of(self.run):
                 self.folder.write_end(last, self.stop.reason)
@@ -190,6 +198,7 @@ class _Session:
         def evaluate() -> float | None:
             losses = []
             for number in range(count):
+                self.watchdog.note(f"batch {number} of an evaluation")
                 if self.stop.agreed():
                     return None
                 losses.append(self.engine.evaluate(batches.at(number * size, size)))
@@ -210,4 +219,5 @@ class _Session:
             sample_ids=ids.total(record.samples),
             shares=self.shares,
         )
-        self.store.save(self.engine, state, keep=self.run.train.keep_checkpoints)
+        with self.watchdog.paused():
+            self.store.save(self.engine, state, keep=self.run.train.keep_checkpoints)

@@ -24,8 +24,11 @@ class Signals:
     def __init__(self, warning: str) -> None:
         """`warning`: the name, without SIG, of the one that a cluster sends before its limit."""
         self.came: int = 0
-        for number in {signal.SIGTERM, signal.Signals[f"SIG{warning}"]}:
+        numbers = {signal.SIGTERM, signal.Signals[f"SIG{warning}"]}
+        for number in numbers:
             signal.signal(number, self._note)
+        # Torchrun's agent holds them back until now (`launcher.agent`), and others with them.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         self.came = self.came or number

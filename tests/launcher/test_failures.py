@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -202,6 +203,22 @@ def test_wrong_input_found_by_a_rank_is_wrong_input() -> None:
     cause = first_cause(notes, {0: 2, 1: 1})
     assert isinstance(cause, InputError)
     assert str(cause) == "checkpoint=x: is damaged"
+
+
+def waited(rank: int) -> Failure:
+    note = failure(rank, RuntimeError(), 2.0)
+    return replace(note, lost_peer=True, waited="15 s in step 11", ranks=4)
+
+
+def test_a_hang_is_told_by_the_rank_that_does_not_wait() -> None:
+    silent = first_cause([waited(0), waited(1), waited(3)], {0: 1})
+    assert str(silent) == "rank 2 did not answer: rank 0 waited 15 s in step 11"
+    # The agent kills it in the end; that is a consequence.
+    killed = failure(2, RuntimeError("was ended by SIGKILL"), 9.0)
+    assert str(first_cause([waited(0), waited(1), waited(3), killed], {})) == str(silent)
+    assert str(first_cause([waited(0), waited(3)], {2: -9})).startswith("ranks 1, 2 did not answer")
+    all_four = [waited(rank) for rank in range(4)]
+    assert "all ranks waited for each other" in str(first_cause(all_four, {}))
 
 
 def test_no_rank_left_a_word() -> None:

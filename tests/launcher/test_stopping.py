@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from launcher.hooks.metrics import lacks_evaluation
@@ -79,6 +80,19 @@ def test_a_stop_file_ends_it_and_keeps_it_from_going_on(tmp_path: Path) -> None:
     refused = phalanx("train", run_dir=run)
     assert refused.status == 2
     assert "has a STOP file; without it the run goes on" in refused.errors
+
+
+def test_a_signal_while_ranks_begin_is_kept_for_them(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    settings = [*SETTINGS, "layout=single", "train.steps=100000", "launch.node=0"]
+    started = phalanx.start("train", *settings, "launch=torchrun", run_dir=run)
+    agent = psutil.Process(started.pid)
+    wait_for(lambda: any("-u" in child.cmdline() for child in agent.children()))
+    started.send_signal(signal.SIGUSR1)
+    _, errors = started.communicate(timeout=60)
+    assert started.returncode == 1
+    assert "told to end by SIGUSR1" in errors
+    assert json.loads((run / "stopped.json").read_text())["reason"] == "SIGUSR1"
 
 
 def test_what_was_not_evaluated_is_found(tmp_path: Path) -> None:

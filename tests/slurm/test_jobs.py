@@ -57,10 +57,15 @@ def starts(run: Path) -> list[dict[str, Any]]:
 
 
 def ranks_of(run: Path) -> list[psutil.Process]:
+    return processes_of(run, "-u")  # as torchrun starts them
+
+
+def processes_of(run: Path, word: str) -> list[psutil.Process]:
+    """Those of a run that have this word among their arguments."""
     found = []
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or []
-        if "launcher.train" in words and f"run_dir={run}" in words and "-u" in words:
+        if word in words and f"run_dir={run}" in words:
             found.append(process)
     return found
 
@@ -110,11 +115,41 @@ def test_told_to_stop_killed_and_begun_again_it_is_the_same_run(
     assert f"job      {job} COMPLETED" in status.output
 
 
+def test_an_agent_a_hung_rank_and_a_node_are_lost(
+    cluster: SlurmCluster, undisturbed: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    job = submitted(run, *LONG, "train.steps=150", "train.save_every=5", "launch.timeout_s=15")
+
+    def begun(start: int) -> None:
+        """The start is under way, and has saved something new."""
+        wait_for(lambda: len(starts(run)) == start, run, f"start {start}")
+        before = starts(run)[-1]["saved"]
+        wait_for(lambda: RunFolder(run).saved_step() > before, run, "a checkpoint")
+
+    begun(1)
+    agents = processes_of(run, "launcher.agent")
+    os.kill(agents[-1].pid, signal.SIGKILL)
+    begun(2)
+    os.kill(ranks_of(run)[0].pid, signal.SIGSTOP)
+    begun(3)
+    assert "did not answer: rank" in said(run)
+    cluster.kill_node("node2")
+    wait_for(lambda: "node2" in cluster.run("sinfo", "-h", "-t", "down", "-o", "%N"), run, "death")
+    cluster.start_node("node2")
+    begun(4)
+    wait_for(lambda: (run / "DONE").exists(), run, "the end")
+    wait_for(lambda: cluster.job(job)["JobState"] == "COMPLETED", run, "the job's end")
+    assert same_rows(run) == same_rows(undisturbed)
+    assert not ranks_of(run)
+
+
 def test_the_time_limit_is_heeded_and_a_stop_file_is_final(
     cluster: SlurmCluster, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    job = submitted(run, "launch.time_limit=1", "train.steps=100000", "train.save_every=0")
+    # The shortest limit is minutes, and SLURM may send its signal a minute early.
+    job = submitted(run, "launch.time_limit=2", "train.steps=100000", "train.save_every=0")
     wait_for(lambda: len(starts(run)) == 2, run, "the second start")
     assert "stopped by SIGUSR1" in said(run)
     assert starts(run)[1]["saved"] > 0
