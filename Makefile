@@ -4,13 +4,16 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 READY := .venv/.ready
 
-.PHONY: train test setup check format clean
+.PHONY: train test test-long setup check format clean
 
 train: setup ## trains gpt3_nano on four ranks of this machine
 	$(BIN)/phalanx train
 
 test: setup
 	$(BIN)/python -m pytest
+
+test-long: setup ## the tests that take minutes each, on a SLURM of this machine
+	$(BIN)/python -m pytest -m long
 
 setup: $(READY)
 

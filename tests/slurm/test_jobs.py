@@ -115,6 +115,7 @@ def test_told_to_stop_killed_and_begun_again_it_is_the_same_run(
     assert f"job      {job} COMPLETED" in status.output
 
 
+@pytest.mark.long
 def test_an_agent_a_hung_rank_and_a_node_are_lost(
     cluster: SlurmCluster, undisturbed: Path, tmp_path: Path
 ) -> None:
@@ -144,6 +145,7 @@ def test_an_agent_a_hung_rank_and_a_node_are_lost(
     assert not ranks_of(run)
 
 
+@pytest.mark.long
 def test_the_time_limit_is_heeded_and_a_stop_file_is_final(
     cluster: SlurmCluster, tmp_path: Path
 ) -> None:
