@@ -14,7 +14,7 @@ import pytest
 
 from tests.cli import ROOT
 
-PACKAGES = {"configs", "corpus", "launcher", "models", "parallel"}
+PACKAGES = {"configs", "corpus", "launcher", "models", "parallel", "slurm"}
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +40,7 @@ def test_holds_the_packages_and_every_config(wheel: Path) -> None:
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == PACKAGES
     configs = {str(path.relative_to(ROOT)) for path in (ROOT / "configs").rglob("*.yaml")}
     assert configs <= names
+    assert "slurm/job.sbatch.j2" in names
 
 
 def test_runs_from_an_empty_folder(wheel: Path, tmp_path: Path) -> None:
