@@ -11,6 +11,7 @@ from typing import Any
 from benchmarks import paired
 from benchmarks.bare_loops import bare_loop
 from configs.schema import Run
+from launcher.bad_loss import LossGuard
 from launcher.data import Batches
 from launcher.hooks.hook import Hook
 from launcher.loop import Course, train_loop
@@ -40,9 +41,10 @@ class Comparison:
         speed: Speed,
         hooks: Sequence[Hook],
         stop: Stop,
+        guard: LossGuard,
     ) -> int:
         bare = bare_loop(self._run, engine, self._device, batches, course)
-        harness = HarnessLoop(engine, batches, course, speed, hooks, stop)
+        harness = HarnessLoop(engine, batches, course, speed, hooks, stop, guard)
         self.result = paired.measure(
             {"bare loop": bare, "harness": harness, "bare loop again": bare},
             rounds=self._rounds,
@@ -66,8 +68,10 @@ class HarnessLoop:
         speed: Speed,
         hooks: Sequence[Hook],
         stop: Stop,
+        guard: LossGuard,
     ) -> None:
         self._stop = stop
+        self._guard = guard
         self._engine: Any = _Clocked(engine)
         self._batches = batches
         self._course = course
@@ -85,7 +89,15 @@ class HarnessLoop:
         )
         self._engine.seconds = 0.0
         started = time.perf_counter()
-        train_loop(self._engine, self._batches, portion, self._speed, self._hooks, self._stop)
+        train_loop(
+            self._engine,
+            self._batches,
+            portion,
+            self._speed,
+            self._hooks,
+            self._stop,
+            self._guard,
+        )
         elapsed = time.perf_counter() - started
         self.outside.append((elapsed - self._engine.seconds) / steps)
         self._next += steps

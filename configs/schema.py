@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from configs.asking import EvaluateConfig, GenerateConfig, ScalingConfig, TaskConfig
+
 
 class EngineName(StrEnum):
     megatron = "megatron"
@@ -141,7 +143,12 @@ class LaunchConfig:
     port: int | None  # rendezvous; null: a free one
     timeout_s: int  # a collective that takes longer is a failure
     grace_s: int  # that a run has to save in when it is told to stop
-    max_restarts: int  # of a job by SLURM; a start that saves nothing new is the last but two
+    max_restarts: int  # of a job by SLURM
+    max_idle_starts: int  # in a row that save nothing new, after which it ends too
+    elastic: (
+        bool  # a start on fewer or more nodes than cluster.nodes gets the planner's best layout
+    )
+    min_nodes: int  # of an elastic run
     # Of launch=torchrun.
     address: str | None  # of the first node, as the others reach it; null where there is one node
     node: int | None  # which this is, from 0: starts its ranks; null: shows every node's command
@@ -181,6 +188,7 @@ class MachineText(StrEnum):
     docstrings = "docstrings"
     library = "library"
     manual = "manual"
+    arithmetic = "arithmetic"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -277,6 +285,13 @@ class OptimizerConfig:
     loss_scale: float  # fp16: the first dynamic loss scale
 
 
+class BadLoss(StrEnum):
+    """What is done where the loss is no number any more, or has spiked."""
+
+    stop = "stop"
+    skip = "skip"  # back to the newest checkpoint, and past the batches that did it
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     steps: int | None  # null: until model.recipe.tokens have been read
@@ -287,6 +302,12 @@ class TrainConfig:
     stop_after: int | None  # a step: save and end there, the schedule unchanged
     eval_every: int  # steps; 0: never
     eval_batches: int  # global batches of held-out text
+    async_save: bool  # a checkpoint is written beside the training, from a copy in host memory
+    on_bad_loss: BadLoss
+    spike_factor: float | None  # so many times the usual loss is bad; null: what is no number
+    spike_window: int  # steps before, whose median is the usual loss
+    skip_batches: int  # the bad one and those before it, at most back to the checkpoint
+    max_skips: int  # steps of a run that may be skipped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -302,15 +323,6 @@ class ProfileConfig:
     start: int | None  # first step of a torch.profiler window; null: none
     steps: int
     memory_snapshot: bool  # CUDA allocator history of the window
-
-
-@dataclass(frozen=True, kw_only=True)
-class GenerateConfig:
-    prompt: str
-    tokens: int
-    temperature: float  # 0: the likeliest token
-    top_p: float
-    seed: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -355,6 +367,9 @@ class Run:
     log: LogConfig
     profile: ProfileConfig
     generate: GenerateConfig
+    tasks: dict[str, TaskConfig]
+    evaluate: EvaluateConfig
+    scaling: ScalingConfig
     parity: ParityConfig
     convert: ConvertConfig
     plan: PlanConfig

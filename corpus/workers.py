@@ -143,12 +143,15 @@ def _begin(counter: Any, parent: int) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     os.environ["OMP_NUM_THREADS"] = "1"
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it and ends the work
-    die_with_parent()
-    if os.getppid() != parent:  # it died before that
-        os._exit(1)
+    die_with_parent(parent)
 
 
-def die_with_parent() -> None:
-    """A process whose parent is gone, however it went, must not live on (Linux)."""
+def die_with_parent(parent: int | None = None) -> None:
+    """A process whose parent is gone, however it went, must not live on (Linux).
+
+    `parent`: its number, where that is known: it may be gone already.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if parent not in (None, os.getppid()):
+        os._exit(1)

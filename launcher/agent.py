@@ -6,33 +6,41 @@ Takes torchrun's own arguments. Leaves notes for ranks that were killed and coul
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from launcher.failures import Failure, leave_note, note_path
+from configs.load import read
+from launcher.failures import note_for_others, oom_kills, read_notes
+from launcher.report import report_of
 from launcher.run_folder import RunFolder
+from launcher.whereabouts import kept_on_this_node
+from parallel.layout import Layout
+
+_OTHERS_WRITE_S = 2.0  # the notes of other nodes' ranks
 
 
 def main() -> None:
     path, *arguments = sys.argv[1:]
     # Until torchrun hears signals itself, which is after seconds of imports.
     early: list[int] = []
-    for number in _handled(arguments):
+    for number in _handled(arguments) - {signal.SIGINT}:
         signal.signal(number, lambda came, _frame: early.append(came))
     sys.exit(run(RunFolder(Path(path)), arguments, early))
 
 
 def _handled(arguments: list[str]) -> set[signal.Signals]:
-    """The signals that torchrun is to pass on, but for Ctrl-C."""
+    """The signals that torchrun is to pass on."""
     parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument("--signals-to-handle", default="SIGTERM")
     names = parser.parse_known_args(arguments)[0].signals_to_handle.split(",")
-    return {signal.Signals[name] for name in names} - {signal.SIGINT}
+    return {signal.Signals[name] for name in names}
 
 
 def run(folder: RunFolder, arguments: list[str], early: list[int]) -> int:
@@ -46,22 +54,44 @@ def run(folder: RunFolder, arguments: list[str], early: list[int]) -> int:
     from torch.distributed.run import parse_args
     from torch.distributed.run import run as torchrun
 
-    if early:
-        _say(f"told to end by {signal.Signals(early[0]).name} before its ranks began")
-        return 1
-    try:
-        with _held_back(_handled(arguments)):
-            torchrun(parse_args(arguments))  # type: ignore[no-untyped-call]
-    except SignalException as error:
-        _say(f"told to end by {signal.Signals(error.sigval).name}")
-        return 1
-    except ChildFailedError as error:
-        for rank, failure in error.failures.items():
-            _note_killed(folder.logs, rank, failure.exitcode, failure.timestamp)
-        codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
-        _say(", ".join(f"rank {rank} ended with {code}" for rank, code in sorted(codes.items())))
-        return 1
+    from launcher.torch_agent import hear_once_begun
+
+    handled = _handled(arguments)
+    oom = oom_kills()
+    with kept_on_this_node() as places:
+        try:
+            with _held_back(handled - {signal.SIGINT}):
+                hear_once_begun(handled)
+                if early:
+                    raise SignalException("early", signal.Signals(early[0]))
+                torchrun(parse_args(arguments))  # type: ignore[no-untyped-call]
+        except SignalException as error:
+            if read_notes(folder.logs):  # another node's ranks have failed, and took these along
+                note_for_others(folder.logs, {}, places, oom)
+            _say(f"told to end by {signal.Signals(error.sigval).name}")
+            return 1
+        except ChildFailedError as error:
+            codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
+            note_for_others(folder.logs, codes, places, oom)
+            ended = ", ".join(
+                f"rank {rank} ended with {code}" for rank, code in sorted(codes.items())
+            )
+            _say(ended)
+            _report(folder, arguments)
+            return 1
     return 0
+
+
+def _report(folder: RunFolder, arguments: list[str]) -> None:
+    """Without SLURM nobody comes after the agents: the first node's tells what has happened."""
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    parser.add_argument("--node-rank", type=int, default=0)
+    if "SLURM_JOB_ID" in os.environ or parser.parse_known_args(arguments)[0].node_rank:
+        return
+    time.sleep(_OTHERS_WRITE_S)
+    layout = Layout.resolve(read(folder.config).layout, None)
+    if (reported := report_of(folder, layout)) is not None:
+        print(f"phalanx: {reported[1]}", file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -79,23 +109,6 @@ def _held_back(numbers: set[signal.Signals]) -> Iterator[None]:
     finally:
         over.set()
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _note_killed(logs: Path, rank: int, exit_code: int, when: int) -> None:
-    # SIGTERM is the agent's own, sent to the ranks that were left.
-    if exit_code >= 0 or exit_code == -signal.SIGTERM or note_path(logs, rank).exists():
-        return
-    name = signal.Signals(-exit_code).name
-    hint = " (out of memory?)" if -exit_code == signal.SIGKILL else ""
-    failure = Failure(
-        rank=rank,
-        message=f"was ended by {name}{hint}",
-        of_input=False,
-        lost_peer=False,
-        time=float(when),
-        traceback="",
-    )
-    leave_note(logs, failure)
 
 
 def _say(words: str) -> None:

@@ -16,7 +16,8 @@ from parallel.layout import Layout
 @contextmanager
 def running_engine(run: Run, device: Device) -> Iterator[Engine]:
     """This rank's engine, and the process groups it lives in. Collective."""
-    with process_groups(Layout.resolve(run.layout, None), run.train.seed):
+    layout = Layout.resolve(run.layout, None)
+    with process_groups(layout, run.train.seed, run.launch.timeout_s):
         if run.engine.name is EngineName.deepspeed:
             with _deepspeed(run, device) as engine:
                 yield engine

@@ -8,7 +8,6 @@ from configs.errors import InputError
 from configs.schema import Run
 from launcher.compose import hydra_app
 from launcher.status import existing_folder
-from launcher.submit import read_jobs
 from slurm import commands
 
 ENDED = {"COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY"}
@@ -17,7 +16,7 @@ ENDED = {"COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEM
 def cancel(run: Run, _overrides: list[str]) -> None:
     """Raises InputError where there is no job to end."""
     folder = existing_folder(run)
-    jobs = read_jobs(folder)
+    jobs = folder.read_jobs()
     if not jobs:
         raise InputError(f"run_dir={run.run_dir}: was never submitted")
     known = commands.states(jobs)

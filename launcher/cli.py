@@ -20,6 +20,8 @@ COMMANDS = {
     "prepare": "text, JSONL or WARC/WET to token files, by source",
     "decontaminate": "13-gram overlap with benchmarks: filters text, or marks examples",
     "generate": "text from a checkpoint, under any tensor x pipeline layout",
+    "evaluate": "scores on tasks with none, one and a few examples shown before them",
+    "scaling": "fits power laws to finished runs, and predicts another",
     "convert": "a checkpoint to and from Hugging Face's GPT-2 format (safetensors)",
     "parity": "trains the same under two layouts or engines: layout=A against=B",
     "doctor": "what this machine has, and what will work on it",

@@ -23,7 +23,7 @@ from configs.schema import Run
 OVERRIDES = "overrides.yaml"
 ONCE = (
     *("train.stop_after", "debug", "run_dir", "format"),
-    *("profile", "generate", "parity", "convert", "plan"),
+    *("profile", "generate", "task", "tasks", "evaluate", "scaling", "parity", "convert", "plan"),
 )
 """Settings, or groups of them, that hold for one start of a run and not for the next."""
 

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from configs.errors import InputError
-from configs.schema import AttentionPattern, Run
+from configs.schema import Run
 from launcher.compose import compose_run, hydra_app, merge_overrides
+from launcher.gpt2_folder import Gpt2Folder
 from launcher.run_folder import RunFolder
 from models.shape import ModelShape
 from parallel import checkpoint_files
@@ -29,8 +30,6 @@ from parallel.checkpoint_files import TrainState, shape_fields
 if TYPE_CHECKING:
     from torch import Tensor
 
-WEIGHTS = "model.safetensors"
-INDEX = f"{WEIGHTS}.index.json"
 SHARD = "5GB"
 
 
@@ -52,7 +51,7 @@ def _export(run: Run, target: Path, console: Console) -> None:
     if source is None:
         raise InputError("checkpoint=null: convert.to needs checkpoint=DIR or run_dir=DIR")
     checkpoint = checkpoint_files.find(Path(source).expanduser())
-    shape = _shape_of(TrainState.read(checkpoint))
+    shape = TrainState.read(checkpoint).shape()
     from models.huggingface import gpt2_config, require_gpt2, to_gpt2
 
     require_gpt2(shape)
@@ -88,13 +87,8 @@ def _import(run: Run, overrides: list[str], console: Console) -> None:
     folder = RunFolder(Path(run.run_dir).expanduser().resolve())
     if folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
         raise InputError(f"run_dir={run.run_dir}: is there already; give another")
-    from models.huggingface import from_gpt2, shape_of_gpt2
-
-    try:
-        shape = shape_of_gpt2(_read_json(source / "config.json"))
-        weights = from_gpt2(_read_weights(source), shape)
-    except InputError as error:
-        raise InputError(f"convert.source={source}: {error}") from None
+    given = Gpt2Folder(source, f"convert.source={source}")
+    shape, weights = given.shape(), given.weights()
     state = TrainState(
         step=0,
         samples=0,
@@ -108,7 +102,7 @@ def _import(run: Run, overrides: list[str], console: Console) -> None:
     from parallel.checkpoint_tensors import write_tensors
 
     kept = folder.path / checkpoint_files.TOKENIZER
-    with _tokenizer_for(source, shape) as tokenizer:
+    with given.tokenizer() as tokenizer:
         write_tensors(_with_moments(weights), state, tokenizer, folder.checkpoints)
         # The checkpoint's own goes with it, once training has made newer ones.
         shutil.copyfile(tokenizer, kept)
@@ -118,10 +112,6 @@ def _import(run: Run, overrides: list[str], console: Console) -> None:
         f"wrote {folder.path}: {shape.parameters:,} parameters\n"
         f"phalanx generate run_dir={run.run_dir}"
     )
-
-
-def _shape_of(state: TrainState) -> ModelShape:
-    return ModelShape(**{**state.model, "attention": AttentionPattern(state.model["attention"])})
 
 
 def _with_moments(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -139,45 +129,6 @@ def _overrides(name: str, shape: ModelShape, tokenizer: Path, given: list[str]) 
     fixed = [f"model.{key}={value}" for key, value in model.items()]
     kept = [it for it in given if not it.startswith(("convert.", "run_dir="))]
     return merge_overrides([f"model.tokenizer='{tokenizer}'", "layout=single", *fixed], kept)
-
-
-@contextmanager
-def _tokenizer_for(source: Path, shape: ModelShape) -> Iterator[Path]:
-    """The tokenizer of the folder; without one, GPT-2's if the vocabulary has its size."""
-    path = source / checkpoint_files.TOKENIZER
-    if path.exists():
-        yield path
-        return
-    from corpus.vocabulary import GPT2_SIZE, gpt2
-
-    if shape.vocab != GPT2_SIZE:
-        raise InputError(
-            f"convert.source={source}: there is no {checkpoint_files.TOKENIZER} in it, and its "
-            f"vocabulary of {shape.vocab:,} is not GPT-2's"
-        )
-    from tempfile import TemporaryDirectory
-
-    with TemporaryDirectory() as scratch:
-        made = Path(scratch) / checkpoint_files.TOKENIZER
-        made.write_text(gpt2(shape.vocab).make(()), encoding="utf-8")
-        yield made
-
-
-def _read_weights(source: Path) -> dict[str, Tensor]:
-    """All tensors of one safetensors file, or of the files that an index names."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    names = [WEIGHTS]
-    if (source / INDEX).exists():
-        names = sorted(set(_read_json(source / INDEX)["weight_map"].values()))
-    weights: dict[str, Tensor] = {}
-    for name in names:
-        try:
-            weights |= load_file(source / name)
-        except (OSError, SafetensorError) as error:
-            raise InputError(f"{name}: {' '.join(str(error).split())}") from None
-    return weights
 
 
 def _tokenizer_config(tokenizer: Path, shape: ModelShape) -> dict[str, Any]:
@@ -218,16 +169,6 @@ def _umask() -> int:
     current = os.umask(0)
     os.umask(current)
     return current
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"no readable {path.name} ({error})") from None
-    if not isinstance(found, dict):
-        raise InputError(f"{path.name}: is not a JSON object")
-    return found
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

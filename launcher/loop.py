@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from configs.errors import RunError
+from launcher.bad_loss import LossGuard
 from launcher.data import Batches
 from launcher.hooks.hook import Hook, StepRecord
 from launcher.speed import Speed
@@ -28,6 +28,7 @@ class Course:
     batch_plan: BatchPlan
     learning_rate: LearningRate
     seed: int
+    skipped: Collection[int] = ()  # steps that are not taken: their samples are passed by
 
 
 def train_loop(
@@ -37,10 +38,11 @@ def train_loop(
     speed: Speed,
     hooks: Sequence[Hook],
     stop: Stop,
+    guard: LossGuard,
 ) -> int:
     """Takes the steps of `course`, or those until it is told to stop; returns the last it took.
 
-    Raises RunError where the loss is no longer a number.
+    Raises BadLossError where a loss is no longer a number, or has spiked.
     """
     samples = course.samples
     record: StepRecord | None = None
@@ -57,23 +59,18 @@ def train_loop(
         started = time.perf_counter()
         size = course.batch_plan.size_at(samples)
         rate = course.learning_rate.of_step(samples, size)
-        result = engine.train_step(batches.at(samples, size), rate)
+        batch = batches.at(samples, size)
+        result = _not_taken() if step in course.skipped else engine.train_step(batch, rate)
         elapsed = time.perf_counter() - started
         samples += size
-        _require_finite(result, step)
+        guard.judge(step, result)
         record = speed.record(step, samples, size, rate, result, elapsed)
         for hook in hooks:
             hook.after_step(record)
-    for hook in hooks:
+    for hook in reversed(hooks):  # saves are waited for before anything is drawn
         hook.at_end()
     return course.first - 1 if record is None else record.step
 
 
-def _require_finite(result: StepResult, step: int) -> None:
-    if result.skipped:  # fp16 found its loss scale too large, which is no harm
-        return
-    if not (math.isfinite(result.loss) and math.isfinite(result.grad_norm)):
-        raise RunError(
-            f"step {step}: loss {result.loss}, gradient norm {result.grad_norm}; "
-            "go on from an earlier checkpoint with a lower optimizer.learning_rate"
-        )
+def _not_taken() -> StepResult:
+    return StepResult(loss=math.nan, grad_norm=math.nan, skipped=True, loss_scale=math.nan)

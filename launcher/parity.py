@@ -7,7 +7,6 @@ that save after each; losses, gradient norms and every tensor are then compared.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import sys
@@ -25,6 +24,7 @@ from rich.table import Table
 from configs.errors import InputError, RunError
 from configs.schema import LaunchName, Precision, Run
 from launcher.compose import compose_run, explain, hydra_app, merge_overrides
+from launcher.json_lines import read_lines
 from launcher.plan_ranks import Plan, plan_ranks
 from launcher.run_folder import RunFolder
 from launcher.train import prepare
@@ -170,14 +170,13 @@ def _train(side: Side, folder: RunFolder) -> None:
     from launcher.ranks import run_ranks
 
     prepare(side.plan, folder, side.overrides, Console(quiet=True))
-    run_ranks("train", folder, side.plan.layout.world_size, side.plan.run.launch)
+    run_ranks("train", folder, side.plan.layout, side.plan.run.launch)
 
 
 def _trace(folder: RunFolder) -> Trace:
     from parallel.parity import Trace
 
-    rows = [json.loads(line) for line in folder.metrics.read_text(encoding="utf-8").splitlines()]
-    steps = [row for row in rows if "loss" in row]
+    steps = [row for row in read_lines(folder.metrics) if "loss" in row]
     return Trace(
         losses=[row["loss"] for row in steps],
         # Written as null where a step of fp16 was skipped.

@@ -19,6 +19,7 @@ from parallel.layout import Layout
 from parallel.rules import refusal, violations
 
 BYTES_A_PARAMETER = 16  # float32 weight and gradient, Adam's two moments
+BYTES_OF_A_COPY = 12  # what a checkpoint beside the training is written from
 BYTES_A_RANK = 400 * 2**20  # a process with torch and Megatron-core imported
 _GIB = 2**30
 
@@ -41,22 +42,35 @@ def plan_ranks(run: Run, environment: Mapping[str, str] = os.environ) -> Plan:
 
     Raises InputError with a line for each setting that cannot be.
     """
-    device = _device(run, environment)
+    device = device_of(run, environment)
     if "RANK" in environment:  # started by torchrun or another launcher that sets it
-        run = replace(run, launch=replace(run.launch, name=LaunchName.torchrun))
+        address = environment.get("MASTER_ADDR")
+        launch = replace(run.launch, name=LaunchName.torchrun, address=address, node=None)
+        run = replace(run, launch=launch)
         ranks: int | None = int(environment["WORLD_SIZE"])
     else:
         ranks = _ranks_at_hand(run, device)
-    layout = Layout.resolve(run.layout, ranks)
+    run, layout = _fitted(run, ranks, device)
     faults = [str(fault) for fault in violations(run, layout, ranks=ranks, device=device)]
     faults += _other_faults(run, layout, device)
     if faults:
         raise refusal(faults)
-    run = replace(run, device=device, layout=replace(run.layout, data=layout.data))
+    run = replace(run, device=device, layout=layout.as_config())
     return Plan(run=run, layout=layout, device=device)
 
 
-def _device(run: Run, environment: Mapping[str, str]) -> DeviceName:
+def _fitted(run: Run, ranks: int | None, device: DeviceName) -> tuple[Run, Layout]:
+    """The layout that was asked for, or for an elastic run the one for the ranks at hand."""
+    if run.launch.elastic and ranks is not None:
+        from launcher.elastic import layout_on, run_on
+
+        fitted = layout_on(run, ranks, device)
+        if fitted is not None:
+            return run_on(run, ranks), fitted
+    return run, Layout.resolve(run.layout, ranks)  # which the validator has more to say of
+
+
+def device_of(run: Run, environment: Mapping[str, str] = os.environ) -> DeviceName:
     """`auto` is what this machine has, but for a job: what its cluster has."""
     is_job = run.launch.name is LaunchName.slurm and "RANK" not in environment
     if is_job and run.device is DeviceName.auto and run.cluster.gpu is not None:
@@ -87,8 +101,9 @@ def _other_faults(run: Run, layout: Layout, device: DeviceName) -> list[str]:
 def memory_fault(run: Run, layout: Layout) -> str | None:
     """Whether the ranks of a run on this machine's CPU would outgrow its memory."""
     parameters = ModelShape.of(run.model).parameters
+    copy = BYTES_OF_A_COPY if run.train.async_save else 0  # the data ranks share it out
     needed = (
-        parameters * BYTES_A_PARAMETER * max(layout.data, 1)
+        parameters * (BYTES_A_PARAMETER * max(layout.data, 1) + copy)
         + max(layout.world_size, 1) * BYTES_A_RANK
     )
     there = psutil.virtual_memory().total

@@ -12,7 +12,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from configs.schema import Run
 from corpus.workers import die_with_parent
 from launcher.failures import Failure, leave_note
 from launcher.run_folder import RunFolder
+from launcher.whereabouts import here, owner
 
 if TYPE_CHECKING:
     from parallel.devices import Device
@@ -32,7 +33,7 @@ def main() -> None:
     folder = RunFolder(Path(path))
     rank = int(os.environ["RANK"])
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    die_with_parent()  # a rank whose launcher is gone must not live on
+    die_with_parent(owner())  # a rank whose launcher is gone must not live on
     terminal = _log_to(folder.logs / f"rank_{rank}.log")
     run = read(folder.config)
     try:
@@ -55,20 +56,34 @@ def _do(command: str, run: Run, folder: RunFolder, terminal: IO[str]) -> None:
             train_session(run, folder, device, terminal, signals)
         return
     with joined_world(run) as device:
-        from launcher.sampling import generate_session
+        if command == "evaluate":
+            from launcher.evaluating import evaluate_session
 
-        generate_session(run, device, terminal)
+            evaluate_session(run, folder, device, terminal)
+        else:
+            from launcher.sampling import generate_session
+
+            generate_session(run, device, terminal)
 
 
 @contextmanager
 def noting_failure(logs: Path, rank: int) -> Iterator[None]:
     """Leaves a note of what the rank fails with."""
+    here.open(rank)
     try:
         yield
     except BaseException as error:
-        if logs.is_dir():
-            leave_note(logs, Failure.of(rank, error))
+        with suppress(OSError):  # no run yet, or no room
+            leave_note(logs, Failure.of(rank, error, _waits_in(logs, rank, error)))
         raise
+
+
+def _waits_in(logs: Path, rank: int, error: BaseException) -> str:
+    if "torch" not in sys.modules:
+        return ""
+    from launcher.flight_recorder import waits_in
+
+    return waits_in(logs, rank, error)
 
 
 @contextmanager
@@ -76,9 +91,13 @@ def joined_world(run: Run) -> Iterator[Device]:
     """Opens this rank's device and the default process group, as RANK and its kin say."""
     warnings.filterwarnings("ignore", module=r"megatron\..*")
     warnings.filterwarnings("ignore", module=r"torch\..*")
+    here.note("joining the others")
     import torch
 
+    from launcher.flight_recorder import turn_on
     from parallel.devices import join_world, open_device
+
+    turn_on()
 
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

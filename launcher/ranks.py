@@ -6,16 +6,19 @@ import logging
 import os
 import socket
 import sys
-from pathlib import Path
 
 from configs.errors import InputError, RunError
 from configs.schema import LaunchConfig as LaunchSettings
-from launcher.failures import clear_notes, first_cause, read_notes
+from launcher.failures import clear_notes, note_for_others, oom_kills
+from launcher.report import report_of
 from launcher.run_folder import RunFolder
+from launcher.whereabouts import kept_on_this_node
+from parallel.layout import Layout
+from slurm.agent import handled
 
 
-def run_ranks(command: str, folder: RunFolder, ranks: int, launch: LaunchSettings) -> None:
-    """Runs `python -m launcher.rank COMMAND RUN_DIR` as ranks 0 to ranks - 1.
+def run_ranks(command: str, folder: RunFolder, layout: Layout, launch: LaunchSettings) -> None:
+    """Runs `python -m launcher.rank COMMAND RUN_DIR` as the ranks of a layout.
 
     Raises InputError or RunError with the words of the rank that failed first, and
     KeyboardInterrupt where it was told to end by a signal, which the ranks heeded first. No rank
@@ -29,6 +32,7 @@ def run_ranks(command: str, folder: RunFolder, ranks: int, launch: LaunchSetting
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    ranks = layout.world_size
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _cores() // ranks)))
     config = LaunchConfig(
         min_nodes=1,
@@ -41,26 +45,33 @@ def run_ranks(command: str, folder: RunFolder, ranks: int, launch: LaunchSetting
         max_restarts=0,
         monitor_interval=0.2,
         logs_specs=DefaultLogsSpecs(),
-        signals_to_handle=f"SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIG{launch.signal}",
+        signals_to_handle=",".join(handled(launch.signal)),
         shutdown_timeout=launch.grace_s,
     )
     logging.disable(logging.ERROR)  # the agent's own account of a failure; ours is in one line
+    oom = oom_kills()
     try:
-        elastic_launch(config, sys.executable)("-m", "launcher.rank", command, str(folder.path))
-    except ChildFailedError as error:
-        codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
-        raise _cause(folder.logs, codes) from None
+        with kept_on_this_node() as places:
+            try:
+                start = elastic_launch(config, sys.executable)
+                start("-m", "launcher.rank", command, str(folder.path))
+            except ChildFailedError as error:
+                codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
+                note_for_others(folder.logs, codes, places, oom)
+                raise _cause(folder, layout, codes) from None
     except SignalException as error:
         raise KeyboardInterrupt from error
     finally:
         logging.disable(logging.NOTSET)
 
 
-def _cause(logs: Path, codes: dict[int, int]) -> InputError | RunError:
-    cause = first_cause(read_notes(logs), codes)
-    if isinstance(cause, InputError):
-        return cause
-    return RunError(f"{cause}; more in {logs}")
+def _cause(folder: RunFolder, layout: Layout, codes: dict[int, int]) -> InputError | RunError:
+    """In one line where a setting is wrong, as the whole report where anything else is."""
+    reported = report_of(folder, layout, codes)
+    if reported is None:
+        return RunError(f"ranks ended with {codes} and left no word; more in {folder.logs}")
+    report, text = reported
+    return report.error if isinstance(report.error, InputError) else RunError(text)
 
 
 def _cores() -> int:

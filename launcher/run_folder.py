@@ -4,10 +4,13 @@ config.yaml      the resolved configuration that every rank reads
 overrides.yaml   what was typed; a resume composes from it
 layout.txt       which rank holds what
 metrics.jsonl    a line a step
+skips.jsonl      a line for each step that is not taken, under train.on_bad_loss=skip
 deepspeed.json   what DeepSpeed was given, under engine=deepspeed
 corpus.json      where the token files are
 job.sbatch       the batch script, under launch=slurm; jobs.json the numbers of its jobs
 starts.jsonl     a line for each start by a job
+failure.txt      what the last failure was of; failures.jsonl a line for each that failed
+left_out         nodes that a job is to do without
 DONE             the last step was taken
 stopped.json     why the last start ended before it, where it saved and ended of itself
 STOP  SAVE       files for you to make: save and end; save now
@@ -79,12 +82,34 @@ class RunFolder:
         return self.path / "stopped.json"
 
     @property
+    def skips(self) -> Path:
+        return self.path / "skips.jsonl"
+
+    @property
+    def failure(self) -> Path:
+        return self.path / "failure.txt"
+
+    @property
+    def failures(self) -> Path:
+        return self.path / "failures.jsonl"
+
+    @property
+    def left_out(self) -> Path:
+        return self.path / "left_out"
+
+    @property
     def stop_file(self) -> Path:
         return self.path / "STOP"
 
     @property
     def save_file(self) -> Path:
         return self.path / "SAVE"
+
+    def read_jobs(self) -> list[int]:
+        """The numbers of all jobs that were ever submitted for the run, the newest last."""
+        if not self.jobs.exists():
+            return []
+        return list(json.loads(self.jobs.read_text(encoding="utf-8")))
 
     def forget_end(self) -> None:
         """Before a start: how the last one ended says nothing of this one."""
@@ -159,21 +184,23 @@ def choose_folder(plan: Plan) -> RunFolder:
 
 
 def checkpoint_to_load(plan: Plan, folder: RunFolder) -> Path | None:
-    """The checkpoint to go on from: the run's own newest, else `checkpoint`, else None.
+    """The checkpoint to go on from: the run's own newest whole one, else `checkpoint`, else None.
 
     `checkpoint` inside the run's own directory takes the run back to it.
-    Raises InputError where it is not whole or of another model.
+    Raises InputError where none is whole, or it is of another model.
     """
     path: Path | None = None
     if plan.run.checkpoint is not None:
         asked = checkpoint_files.find(Path(plan.run.checkpoint).expanduser())
         if folder.checkpoints in asked.parents or not folder.has_checkpoint():
+            checkpoint_files.require_whole(asked)
             path = asked
     if path is None and folder.has_checkpoint():
-        path = checkpoint_files.find(folder.checkpoints)
+        path, damage = checkpoint_files.newest_whole(folder.checkpoints)
+        if path is None:
+            raise InputError(damage[0])
     if path is not None:
         TrainState.read(path).require_shape(plan.shape, path)
-        checkpoint_files.require_whole(path)
     return path
 
 

@@ -29,6 +29,7 @@ class SampleIds:
     def go_on_from(self, state: TrainState, checkpoint: Path) -> None:
         """Collective. Raises InputError where the checkpoint has read other samples than ours."""
         self._samples, self._before = state.samples, int(state.sample_ids or "0", 16)
+        self.consumed.sum = 0
         if state.sample_ids:
             agree(lambda: self._require_same(state, checkpoint))
 

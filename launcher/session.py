@@ -10,11 +10,13 @@ from typing import IO
 import torch
 from megatron.core import parallel_state
 
-from configs.schema import Run
+from configs.errors import RunError
+from configs.schema import BadLoss, Run
 from corpus.cache import Prepared, reopen
 from corpus.mixture import Mixture
 from corpus.sources import sources_of
 from launcher.agreement import agree
+from launcher.bad_loss import BadLossError, LossGuard, Skips, losses_before
 from launcher.build import running_engine
 from launcher.data import Batches
 from launcher.hooks.checkpoints import Checkpoints
@@ -30,10 +32,12 @@ from launcher.hooks.wandb import WeightsAndBiases
 from launcher.hooks.watchdog import Watchdog
 from launcher.loop import Course, train_loop
 from launcher.preflight import preflight
+from launcher.resume import load_newest_whole
 from launcher.run_folder import RunFolder, last_step
 from launcher.sample_ids import SampleIds
 from launcher.speed import Speed
 from launcher.stopping import Signals, Stop
+from launcher.whereabouts import here
 from models.shape import ModelShape
 from parallel import checkpoint_files
 from parallel.batches import BatchPlan, steps_of
@@ -41,6 +45,7 @@ from parallel.checkpoint import CheckpointStore
 from parallel.checkpoint_files import TrainState, shape_fields
 from parallel.devices import Device
 from parallel.engine import Engine
+from parallel.groups import group_beside
 from parallel.layout import Layout
 from parallel.learning_rate import LearningRate
 
@@ -51,14 +56,15 @@ def train_session(
     run: Run, folder: RunFolder, device: Device, terminal: IO[str], signals: Signals
 ) -> None:
     """Trains to the run's last step, or until it is told to stop. Collective."""
+    here.note("looking at every node")
     odd = preflight(ModelShape.of(run.model), folder, device)
     if torch.distributed.get_rank() == 0:
         for line in odd:
             print(line, file=terminal, flush=True)
     prepared = reopen(folder.read_corpus())
-    stop = Stop(signals, folder, device)
+    here.note("building the model")
     with running_engine(run, device) as engine:
-        _Session(run, folder, device, prepared, engine, stop).train(terminal)
+        _Session(run, folder, device, prepared, engine, signals, terminal).train()
 
 
 class _Session:
@@ -69,16 +75,11 @@ class _Session:
         device: Device,
         prepared: Prepared,
         engine: Engine,
-        stop: Stop,
+        signals: Signals,
+        terminal: IO[str],
     ) -> None:
-        self.stop = stop
-        self.watchdog = Watchdog(
-            folder.logs,
-            torch.distributed.get_rank(),
-            torch.distributed.get_world_size(),
-            run.launch.timeout_s,
-        )
         self.run = run
+        self.terminal = terminal
         self.folder = folder
         self.device = device
         self.layout = Layout.resolve(run.layout, None)
@@ -86,19 +87,28 @@ class _Session:
         self.engine = engine
         self.shape = ModelShape.of(run.model)
         self.rank = torch.distributed.get_rank()
-        tensor_group = parallel_state.get_tensor_model_parallel_group()
-        self.store = CheckpointStore(folder.checkpoints, tensor_group, prepared.tokenizer)
+        self.watchdog = Watchdog(folder.logs, self.rank, run.launch.timeout_s)
+        self.store = CheckpointStore(
+            folder.checkpoints,
+            parallel_state.get_tensor_model_parallel_group(),
+            prepared.tokenizer,
+            group_beside() if run.train.async_save else None,
+        )
+        self.stop = Stop(signals, folder, device, self.store)
+        self.skips = Skips(folder.skips)
         self.shares = {source.name: source.share for source in sources_of(run.corpus)}
         self.place = self.layout.coordinates(self.rank)
 
-    def train(self, terminal: IO[str]) -> None:
-        if self.rank == 0:
-            for notice in self.engine.notices:
-                print(notice, file=terminal, flush=True)
+    def train(self) -> None:
+        for notice in self.engine.notices:
+            self._say(notice)
         mixture = self._mixture("train", self.run.train.seed)
         counts = self.place.tensor == 0 and self.place.pipeline == 0
         ids = SampleIds(mixture, counts=counts, device=self.device)
-        course = self._course(ids)
+        if self.rank == 0:
+            checkpoint_files.clear_unfinished(self.folder.checkpoints)
+        asked = self.run.checkpoint
+        course = self._course(ids, None if asked is None else Path(asked))
         batches = Batches(mixture, self.layout, self.place.data, ids.consumed)
         speed = Speed(
             self.shape,
@@ -107,28 +117,41 @@ class _Session:
             self.run.precision,
             self.run.cluster,
         )
-        hooks = self._hooks(course, ids, terminal)
+        hooks = self._hooks(course, ids)
         prediction = Prediction(self.run, self.layout, self.device.name, course.first, course.last)
         # First, so that it counts nothing but the step itself.
         first = [prediction] if self.rank == 0 else []
         hooks = [*first, self.watchdog, *hooks]
-        last = train_loop(self.engine, batches, course, speed, hooks, self.stop)
+        guard = self._guard(course)
+        while True:
+            try:
+                last = train_loop(self.engine, batches, course, speed, hooks, self.stop, guard)
+                break
+            except BadLossError as error:
+                course = self._past(error, ids)
+                for hook in hooks:
+                    hook.went_back(course.first - 1)
+                guard = self._guard(course)
+        here.note("ending")
         if self.rank == 0:
             if self.stop.reason is not None or last == steps_of(self.run):
                 self.folder.write_end(last, self.stop.reason)
             for line in prediction.lines():
-                print(line, file=terminal, flush=True)
+                self._say(line)
         # A node whose ranks are gone may take those of others along: rank 0 has more to do.
         torch.distributed.barrier()
 
-    def _course(self, ids: SampleIds) -> Course:
+    def _say(self, line: str) -> None:
         if self.rank == 0:
-            checkpoint_files.clear_unfinished(self.folder.checkpoints)
+            print(line, file=self.terminal, flush=True)
+
+    def _course(self, ids: SampleIds, checkpoint: Path | None) -> Course:
         step = samples = 0
-        if self.run.checkpoint is not None:
-            state = self.store.load(self.engine, Path(self.run.checkpoint))
+        if checkpoint is not None:
+            here.note("reading a checkpoint")
+            checkpoint, state = load_newest_whole(self.store, self.engine, checkpoint, self._say)
             step, samples = state.step, state.samples
-            ids.go_on_from(state, Path(self.run.checkpoint))
+            ids.go_on_from(state, checkpoint)
         return Course(
             first=step + 1,
             last=last_step(self.run),
@@ -136,7 +159,39 @@ class _Session:
             batch_plan=BatchPlan.of(self.run),
             learning_rate=LearningRate.of(self.run),
             seed=self.run.train.seed,
+            skipped=frozenset(agree(lambda: list(self.skips.read()))),
         )
+
+    def _guard(self, course: Course) -> LossGuard:
+        before = course.first - 1
+        return LossGuard(self.run.train, agree(lambda: losses_before(self.folder.metrics, before)))
+
+    def _past(self, error: BadLossError, ids: SampleIds) -> Course:
+        """Back to the newest checkpoint, and past the batches that made the loss bad.
+
+        Raises RunError where that is not asked for or cannot be.
+        """
+        if self.run.train.on_bad_loss is BadLoss.stop:
+            raise RunError(
+                f"{error}; nearest: train.on_bad_loss=skip, or go on from an earlier checkpoint "
+                "with a lower optimizer.learning_rate"
+            )
+        with self.watchdog.paused("waiting for a checkpoint"):
+            self.store.finish()
+
+        def skip() -> tuple[str, list[int]]:
+            newest, _ = checkpoint_files.newest_whole(self.folder.checkpoints)
+            if newest is None:
+                raise RunError(f"{error}; there is no checkpoint yet to go back to")
+            back_to = TrainState.read(newest).step
+            return str(newest), self.skips.add(error, self.run.train, back_to)
+
+        newest, skipped = agree(skip)
+        with self.watchdog.paused("going back to a checkpoint"):
+            course = self._course(ids, Path(newest))
+        steps = ", ".join(map(str, skipped))
+        self._say(f"{error}; back to step {course.first - 1}; skipped from now on: step {steps}")
+        return course
 
     def _mixture(self, part: str, seed: int) -> Mixture:
         return Mixture(
@@ -148,10 +203,10 @@ class _Session:
             vocab=self.shape.vocab,
         )
 
-    def _hooks(self, course: Course, ids: SampleIds, terminal: IO[str]) -> list[Hook]:
+    def _hooks(self, course: Course, ids: SampleIds) -> list[Hook]:
         """What listens comes before what works, so that a step is noted before it is saved."""
         run = self.run
-        listeners = self._listeners(course, terminal) if self.rank == 0 else []
+        listeners = self._listeners(course) if self.rank == 0 else []
         hooks: list[Hook] = []
         if run.profile.start is not None:
             hooks.append(
@@ -172,10 +227,11 @@ class _Session:
             lambda: evaluation.is_due(before) and lacks_evaluation(self.folder.metrics, before)
         ):
             evaluation.of_step(before)
-        hooks.append(Checkpoints(partial(self._save, ids), run.train.save_every, course.last))
+        save = partial(self._save, ids)
+        hooks.append(Checkpoints(save, self._saved, run.train.save_every, course.last))
         return hooks
 
-    def _listeners(self, course: Course, terminal: IO[str]) -> list[Hook]:
+    def _listeners(self, course: Course) -> list[Hook]:
         """Rank 0 alone writes and speaks."""
         run, path, before = self.run, self.folder.path, course.first - 1
         hooks: list[Hook] = [MetricsFile(self.folder.metrics, after_step=before)]
@@ -184,8 +240,8 @@ class _Session:
         if run.log.wandb:
             hooks.append(WeightsAndBiases(run, path))
         if run.log.progress:
-            kind = ProgressBar if terminal.isatty() else ProgressLines
-            hooks.append(kind(terminal, course.first, course.last))
+            kind = ProgressBar if self.terminal.isatty() else ProgressLines
+            hooks.append(kind(self.terminal, course.first, course.last))
         title = f"{run.model.name}, layout {self.layout}"
         hooks.append(LossCurve(self.folder.metrics, path / "loss.png", title))
         return hooks
@@ -198,7 +254,7 @@ class _Session:
         def evaluate() -> float | None:
             losses = []
             for number in range(count):
-                self.watchdog.note(f"batch {number} of an evaluation")
+                self.watchdog.note(f"evaluation, batch {number}")
                 if self.stop.agreed():
                     return None
                 losses.append(self.engine.evaluate(batches.at(number * size, size)))
@@ -219,5 +275,9 @@ class _Session:
             sample_ids=ids.total(record.samples),
             shares=self.shares,
         )
-        with self.watchdog.paused():
-            self.store.save(self.engine, state, keep=self.run.train.keep_checkpoints)
+        with self.watchdog.paused("saving"):
+            self.store.begin_save(self.engine, state, keep=self.run.train.keep_checkpoints)
+
+    def _saved(self) -> None:
+        with self.watchdog.paused("waiting for a checkpoint"):
+            self.store.finish()

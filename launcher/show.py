@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from corpus.cache import Prepared
@@ -19,6 +20,15 @@ from parallel.layout import Layout
 from parallel.shares import rank_parameters
 
 _ROWS = 16  # of a large world only the first ranks are shown; layout.txt has them all
+
+
+def print_whole(console: Console, table: Table) -> None:
+    """A table at its own width: squeezed into a narrow terminal its numbers would be cut off."""
+    unbounded = console.options.update(max_width=1000)
+    narrow, wide = console.width, Measurement.get(console, unbounded, table).maximum
+    console.width = max(narrow, wide)
+    console.print(table)
+    console.width = narrow
 
 
 def shown(path: Path) -> str:

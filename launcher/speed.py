@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from configs.schema import ClusterConfig, DeviceName, Precision
 from launcher.hooks.hook import StepRecord
 from models.flops import step_flops
@@ -36,7 +38,8 @@ class Speed:
         result: StepResult,
         seconds: float,
     ) -> StepRecord:
-        tflops = step_flops(self._shape, batch) / seconds / 1e12
+        taken = 0 if math.isnan(result.loss) else batch
+        tflops = step_flops(self._shape, taken) / seconds / 1e12
         return StepRecord(
             step=step,
             loss=result.loss,
@@ -45,7 +48,7 @@ class Speed:
             samples=samples,
             tokens=samples * self._shape.context,
             step_time_s=seconds,
-            tokens_per_s=batch * self._shape.context / seconds,
+            tokens_per_s=taken * self._shape.context / seconds,
             tflops=tflops,
             mfu=tflops / self._peak if self._peak else None,
             memory_gib=self._device.peak_memory_bytes() / 2**30,

@@ -10,10 +10,9 @@ from rich.console import Console
 from configs.errors import InputError
 from configs.schema import Run
 from launcher.compose import hydra_app
-from launcher.hooks.metrics import read_metrics
 from launcher.job import read_starts
+from launcher.json_lines import read_lines
 from launcher.run_folder import RunFolder, last_step
-from launcher.submit import read_jobs
 from slurm.commands import states
 
 
@@ -35,7 +34,7 @@ def existing_folder(run: Run) -> RunFolder:
 
 
 def _lines(run: Run, folder: RunFolder) -> Iterator[str]:
-    rows = read_metrics(folder.metrics) if folder.metrics.exists() else []
+    rows = read_lines(folder.metrics)
     steps = [row for row in rows if "loss" in row]
     yield f"run      {folder.path}"
     if steps:
@@ -48,7 +47,11 @@ def _lines(run: Run, folder: RunFolder) -> Iterator[str]:
     if starts := read_starts(folder):
         yield f"starts   {len(starts)}, the last on {starts[-1].nodes or 'this machine'}"
     yield f"end      {_end(folder)}"
-    jobs = read_jobs(folder)
+    if folder.failure.exists() and not folder.done.exists():
+        yield f"failure  {folder.failure.read_text(encoding='utf-8').splitlines()[0]}"
+    if folder.left_out.exists():
+        yield f"without  {folder.left_out.read_text(encoding='utf-8').strip()}"
+    jobs = folder.read_jobs()
     known = states(jobs[-1:]) if jobs else {}
     for job in jobs[-1:]:
         yield f"job      {_job(job, known.get(job))}"

@@ -1,7 +1,8 @@
 """How a run that trains is told to save and end, or only to save: by a signal, or by a file.
 
 A signal reaches single ranks at different moments, and all must stop after the same step: they
-agree at every step, and between the batches of an evaluation.
+agree at every step, and between the batches of an evaluation. A checkpoint that could not be
+written beside the training is found out in the same message.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from types import FrameType
 import torch
 
 from launcher.run_folder import RunFolder
+from parallel.checkpoint import CheckpointStore
 from parallel.devices import Device
 
 _STOP_FILE = 1 << 16  # above all signals' numbers
@@ -37,26 +39,35 @@ class Signals:
 class Stop:
     """Collective: every rank asks at the same moments."""
 
-    def __init__(self, signals: Signals, folder: RunFolder, device: Device) -> None:
+    def __init__(
+        self, signals: Signals, folder: RunFolder, device: Device, store: CheckpointStore
+    ) -> None:
         self._signals = signals
         self._folder = folder
-        # Signals that came, and whether to save, on the device whose backend carries them.
-        self._asked = torch.zeros(2, dtype=torch.int64, device=device.torch_device)
+        self._store = store
+        # Signals that came, whether to save, and whether a save has failed, on the device whose
+        # backend carries them.
+        self._asked = torch.zeros(3, dtype=torch.int64, device=device.torch_device)
         self._reads_files = torch.distributed.get_rank() == 0
         self.reason: str | None = None  # once it is there it stays
         self.save_now = False  # at the last time of asking
 
     def agreed(self) -> bool:
-        """Whether any rank was told to stop."""
+        """Whether any rank was told to stop.
+
+        Raises RunError on every rank where a save beside the training has failed.
+        """
         if self.reason is not None:
             return True
         stop, save = self._signals.came, 0
         if self._reads_files:
             stop = max(stop, _STOP_FILE * self._folder.stop_file.exists())
             save = _SAVE_FILE * self._folder.save_file.exists()
-        self._asked.copy_(torch.tensor([stop, save]))
+        self._asked.copy_(torch.tensor([stop, save, self._store.has_failed()]))
         torch.distributed.all_reduce(self._asked, torch.distributed.ReduceOp.MAX)
-        stop, save = self._asked.tolist()
+        stop, save, failed = self._asked.tolist()
+        if failed:
+            self._store.finish()
         self.save_now = save == _SAVE_FILE
         if self.save_now and self._reads_files:
             self._folder.save_file.unlink(missing_ok=True)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from configs.errors import InputError
 from configs.schema import Chain, DeviceName
 from launcher.plan_ranks import Plan
 from launcher.run_folder import RunFolder
@@ -18,7 +17,7 @@ from slurm.script import Job, render
 
 
 def submit(plan: Plan, folder: RunFolder, console: Console) -> None:
-    """Raises InputError where the script cannot be made, or where SLURM refuses it."""
+    """Raises InputError where SLURM refuses the script."""
     folder.script.write_text(render(job_of(plan, folder)), encoding="utf-8")
     folder.script.chmod(0o755)
     launch = plan.run.launch
@@ -27,7 +26,7 @@ def submit(plan: Plan, folder: RunFolder, console: Console) -> None:
         console.print(f"# written, not submitted: sbatch {shlex.quote(shown(folder.script))}")
         return
     jobs = sbatch(folder.script, launch)
-    folder.jobs.write_text(json.dumps([*read_jobs(folder), *jobs]) + "\n", encoding="utf-8")
+    folder.jobs.write_text(json.dumps([*folder.read_jobs(), *jobs]) + "\n", encoding="utf-8")
     many = f" to {jobs[-1]}, one after the other" if len(jobs) > 1 else ""
     if launch.chain is Chain.array:
         many = f", an array of {launch.jobs} that run one at a time"
@@ -36,28 +35,16 @@ def submit(plan: Plan, folder: RunFolder, console: Console) -> None:
 
 
 def job_of(plan: Plan, folder: RunFolder) -> Job:
-    cluster, layout = plan.run.cluster, plan.layout
+    cluster = plan.run.cluster
     per_node = cluster.gpus_per_node
-    if per_node is None:
-        raise InputError(
-            "cluster.gpus_per_node=null: a job has to know its nodes; nearest: "
-            "cluster.gpus_per_node=8 or cluster=dgx_a100"
-        )
+    assert per_node is not None  # the validator has seen to it
     return Job(
         name=f"phalanx-{plan.run.model.name}",
         run_dir=folder.path,
         work_dir=Path.cwd(),
-        layout=str(layout),
         nodes=cluster.nodes,
         ranks_per_node=per_node,
         cuda=plan.device is DeviceName.cuda,
         launch=plan.run.launch,
         cluster=cluster,
     )
-
-
-def read_jobs(folder: RunFolder) -> list[int]:
-    """The numbers of all jobs that were ever submitted for a run, the newest last."""
-    if not folder.jobs.exists():
-        return []
-    return list(json.loads(folder.jobs.read_text(encoding="utf-8")))

@@ -34,6 +34,7 @@ from launcher.run_folder import (
     resolved,
 )
 from launcher.show import layout_table, layout_text, run_summary, shown
+from launcher.whereabouts import owner
 from parallel.checkpoint_files import TrainState
 from parallel.deepspeed_config import deepspeed_config
 
@@ -67,7 +68,7 @@ def _train_here(plan: Plan, folder: RunFolder, console: Console) -> None:
     from launcher.ranks import run_ranks
 
     try:
-        run_ranks("train", folder, plan.layout.world_size, plan.run.launch)
+        run_ranks("train", folder, plan.layout, plan.run.launch)
     except KeyboardInterrupt:
         if folder.stopped_by() is None:
             raise
@@ -136,7 +137,7 @@ def _train_as_rank(run: Run, overrides: list[str]) -> None:
 
     rank = int(os.environ["RANK"])
     signals = Signals(run.launch.signal)
-    die_with_parent()  # a rank whose agent is gone must not live on
+    die_with_parent(owner())  # a rank whose agent is gone must not live on
     # A run that is new has no directory yet; what it fails with is only printed.
     logs = RunFolder(Path(run.run_dir or "/nowhere").expanduser()).logs
     with noting_failure(logs, rank):

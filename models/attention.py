@@ -1,8 +1,7 @@
 """The attention itself, after the projections: dense (all earlier tokens) and locally banded.
 
-Both have the interface of Megatron-core's `core_attention` and go through torch's
-scaled_dot_product_attention, which is flash attention on CUDA and CPU: the dense one never makes a
-T x T matrix.
+Both have the interface of Megatron-core's `core_attention`. Neither makes a T x T matrix: torch's
+scaled_dot_product_attention is flash attention on CUDA and CPU, `models.banded` keeps to the band.
 
 Shape suffixes: T tokens, B samples, N heads on this rank, H head width.
 """
@@ -14,6 +13,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from models.banded import BandedWay, banded_attention
 
 
 class DenseAttention(torch.nn.Module):
@@ -33,7 +34,13 @@ class DenseAttention(torch.nn.Module):
         **_megatron: Any,
     ) -> Tensor:
         """Returns [T, B, N * H]."""
-        return _attend(query_TBNH, key_TBNH, value_TBNH, mask=None, dropout=self._dropout())
+        query, key, value = (x.permute(1, 2, 0, 3) for x in (query_TBNH, key_TBNH, value_TBNH))
+        return self._attend(query, key, value).permute(2, 0, 1, 3).flatten(2)
+
+    def _attend(self, query_BNTH: Tensor, key_BNTH: Tensor, value_BNTH: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(
+            query_BNTH, key_BNTH, value_BNTH, dropout_p=self._dropout(), is_causal=True
+        )
 
     def _dropout(self) -> float:
         return self.dropout if self.training else 0.0
@@ -48,36 +55,9 @@ class BandedAttention(DenseAttention):
     def __init__(self, config: Any, layer_number: int, *, window: int, **megatron: Any) -> None:
         super().__init__(config, layer_number, **megatron)
         self.window = window
-        self._mask_TT: Tensor | None = None
+        self.way: BandedWay = config.banded_way
 
-    def forward(
-        self,
-        query_TBNH: Tensor,
-        key_TBNH: Tensor,
-        value_TBNH: Tensor,
-        _attention_mask: Tensor | None = None,
-        **_megatron: Any,
-    ) -> Tensor:
-        tokens = query_TBNH.shape[0]
-        if self._mask_TT is None or self._mask_TT.shape[0] != tokens:
-            self._mask_TT = band_mask(tokens, self.window, query_TBNH.device)
-        return _attend(
-            query_TBNH, key_TBNH, value_TBNH, mask=self._mask_TT, dropout=self._dropout()
+    def _attend(self, query_BNTH: Tensor, key_BNTH: Tensor, value_BNTH: Tensor) -> Tensor:
+        return banded_attention(
+            query_BNTH, key_BNTH, value_BNTH, self.window, self.way, self._dropout()
         )
-
-
-def band_mask(tokens: int, window: int, device: torch.device) -> Tensor:
-    """[T, T], True where query i may see key j: i - window < j <= i."""
-    place = torch.arange(tokens, device=device)
-    distance = place[:, None] - place[None, :]
-    return (distance >= 0) & (distance < window)
-
-
-def _attend(
-    query_TBNH: Tensor, key_TBNH: Tensor, value_TBNH: Tensor, *, mask: Tensor | None, dropout: float
-) -> Tensor:
-    query, key, value = (x.permute(1, 2, 0, 3) for x in (query_TBNH, key_TBNH, value_TBNH))
-    out_BNTH = F.scaled_dot_product_attention(
-        query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=mask is None
-    )
-    return out_BNTH.permute(2, 0, 1, 3).flatten(2)

@@ -85,7 +85,7 @@ def from_gpt2(weights: Mapping[str, Tensor], shape: ModelShape) -> dict[str, Ten
         if theirs == "wte.weight":
             padding = shape.padded_vocab - weight.shape[0]
             weight = torch.nn.functional.pad(weight, (0, 0, 0, padding))
-        expected = _shape_of(name, shape)
+        expected = shape.shape_of(name)
         if tuple(weight.shape) != expected:
             raise InputError(f"{theirs}: gives {tuple(weight.shape)}, the model has {expected}")
         ours[name] = weight.contiguous()
@@ -158,18 +158,6 @@ def _names(shape: ModelShape) -> dict[str, str]:
             for kind in ("weight", "bias"):
                 names[f"decoder.layers.{layer}.{ours}.{kind}"] = f"h.{layer}.{theirs}.{kind}"
     return names
-
-
-def _shape_of(name: str, shape: ModelShape) -> tuple[int, ...]:
-    h, inner = shape.hidden, shape.feed_forward
-    rows = {"linear_qkv": 3 * h, "linear_proj": h, "linear_fc1": inner, "linear_fc2": h}
-    for linear, outputs in rows.items():
-        if f"{linear}." in name:
-            inputs = inner if linear == "linear_fc2" else h
-            return (outputs, inputs) if name.endswith("weight") else (outputs,)
-    if "word_embeddings" in name:
-        return (shape.padded_vocab, h)
-    return (shape.context, h) if "position_embeddings" in name else (h,)
 
 
 def _blocks_from_heads(weight: Tensor, shape: ModelShape) -> Tensor:

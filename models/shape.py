@@ -75,3 +75,15 @@ class ModelShape:
             + self.final_norm_parameters
             + self.embedding_parameters
         )
+
+    def shape_of(self, parameter: str) -> tuple[int, ...]:
+        """[outputs, inputs] of a whole weight by its global name, [outputs] of a bias or norm."""
+        h, inner = self.hidden, self.feed_forward
+        rows = {"linear_qkv": 3 * h, "linear_proj": h, "linear_fc1": inner, "linear_fc2": h}
+        for linear, outputs in rows.items():
+            if f"{linear}." in parameter:
+                inputs = inner if linear == "linear_fc2" else h
+                return (outputs, inputs) if parameter.endswith("weight") else (outputs,)
+        if "word_embeddings" in parameter:
+            return (self.padded_vocab, h)
+        return (self.context, h) if "position_embeddings" in parameter else (h,)

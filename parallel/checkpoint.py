@@ -1,5 +1,8 @@
 """Saves and loads what an engine holds, whatever the layout and the engine.
 
+A save first copies everything into host memory; the rest of it may go on beside the training, as in
+torch's `async_save`, whose thread ends where the files are written and not where they are proven.
+
 Three float32 tensors a parameter, under its global name: the master weight and Adam's two moments.
 torch's distributed checkpoint stores them by global position, so any layout reads any other's.
 The weights a half-precision model computes with are the master weights rounded.
@@ -8,8 +11,10 @@ The weights a half-precision model computes with are the master weights rounded.
 from __future__ import annotations
 
 import shutil
+import threading
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,7 +31,7 @@ from torch.distributed.tensor import DTensor, Shard
 from configs.errors import InputError, RunError
 from parallel import checkpoint_files as files
 from parallel.checkpoint_files import TrainState
-from parallel.engine import Engine, OptimizerTensors, ParameterPart
+from parallel.engine import Engine, OptimizerTensors, ParameterPart, WeightTaker
 
 KINDS = ("master", "exp_avg", "exp_avg_sq")
 _OVERHEAD = 2  # a file of tiny tensors is up to this many times their size
@@ -41,29 +46,69 @@ class CheckpointStore:
         folder: the run's `checkpoints` folder, on a disk that all ranks share.
         tensor_group: the ranks over which this rank's parameters are split.
         tokenizer: a file that travels with every checkpoint, so that one is enough to generate.
+        beside: all ranks, over a CPU backend and used for nothing else: what saves need to agree
+            while training goes on. None: a save is over when `begin_save` returns.
     """
 
-    def __init__(self, folder: Path, tensor_group: ProcessGroup, tokenizer: Path | None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        tensor_group: ProcessGroup,
+        tokenizer: Path | None,
+        beside: ProcessGroup | None = None,
+    ) -> None:
         self.folder = folder
         self.tokenizer = tokenizer
         # Tensors travel through host memory; the mesh only says who holds which part.
         self.mesh = DeviceMesh.from_group(tensor_group, "cpu")
+        self._beside = beside
+        self._copies: dict[str, Tensor] = {}  # kept from save to save
+        self._under_way: Future[None] | None = None
 
     def save(self, engine: Engine, state: TrainState, keep: int) -> Path:
-        """Writes, reads back, compares, then publishes a checkpoint; returns its folder.
+        """A whole save; returns the checkpoint's folder. Raises what `finish` raises."""
+        self.begin_save(engine, state, keep)
+        self.finish()
+        return files.step_folder(self.folder, state.step)
 
-        Raises RunError on every rank where anything fails; earlier checkpoints stay as they were.
+    def begin_save(self, engine: Engine, state: TrainState, keep: int) -> None:
+        """Copies what the engine holds, then writes, reads back, compares and publishes it.
+
+        The engine may train on as soon as this returns. Raises what `finish` raises, of the save
+        before, which it waits for.
         """
+        self.finish()
+        tensors = self._export(engine)
+        if self._beside is None:
+            self._save_copies(tensors, state, keep)
+        else:
+            self._under_way = _in_a_thread(lambda: self._save_copies(tensors, state, keep))
+
+    def has_failed(self) -> bool:
+        """Whether this rank knows that the save under way has failed. Not collective."""
+        done = self._under_way is not None and self._under_way.done()
+        return done and self._under_way is not None and self._under_way.exception() is not None
+
+    def finish(self) -> None:
+        """Waits for the save under way.
+
+        Raises RunError on every rank where anything failed; earlier checkpoints stay as they were.
+        """
+        if self._under_way is not None:
+            under_way, self._under_way = self._under_way, None
+            under_way.result()
+
+    def _save_copies(self, tensors: Tensors, state: TrainState, keep: int) -> None:
         final = files.step_folder(self.folder, state.step)
         unfinished = files.unfinished_folder(self.folder, state.step)
-        tensors = self._export(engine)
-        size = sum(_gather(sum(_local(tensor).nbytes for tensor in tensors.values())))
+        group = self._beside
+        size = sum(_gather(sum(_local(tensor).nbytes for tensor in tensors.values()), group))
         try:
-            _together(lambda: self._begin(unfinished, state, size))
-            _together(lambda: _write(tensors, unfinished))
-            _together(lambda: _read_back(tensors, unfinished))
-            digests = _gather(_together(lambda: _digests_of_share(unfinished)))
-            _together(lambda: _publish(unfinished, final, digests, keep))
+            _together(lambda: self._begin(unfinished, state, size), group)
+            _together(lambda: _write(tensors, unfinished, group), group)
+            _together(lambda: _read_back(tensors, unfinished, group), group)
+            digests = _gather(_together(lambda: _digests_of_share(unfinished), group), group)
+            _together(lambda: _publish(unfinished, final, digests, keep), group)
         except (InputError, RunError) as error:
             if torch.distributed.get_rank() == 0:
                 shutil.rmtree(unfinished, ignore_errors=True)
@@ -71,33 +116,45 @@ class CheckpointStore:
                 f"the checkpoint of step {state.step} was not saved: {error}; "
                 f"earlier ones in {self.folder} are unharmed"
             ) from None
-        return final
 
     def load(self, engine: Engine, checkpoint: Path) -> TrainState:
         """Gives the engine the weights and the optimizer's state, under its own layout.
 
-        Raises InputError on every rank where the checkpoint is damaged or of another model.
+        Raises Damaged on every rank where it is damaged, before the engine has taken anything;
+        InputError where it is of another model.
         """
-        state = TrainState.read(checkpoint)
         parts = engine.parameters()
         tensors = self._load(checkpoint, parts, KINDS)
+        state = TrainState.read(checkpoint)
         engine.import_state(self._by_parameter(parts, tensors), state.adam_step)
         engine.load_scaler_state(state.scaler)
         return state
 
-    def load_weights(self, engine: Engine, checkpoint: Path) -> TrainState:
-        """Gives the engine the weights only, for a model that will not be trained."""
-        parts = engine.parameters()
+    def load_weights(self, model: WeightTaker, checkpoint: Path) -> TrainState:
+        """The weights only, for a model that will not be trained."""
+        parts = model.parameters()
         tensors = self._load(checkpoint, parts, KINDS[:1])
-        engine.import_weights((at, _local(tensors[f"master.{at.name}"])) for at in parts)
+        model.import_weights((at, _local(tensors[f"master.{at.name}"])) for at in parts)
         return TrainState.read(checkpoint)
 
     def _export(self, engine: Engine) -> Tensors:
         tensors: Tensors = {}
         for at, state in engine.export_state():
             for kind in KINDS:
-                tensors[f"{kind}.{at.name}"] = self._place(at, getattr(state, kind).cpu())
+                name = f"{kind}.{at.name}"
+                tensors[name] = self._place(at, self._copy(name, getattr(state, kind)))
         return tensors
+
+    def _copy(self, name: str, tensor: Tensor) -> Tensor:
+        """In host memory, and the engine's own no longer if it trains on while it is written."""
+        if self._beside is None:
+            return tensor.cpu()
+        copy = self._copies.get(name)
+        if copy is None:
+            # Pinned memory is several times as fast to copy to from a GPU.
+            copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+            self._copies[name] = copy
+        return copy.copy_(tensor)
 
     def _place(self, at: ParameterPart, local: Tensor) -> Tensor | DTensor:
         if at.part.dim is None:
@@ -139,18 +196,33 @@ class CheckpointStore:
             yield at, OptimizerTensors(**kinds)
 
 
-def _together(action: Callable[[], Result]) -> Result:
+def _in_a_thread(action: Callable[[], None]) -> Future[None]:
+    """A daemon's: a rank that fails must not wait for a thread that waits for other ranks."""
+    future: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            action()
+            future.set_result(None)
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="save", daemon=True).start()
+    return future
+
+
+def _together(action: Callable[[], Result], group: ProcessGroup | None = None) -> Result:
     """Runs an action on every rank; if it fails on any, it fails on all, with that rank's words."""
     result: Result
-    failure: tuple[bool, str] | None = None
+    failure: tuple[type[InputError | RunError], str] | None = None
     try:
         result = action()
     except InputError as error:
-        failure = (True, str(error))
+        failure = (type(error), str(error))
     except (Exception, CheckpointException) as error:  # told to the user in one line
-        failure = (False, _in_one_line(error))
-    for of_input, message in filter(None, _gather(failure)):
-        raise InputError(message) if of_input else RunError(message)
+        failure = (RunError, _in_one_line(error))
+    for kind, message in filter(None, _gather(failure, group)):
+        raise kind(message)
     return result
 
 
@@ -176,17 +248,18 @@ def _local(tensor: Tensor | DTensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def _gather(own: Result) -> list[Result]:
+def _gather(own: Result, group: ProcessGroup | None = None) -> list[Result]:
     """What every rank has, on every rank."""
     everyone: list[Result] = [own] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(everyone, own)
+    torch.distributed.all_gather_object(everyone, own, group=group)
     return everyone
 
 
-def _write(tensors: Tensors, folder: Path) -> None:
+def _write(tensors: Tensors, folder: Path, group: ProcessGroup | None) -> None:
+    writer = FileSystemWriter(folder, sync_files=True)
     try:
         with quiet():
-            save(tensors, storage_writer=FileSystemWriter(folder, sync_files=True))
+            save(tensors, storage_writer=writer, process_group=group)
     except CheckpointException:
         # torch's zip writer loses the reason on the way, and deletes what it could not finish.
         size = sum(_local(tensor).nbytes for tensor in tensors.values())
@@ -195,12 +268,12 @@ def _write(tensors: Tensors, folder: Path) -> None:
         raise
 
 
-def _read(tensors: Tensors, folder: Path) -> None:
+def _read(tensors: Tensors, folder: Path, group: ProcessGroup | None = None) -> None:
     with quiet():
-        load(tensors, storage_reader=FileSystemReader(folder))
+        load(tensors, storage_reader=FileSystemReader(folder), process_group=group)
 
 
-def _read_back(tensors: Tensors, folder: Path) -> None:
+def _read_back(tensors: Tensors, folder: Path, group: ProcessGroup | None) -> None:
     """Compares what the disk gives back with what is in memory, bit for bit."""
     copies = {
         name: DTensor.from_local(
@@ -213,7 +286,7 @@ def _read_back(tensors: Tensors, folder: Path) -> None:
         else torch.empty_like(tensor)
         for name, tensor in tensors.items()
     }
-    _read(copies, folder)
+    _read(copies, folder, group)
     for name, tensor in tensors.items():
         written, read = _local(tensor), _local(copies[name])
         if not torch.equal(written.view(torch.int32), read.view(torch.int32)):

@@ -20,14 +20,20 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import InputError
+from configs.schema import AttentionPattern
 from models.shape import ModelShape
 
 STATE = "state.json"
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.json"
 LATEST = "latest"
+DAMAGED = ".damaged"
 _UNFINISHED = ".unfinished"
 _FORMAT = 1
+
+
+class Damaged(InputError):
+    """A checkpoint is not what was written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +63,9 @@ class TrainState:
             return cls(**fields)
         except (OSError, ValueError, TypeError) as error:
             raise InputError(f"checkpoint={folder}: no readable {STATE} in it ({error})") from None
+
+    def shape(self) -> ModelShape:
+        return ModelShape(**{**self.model, "attention": AttentionPattern(self.model["attention"])})
 
     def require_shape(self, shape: ModelShape, folder: Path) -> None:
         """Raises InputError naming every setting in which the checkpoint's model differs."""
@@ -103,6 +112,34 @@ def find(path: Path) -> Path:
     raise InputError(f"checkpoint={path}: there is no checkpoint")
 
 
+def newest_whole(checkpoints: Path) -> tuple[Path | None, list[str]]:
+    """The newest with nothing missing, by its files' sizes, and what is wrong with newer ones."""
+    wrong = []
+    for folder in reversed(whole_checkpoints(checkpoints)):
+        try:
+            require_whole(folder)
+        except Damaged as error:
+            wrong.append(str(error))
+        else:
+            return folder.resolve(), wrong
+    return None, wrong
+
+
+def older(checkpoint: Path) -> Path | None:
+    """The one before, of the same run."""
+    before = [p for p in whole_checkpoints(checkpoint.parent) if p.name < checkpoint.name]
+    return before[-1] if before else None
+
+
+def set_aside(checkpoint: Path) -> Path:
+    """Renames a damaged checkpoint, so that it is taken for one no more; its new name."""
+    aside = checkpoint.with_name(checkpoint.name + DAMAGED)
+    shutil.rmtree(aside, ignore_errors=True)
+    os.rename(checkpoint, aside)
+    sync_folder(checkpoint.parent)
+    return aside
+
+
 def file_digest(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -118,29 +155,29 @@ def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
     try:
         return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"checkpoint={folder}: no readable {MANIFEST} in it ({error})") from None
+        raise Damaged(f"checkpoint={folder}: no readable {MANIFEST} in it ({error})") from None
 
 
 def require_whole(folder: Path) -> None:
-    """Raises InputError naming the first file that is missing or has not the size it was given."""
+    """Raises Damaged naming the first file that is missing or has not the size it was given."""
     for name, written in read_manifest(folder).items():
         path = folder / name
         found = path.stat().st_size if path.exists() else None
         if found is None:
-            raise InputError(f"checkpoint={folder}: {name} is missing{_others(folder)}")
+            raise Damaged(f"checkpoint={folder}: {name} is missing{_others(folder)}")
         if found != written["bytes"]:
-            raise InputError(
+            raise Damaged(
                 f"checkpoint={folder}: {name} has {found} bytes, {written['bytes']} were written"
                 f"{_others(folder)}"
             )
 
 
 def require_digests(folder: Path, names: Iterable[str]) -> None:
-    """Raises InputError naming the first of the files whose content is not what was written."""
+    """Raises Damaged naming the first of the files whose content is not what was written."""
     written = read_manifest(folder)
     for name in names:
         if file_digest(folder / name) != written[name]:
-            raise InputError(
+            raise Damaged(
                 f"checkpoint={folder}: {name} is damaged (its SHA-256 is not the manifest's)"
                 f"{_others(folder)}"
             )

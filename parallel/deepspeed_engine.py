@@ -9,7 +9,7 @@ from typing import Any
 import deepspeed
 import torch
 from deepspeed.runtime.pipe.schedule import ReduceTiedGrads
-from megatron.core import parallel_state, tensor_parallel
+from megatron.core import parallel_state
 from torch import Tensor, nn
 
 from configs.schema import EngineConfig, OptimizerConfig, Precision
@@ -160,38 +160,6 @@ class DeepSpeedEngine(ParameterHolder):
         self.engine.eval()
         total = sum((self._loss(tokens) for tokens in batch.micro_batches), torch.zeros(()))
         return self._mean_over_data(total / count)
-
-    @torch.no_grad()
-    def next_token_logits(self, tokens: Tensor) -> Tensor:
-        assert not self.layout.sequence_parallel, "generation runs without sequence parallel"
-        assert not self.layout.dualpipev, "generation runs without DualPipeV"
-        if self.layout.pipeline == 1:
-            self.engine.eval()
-            logits = self._last_logits(self._forward(tokens.to(self.device.torch_device), None))
-        else:
-            logits = self._pipeline_logits(tokens)
-        return logits[:, : self.shape.vocab]
-
-    def _pipeline_logits(self, tokens: Tensor) -> Tensor:
-        logits = torch.empty(
-            tokens.shape[0], self.shape.padded_vocab, device=self.device.torch_device
-        )
-        self.engine.reset_activation_shape()
-        self.engine.total_loss = None  # it adds up what it takes for losses, of the last shape too
-        outputs = self.engine.eval_batch(
-            iter([(tokens, tokens)]), compute_loss=False, reduce_output=None, num_micro_batches=1
-        )
-        self.engine.reset_activation_shape()
-        if self.engine.is_last_stage():
-            logits.copy_(self._last_logits(outputs[0].transpose(0, 1)))
-        last = parallel_state.get_pipeline_model_parallel_last_rank()
-        group = parallel_state.get_pipeline_model_parallel_group()
-        torch.distributed.broadcast(logits, last, group=group)
-        return logits
-
-    def _last_logits(self, logits_BTV: Tensor) -> Tensor:
-        part = logits_BTV[:, -1].float().contiguous()
-        return tensor_parallel.gather_from_tensor_model_parallel_region(part)
 
     def _scaler(self) -> Any:
         return self.optimizer.loss_scaler if self.engine.fp16_enabled() else None

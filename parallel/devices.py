@@ -49,11 +49,19 @@ def open_device(name: DeviceName, local_rank: int, ranks_here: int) -> Device:
     return Device(name, torch.device("cpu"), "gloo")
 
 
+def backend_timeout(timeout_s: int) -> datetime.timedelta:
+    """What gloo and NCCL are told of `launch.timeout_s`.
+
+    Later than that by a fifth: the watchdog, which can say who waited where, comes first.
+    """
+    return datetime.timedelta(seconds=1.2 * timeout_s)
+
+
 def join_world(device: Device, timeout_s: int) -> None:
     """Joins the default process group from RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT."""
     torch.distributed.init_process_group(
         device.backend,
-        timeout=datetime.timedelta(seconds=timeout_s),
+        timeout=backend_timeout(timeout_s),
         device_id=device.torch_device if device.name is DeviceName.cuda else None,
     )
 

@@ -47,6 +47,16 @@ class OptimizerTensors:
     exp_avg_sq: Tensor
 
 
+class WeightTaker(Protocol):
+    """What takes a checkpoint's weights and nothing else of it."""
+
+    def parameters(self) -> list[ParameterPart]: ...
+
+    def import_weights(self, weights: Iterable[tuple[ParameterPart, Tensor]]) -> None:
+        """Takes float32 values of every parameter in `parameters()`."""
+        ...
+
+
 class Engine(Protocol):
     notices: list[str]  # what the user should know of how this engine came out
 
@@ -54,10 +64,6 @@ class Engine(Protocol):
 
     def evaluate(self, batch: Batch) -> float:
         """Mean loss over the batches of all data ranks, equal on every rank."""
-        ...
-
-    def next_token_logits(self, tokens: Tensor) -> Tensor:
-        """tokens [B, T] -> logits [B, true vocabulary] after the last token, on every rank."""
         ...
 
     def parameters(self) -> list[ParameterPart]:
@@ -75,10 +81,6 @@ class Engine(Protocol):
         self, state: Iterable[tuple[ParameterPart, OptimizerTensors]], adam_step: int
     ) -> None:
         """Takes the values of every parameter in `parameters()`."""
-        ...
-
-    def import_weights(self, weights: Iterable[tuple[ParameterPart, Tensor]]) -> None:
-        """Takes float32 weights only, for a model that will not be trained."""
         ...
 
     def adam_step(self) -> int: ...

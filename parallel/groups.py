@@ -6,23 +6,39 @@ the ones the Layout says is checked here, on every rank.
 
 from __future__ import annotations
 
+import datetime
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from megatron.core import parallel_state, tensor_parallel
 
+from parallel.devices import backend_timeout
 from parallel.layout import Layout
+
+BESIDE = "checkpoints"  # name of the group below
+SAVED_WITHIN = datetime.timedelta(days=1)  # a rank that is lost is found out by its connections
+
+
+def group_beside() -> torch.distributed.ProcessGroup:
+    """All ranks, for what saves agree on while training goes on. Collective."""
+    return torch.distributed.new_group(backend="gloo", timeout=SAVED_WITHIN, group_desc=BESIDE)
 
 
 @contextmanager
-def process_groups(layout: Layout, seed: int) -> Iterator[None]:
-    """Makes the groups of `layout` over the default process group, and takes them down again."""
+def process_groups(layout: Layout, seed: int, timeout_s: int = 600) -> Iterator[None]:
+    """Makes the groups of `layout` over the default process group, and takes them down again.
+
+    `timeout_s`: launch.timeout_s.
+    """
+    timeout = backend_timeout(timeout_s)
     parallel_state.initialize_model_parallel(
         tensor_model_parallel_size=layout.tensor,
         pipeline_model_parallel_size=layout.pipeline,
         virtual_pipeline_model_parallel_size=layout.interleave if layout.interleave > 1 else None,
         create_gloo_process_groups=False,
+        distributed_timeout_minutes=math.ceil(timeout / datetime.timedelta(minutes=1)),
     )
     try:
         _check_groups(layout)

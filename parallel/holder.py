@@ -49,10 +49,5 @@ class ParameterHolder:
             self._state.load(named, tensors, adam_step)
             self._set(named, tensors.master)
 
-    def import_weights(self, weights: Iterable[tuple[ParameterPart, Tensor]]) -> None:
-        for named, (at, weight) in zip(self._parameters, weights, strict=True):
-            assert named.at == at
-            self._set(named, weight)
-
     def adam_step(self) -> int:
         return read_adam_step(self.adam)

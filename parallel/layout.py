@@ -57,6 +57,20 @@ class Layout:
             recompute=config.recompute,
         )
 
+    def as_config(self) -> LayoutConfig:
+        """The settings that give this layout."""
+        return LayoutConfig(
+            tensor=self.tensor,
+            pipeline=self.pipeline,
+            data=self.data,
+            interleave=self.interleave,
+            schedule=self.schedule,
+            micro_batch=self.micro_batch,
+            sequence_parallel=self.sequence_parallel,
+            zero=self.zero,
+            recompute=self.recompute,
+        )
+
     def __str__(self) -> str:
         """tensor x pipeline x interleave x data, trailing ones after pipeline left out: 2x2x1x2."""
         sizes = [self.tensor, self.pipeline, self.interleave, self.data]
@@ -67,6 +81,10 @@ class Layout:
     @property
     def world_size(self) -> int:
         return self.tensor * self.pipeline * self.data
+
+    def nodes(self, ranks_per_node: int | None) -> int:
+        """How many nodes the ranks take; None: all are on one."""
+        return 1 if not ranks_per_node else -(-self.world_size // ranks_per_node)
 
     @property
     def dualpipev(self) -> bool:

@@ -10,6 +10,7 @@ from megatron.core.optimizer import OptimizerConfig as MegatronOptimizerConfig
 from megatron.core.transformer import TransformerConfig
 
 from configs.schema import DeviceName, OptimizerConfig, Precision, Recompute
+from models.banded import banded_way
 from models.shape import ModelShape
 from parallel.dtypes import DTYPES
 from parallel.layout import Layout
@@ -20,7 +21,7 @@ def transformer_config(
 ) -> TransformerConfig:
     interleaved = layout.interleave > 1
     dtype = DTYPES[precision]
-    return TransformerConfig(
+    config = TransformerConfig(
         num_layers=shape.layers,
         hidden_size=shape.hidden,
         num_attention_heads=shape.heads,
@@ -58,6 +59,8 @@ def transformer_config(
         deallocate_pipeline_outputs=device is DeviceName.cuda or not interleaved,
         **_recompute(layout.recompute),
     )
+    config.banded_way = banded_way(device.value, dtype, config.attention_dropout)
+    return config
 
 
 def ddp_config(layout: Layout, device: DeviceName) -> DistributedDataParallelConfig:

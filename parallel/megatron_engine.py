@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from megatron.core import parallel_state, tensor_parallel
+from megatron.core import parallel_state
 from megatron.core.distributed import finalize_model_grads
 from megatron.core.optimizer import get_megatron_optimizer, get_standard_config_overrides
 from megatron.core.optimizer.optimizer_config import OptimizerConfig as MegatronOptimizerConfig
@@ -78,7 +78,7 @@ class MegatronEngine(ParameterHolder):
         self.optimizer.zero_grad()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        losses = self._schedule(batch.micro_batches, _loss_of, forward_only=False)
+        losses = self._schedule(batch.micro_batches, forward_only=False)
         loss_scale = float(self.optimizer.get_loss_scale())
         updated, grad_norm, _ = self.optimizer.step()
         return StepResult(
@@ -92,47 +92,21 @@ class MegatronEngine(ParameterHolder):
     def evaluate(self, batch: Batch) -> float:
         for chunk in self.chunks:
             chunk.eval()
-        losses = self._schedule(batch.micro_batches, _loss_of, forward_only=True)
+        losses = self._schedule(batch.micro_batches, forward_only=True)
         return self._mean_over_world(losses, len(batch.micro_batches))
 
-    @torch.no_grad()
-    def next_token_logits(self, tokens: Tensor) -> Tensor:
-        assert self.layout.interleave == 1, "generation runs without interleaving"
-        for chunk in self.chunks:
-            chunk.eval()
-        # Under sequence parallel the length must split over the tensor ranks; what comes after the
-        # last token does not change it.
-        length = tokens.shape[1]
-        padding = -length % self.layout.tensor if self.layout.sequence_parallel else 0
-        padded = torch.nn.functional.pad(tokens, (0, padding))
-        outputs = self._schedule([padded], partial(_last_logits, length - 1), forward_only=True)
-        logits = torch.empty(
-            tokens.shape[0], self.shape.padded_vocab, device=self.device.torch_device
-        )
-        if outputs:
-            logits.copy_(outputs[0])
-        if self.layout.pipeline > 1:
-            last = parallel_state.get_pipeline_model_parallel_last_rank()
-            group = parallel_state.get_pipeline_model_parallel_group()
-            torch.distributed.broadcast(logits, last, group=group)
-        return logits[:, : self.shape.vocab]
-
-    def _schedule(
-        self, micro_batches: list[Tensor], forward: Callable[..., Any], *, forward_only: bool
-    ) -> list[Any]:
-        """Runs Megatron's schedule; returns what `forward` kept, on the last stage only."""
-        tokens = micro_batches[0]
-        length = tokens.shape[1] - (1 if forward is _loss_of else 0)
+    def _schedule(self, micro_batches: list[Tensor], *, forward_only: bool) -> list[Any]:
+        """Runs Megatron's schedule; the losses of the micro-batches, on the last stage only."""
+        rows, length = micro_batches[0].shape
         iterators = [iter(micro_batches) for _ in self.chunks]
         return self._run_schedule(
-            forward_step_func=partial(_forward_step, forward, self.device.torch_device),
+            forward_step_func=partial(_forward_step, self.device.torch_device),
             data_iterator=iterators if len(iterators) > 1 else iterators[0],
             model=self.chunks if len(self.chunks) > 1 else self.chunks[0],
             num_microbatches=len(micro_batches),
-            seq_length=length,
-            micro_batch_size=tokens.shape[0],
+            seq_length=length - 1,
+            micro_batch_size=rows,
             forward_only=forward_only,
-            collect_non_loss_data=forward is not _loss_of,
         )
 
     def _mean_over_world(self, losses: list[Tensor], micro_batches: int) -> float:
@@ -165,24 +139,15 @@ class MegatronEngine(ParameterHolder):
 
 
 def _forward_step(
-    keep: Callable[..., Any], device: torch.device, micro_batches: Iterator[Tensor], model: Any
+    device: torch.device, micro_batches: Iterator[Tensor], model: Any
 ) -> tuple[Tensor, Callable[..., Any]]:
     tokens = next(micro_batches).to(device, non_blocking=True)
-    labels = None
-    if keep is _loss_of:
-        labels, tokens = tokens[:, 1:].contiguous(), tokens[:, :-1].contiguous()
+    labels, tokens = tokens[:, 1:].contiguous(), tokens[:, :-1].contiguous()
     positions = torch.arange(tokens.shape[1], device=device).expand_as(tokens)
-    return model(tokens, positions, None, labels=labels), keep
+    return model(tokens, positions, None, labels=labels), _loss_of
 
 
 def _loss_of(losses_BT: Tensor) -> tuple[Tensor, Tensor]:
     """The mean over tokens to differentiate, and the same to report."""
     loss = losses_BT.float().mean()
     return loss, loss.detach().clone()
-
-
-def _last_logits(position: int, logits_BTV: Tensor, non_loss_data: bool = True) -> Tensor:
-    """The logits after one position, float32, the vocabulary gathered over tensor ranks."""
-    assert non_loss_data
-    part = logits_BTV[:, position].float().contiguous()
-    return tensor_parallel.gather_from_tensor_model_parallel_region(part)

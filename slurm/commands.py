@@ -12,6 +12,7 @@ from configs.errors import InputError, RunError
 from configs.schema import Chain, LaunchConfig
 
 WITHIN_S = 60
+_USABLE = {"idle", "mixed", "allocated", "completing", "planned", "reserved"}
 
 
 def submit(script: Path, launch: LaunchConfig) -> list[int]:
@@ -43,6 +44,27 @@ def states(numbers: Sequence[int]) -> dict[int, dict[str, str]]:
     return known
 
 
+def hostnames(nodes: str) -> list[str]:
+    """node[1-3] as single names, in order; none where SLURM does not say."""
+    done = _run(["scontrol", "show", "hostnames", nodes]) if nodes else None
+    return done.stdout.split() if done is not None and done.returncode == 0 else []
+
+
+def usable_nodes(partition: str | None) -> list[str]:
+    """Those of a partition that are neither down nor about to be."""
+    of = ["--partition", partition] if partition else []
+    done = _run(["sinfo", "--noheader", "--Node", "--responding", *of, "--format=%N %T"])
+    if done.returncode:
+        raise RunError(f"sinfo: {_words(done)}")
+    said = [line.split() for line in done.stdout.splitlines()]
+    return sorted({name for name, state in said if state.rstrip("*$~#%@^-+!") in _USABLE})
+
+
+def leave_out(job: int, nodes: str) -> None:
+    """Tells a job that waits to do without these nodes; one that runs cannot be told."""
+    _run(["scontrol", "update", f"JobId={job}", f"ExcNodeList={nodes}"])
+
+
 def cancel(numbers: Sequence[int]) -> None:
     done = _run(["scancel", *map(str, numbers)])
     if done.returncode:
@@ -69,7 +91,13 @@ def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
             f"launch=slurm: there is no {command[0]} here; "
             "nearest: launch.submit=false, which writes the script, or launch=local"
         )
-    return subprocess.run(command, text=True, capture_output=True, timeout=WITHIN_S, check=False)
+    try:
+        return subprocess.run(
+            command, text=True, capture_output=True, timeout=WITHIN_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        said = f"no answer within {WITHIN_S} s"
+        return subprocess.CompletedProcess(command, returncode=1, stdout="", stderr=said)
 
 
 def _words(done: subprocess.CompletedProcess[str]) -> str:

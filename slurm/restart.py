@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-IDLE_STARTS = 3  # starts in a row that save nothing new
-
 
 class Action(StrEnum):
     done = "done"
@@ -38,7 +36,7 @@ class End:
         saved: the step of the newest whole checkpoint.
         stopped: why the ranks stopped and saved, where they did.
         failure: of the rank that failed first.
-        of_input: the failure is one of the settings, and would come again.
+        comes_again: the failure would come again, as of wrong settings or a full disk.
         asked_to_end: there is a STOP file.
     """
 
@@ -47,7 +45,7 @@ class End:
     done: bool = False
     stopped: str | None = None
     failure: str | None = None
-    of_input: bool = False
+    comes_again: bool = False
     asked_to_end: bool = False
 
 
@@ -57,26 +55,31 @@ class Verdict:
     reason: str
 
 
-def verdict(starts: list[Start], end: End, max_restarts: int) -> Verdict:
+def verdict(starts: list[Start], end: End, max_restarts: int, max_idle: int) -> Verdict:
     """By what the run has left behind, not by exit status.
 
     Args:
         starts: all of this run, the one that has ended last.
+        max_restarts: of one job.
+        max_idle: starts in a row that save nothing new.
     """
     if end.done:
         return Verdict(Action.done, "the run is done")
     if end.asked_to_end:
         return Verdict(Action.stop, "the run directory has a STOP file; without it the run goes on")
-    if end.failure is not None and end.of_input:
-        return Verdict(Action.stop, f"the settings are at fault: {end.failure}")
+    if end.failure is not None and end.comes_again and end.stopped is None:
+        return Verdict(Action.stop, f"it would come again: {end.failure}")
     why = end.stopped or end.failure or f"torchrun ended with {end.status}"
     if starts and starts[-1].restart >= max_restarts:
         return Verdict(
             Action.stop, f"{why}; it was begun again launch.max_restarts={max_restarts} times"
         )
     idle = _idle_starts(starts, end.saved)
-    if idle >= IDLE_STARTS:
-        return Verdict(Action.stop, f"{why}; the last {idle} starts saved nothing new")
+    if idle >= max_idle:
+        return Verdict(
+            Action.stop,
+            f"{why}; the last {idle} starts saved nothing new (launch.max_idle_starts)",
+        )
     return Verdict(Action.again, f"{why}; saved step {end.saved}")
 
 

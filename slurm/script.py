@@ -12,6 +12,7 @@ from pathlib import Path
 import jinja2
 
 from configs.schema import Chain, ClusterConfig, GpusBy, LaunchConfig
+from slurm.agent import agent_arguments
 
 TEMPLATE = "job.sbatch.j2"
 SCRIPT = "job.sbatch"
@@ -24,14 +25,12 @@ class Job:
     """What the script is made of.
 
     Attributes:
-        layout: in words, for messages.
         cuda: whether the ranks are on GPUs; without, no GPU is asked for.
     """
 
     name: str
     run_dir: Path
     work_dir: Path
-    layout: str
     nodes: int
     ranks_per_node: int
     cuda: bool
@@ -58,14 +57,22 @@ def render(job: Job) -> str:
         work_dir=job.work_dir,
         run_dir=job.run_dir,
         setup=launch.setup,
-        layout=job.layout,
-        nodes=job.nodes,
         ranks_per_node=job.ranks_per_node,
         cpus_per_task=launch.cpus_per_task,
         cuda=job.cuda,
         port=launch.port,
-        signal=launch.signal,
-        grace_s=launch.grace_s,
+        # What each node has for itself is for the shell that srun starts there.
+        agent=" ".join(
+            agent_arguments(
+                nodes="$nodes",
+                ranks_per_node=job.ranks_per_node,
+                node=r"\$SLURM_PROCID",
+                address="$MASTER_ADDR",
+                port="$MASTER_PORT",
+                signal=launch.signal,
+                grace_s=launch.grace_s,
+            )
+        ),
         python=shlex.join([*launch.wrapper, sys.executable]),
         srun_arguments=shlex.join(_srun_arguments(launch)),
         requeue=launch.chain is Chain.none,
@@ -82,8 +89,12 @@ def _directives(job: Job) -> Iterator[str]:
         value = getattr(launch, name)
         if value is not None:
             yield f"--{name}={value}"
-    yield f"--nodes={job.nodes}"
-    yield "--ntasks-per-node=1"  # torchrun starts the ranks
+    if launch.elastic and launch.min_nodes < job.nodes:
+        # With a number of tasks SLURM gives no more nodes than those of the fewest take.
+        yield f"--nodes={launch.min_nodes}-{job.nodes}"
+    else:
+        yield f"--nodes={job.nodes}"
+        yield "--ntasks-per-node=1"  # torchrun starts the ranks
     if launch.exclusive:
         yield "--exclusive"
     if launch.cpus_per_task is not None:
@@ -105,7 +116,13 @@ def _directives(job: Job) -> Iterator[str]:
 
 def _srun_arguments(launch: LaunchConfig) -> list[str]:
     # A node whose ranks have failed takes the others along at once.
-    return ["--kill-on-bad-exit=1", "--wait=60", "--export=ALL", *launch.srun]
+    return [
+        "--ntasks-per-node=1",
+        "--kill-on-bad-exit=1",
+        "--wait=60",
+        "--export=ALL",
+        *launch.srun,
+    ]
 
 
 def _inside_double_quotes(text: str) -> str:

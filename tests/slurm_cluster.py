@@ -106,11 +106,33 @@ class SlurmCluster:
     def start(self) -> None:
         ports = _free_ports(1 + len(NODES))
         self._write(ports)
-        self._start_munge()
-        self._start("slurmctld", "-D")
+        self._start_controller()
         for node in NODES:
             self.start_node(node)
-        self._wait_until_idle()
+        _wait_for(self.all_idle, f"idle nodes; see {self.root}/*.log")
+
+    def declare(self, nodes: int, gpus: int) -> None:
+        """A controller alone, whose nodes are a cloud's that has not been asked for them yet."""
+        (self.root / "state").mkdir()
+        name = f"NodeName=dgx[1-{nodes}]"
+        gres = f"{name} Name=gpu Count={gpus}\n"
+        (self.root / "gres.conf").write_text(gres, encoding="utf-8")
+        shape = "CPUs=128 Boards=1 SocketsPerBoard=2 CoresPerSocket=64 ThreadsPerCore=1"
+        declared = f"{name} {shape} RealMemory=1000000 Gres=gpu:{gpus} State=CLOUD\n"
+        declared += "SuspendProgram=/bin/true\nResumeProgram=/bin/true\nSuspendTime=30"
+        self._write_conf(_free_ports(1)[0], declared)
+        self._start_controller()
+        _wait_for(self._answers, f"the controller; see {self.root}/*.log")
+
+    def _answers(self) -> bool:
+        try:
+            return "UP" in self.run("scontrol", "ping")
+        except RuntimeError:
+            return False
+
+    def _start_controller(self) -> None:
+        self._start_munge()
+        self._start("slurmctld", "-D")
 
     def start_node(self, node: str) -> None:
         self._start("slurmd", "-D", "-N", node, name=node)
@@ -146,6 +168,13 @@ class SlurmCluster:
         words = self.run("scontrol", "show", "job", str(number), "--oneliner").split()
         return dict(word.split("=", 1) for word in words if "=" in word)
 
+    def all_idle(self) -> bool:
+        try:
+            states = self.run("sinfo", "--noheader", "--Node", "--format=%T").split()
+        except RuntimeError:  # the controller is not up yet
+            return False
+        return bool(states) and set(states) == {"idle"}
+
     def stop(self) -> None:
         for node in NODES:
             self._kill_processes(node)
@@ -175,8 +204,10 @@ class SlurmCluster:
             f"RealMemory=1000 Gres=gpu:{GPUS} State=UNKNOWN"
             for node, port in zip(NODES, of_nodes, strict=True)
         )
-        text = CONF.format(root=self.root, host=socket.gethostname(), port=controller, nodes=nodes)
-        text += "SlurmdParameters=config_overrides\n"
+        self._write_conf(controller, f"{nodes}\nSlurmdParameters=config_overrides")
+
+    def _write_conf(self, port: int, nodes: str) -> None:
+        text = CONF.format(root=self.root, host=socket.gethostname(), port=port, nodes=nodes)
         (self.root / "slurm.conf").write_text(text, encoding="utf-8")
 
     def _start_munge(self) -> None:
@@ -208,16 +239,6 @@ class SlurmCluster:
                 cwd=self.root,
                 preexec_fn=die_with_parent,  # a test session that is killed leaves nothing
             )
-
-    def _wait_until_idle(self) -> None:
-        def idle() -> bool:
-            try:
-                states = self.run("sinfo", "--noheader", "--Node", "--format=%T").split()
-            except RuntimeError:  # the controller is not up yet
-                return False
-            return bool(states) and set(states) == {"idle"}
-
-        _wait_for(idle, f"idle nodes; see {self.root}/*.log")
 
 
 def _processes_of(conf: str, node: str) -> set[psutil.Process]:
@@ -260,12 +281,26 @@ def _wait_for(holds: object, what: str) -> None:
 
 @contextmanager
 def slurm_cluster() -> Iterator[SlurmCluster]:
-    """Raises NoSlurm where none can be started."""
+    """Two nodes that run jobs. Raises NoSlurm where none can be started."""
+    with _stopped_after() as cluster:
+        cluster.start()
+        yield cluster
+
+
+@contextmanager
+def declared_cluster(nodes: int, gpus: int) -> Iterator[SlurmCluster]:
+    """Nodes dgx1 and on, that are only declared: for `sbatch --test-only`. Raises NoSlurm."""
+    with _stopped_after() as cluster:
+        cluster.declare(nodes, gpus)
+        yield cluster
+
+
+@contextmanager
+def _stopped_after() -> Iterator[SlurmCluster]:
     require_slurm()
     # A short path: a Unix socket's has at most 107 characters.
     cluster = SlurmCluster(Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp")))
     try:
-        cluster.start()
         yield cluster
     finally:
         cluster.stop()

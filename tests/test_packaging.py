@@ -14,7 +14,7 @@ import pytest
 
 from tests.cli import ROOT
 
-PACKAGES = {"configs", "corpus", "launcher", "models", "parallel", "slurm"}
+PACKAGES = {"configs", "corpus", "evals", "launcher", "models", "parallel", "slurm"}
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from configs.schema import DeviceName, EngineConfig, EngineName, OptimizerConfig, Precision
 from models.shape import ModelShape
+from parallel.checkpoint_files import TrainState, shape_fields
 from parallel.layout import Layout
 from parallel.parity import Trace
 
@@ -133,6 +134,20 @@ def train(
         return take_steps(running, layout, 1, steps), weights_here(running)
 
 
+def state_of(engine: Any, step: int) -> TrainState:
+    """Where training stands after `step`."""
+    return TrainState(
+        step=step,
+        samples=step * GLOBAL_BATCH,
+        tokens=step * GLOBAL_BATCH * SHAPE.context,
+        seed=SEED,
+        corpus="",
+        adam_step=engine.adam_step(),
+        scaler=engine.scaler_state(),
+        model=shape_fields(SHAPE),
+    )
+
+
 def train_and_save(
     layout: Layout,
     first: int,
@@ -146,7 +161,7 @@ def train_and_save(
     from megatron.core import parallel_state
 
     from parallel.checkpoint import CheckpointStore
-    from parallel.checkpoint_files import TrainState, find, shape_fields
+    from parallel.checkpoint_files import find
 
     with engine(layout, precision, SHAPE, config) as running:
         store = CheckpointStore(
@@ -155,17 +170,7 @@ def train_and_save(
         if load:
             store.load(running, find(Path(folder)))
         results = take_steps(running, layout, first, last)
-        state = TrainState(
-            step=last,
-            samples=last * GLOBAL_BATCH,
-            tokens=last * GLOBAL_BATCH * SHAPE.context,
-            seed=SEED,
-            corpus="",
-            adam_step=running.adam_step(),
-            scaler=running.scaler_state(),
-            model=shape_fields(SHAPE),
-        )
-        store.save(running, state, keep=0)
+        store.save(running, state_of(running, last), keep=0)
         return results, weights_here(running)
 
 

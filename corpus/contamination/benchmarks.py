@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 
 from configs.errors import InputError
 from configs.schema import BenchmarkConfig
+from corpus.json_rows import json_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +28,7 @@ def read_benchmark(name: str, config: BenchmarkConfig) -> Benchmark:
     Raises InputError, with file and line, for what cannot be used.
     """
     setting = f"contamination.benchmarks.{name}"
-    rows = _rows(Path(config.path).expanduser(), f"{setting}.path")
+    rows = json_rows(Path(config.path).expanduser(), f"{setting}.path")
     examples = tuple(_example(row, config.fields, where) for where, row in rows)
     if not any(map(str.strip, examples)):
         raise InputError(
@@ -38,7 +37,7 @@ def read_benchmark(name: str, config: BenchmarkConfig) -> Benchmark:
         )
     scores = None
     if config.scores is not None:
-        rows = _rows(Path(config.scores).expanduser(), f"{setting}.scores")
+        rows = json_rows(Path(config.scores).expanduser(), f"{setting}.scores")
         scores = tuple(_score(row, where) for where, row in rows)
         if len(scores) != len(examples):
             raise InputError(
@@ -46,63 +45,6 @@ def read_benchmark(name: str, config: BenchmarkConfig) -> Benchmark:
                 f"{len(examples):,} examples in {config.path}"
             )
     return Benchmark(name=name, examples=examples, synthetic=config.synthetic, scores=scores)
-
-
-def _rows(path: Path, setting: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each row and, for errors, where it is."""
-    content = _content(path, setting)
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{setting}: {path}, line {line:,}: not UTF-8") from error
-    if not text.strip():
-        raise InputError(f"{setting}: {path} is empty")
-    for line, content_of_line in enumerate(text.split("\n"), start=1):
-        if content_of_line.strip():
-            where = f"{setting}: {path}, line {line:,}"
-            yield where, _row(content_of_line, where)
-
-
-def _content(path: Path, setting: str) -> bytes:
-    try:
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            return gzip.decompress(content)
-        return _unpack_zst(content) if path.suffix == ".zst" else content
-    except EOFError as error:
-        raise InputError(f"{setting}: {path} is cut short") from error
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(f"{setting}: {path} is not whole: {error}") from error
-    except OSError as error:
-        raise InputError(f"{setting}: cannot read {path}: {error.strerror}") from error
-
-
-def _unpack_zst(content: bytes) -> bytes:
-    """Raises EOFError if it is cut short, BadGzipFile if it is something else."""
-    import zstandard
-
-    parts = []
-    while content:
-        frame = zstandard.ZstdDecompressor().decompressobj()
-        try:
-            parts.append(frame.decompress(content))
-        except zstandard.ZstdError as error:
-            raise gzip.BadGzipFile(str(error)) from error
-        if not frame.eof:
-            raise EOFError
-        content = frame.unused_data
-    return b"".join(parts)
-
-
-def _row(line: str, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: not JSON ({error})") from error
-    if not isinstance(row, dict):
-        raise InputError(f"{where}: a row must be an object, not {type(row).__name__}")
-    return row
 
 
 def _example(row: dict[str, Any], fields: list[str] | None, where: str) -> str:

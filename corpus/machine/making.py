@@ -16,6 +16,7 @@ import zstandard
 
 from configs.errors import InputError, RunError
 from configs.schema import MachineText
+from corpus.machine.arithmetic import arithmetic_documents
 from corpus.machine.crawl import crawl
 from corpus.machine.docstrings import docstring_documents
 from corpus.machine.documents import Named, chosen
@@ -43,6 +44,7 @@ _RECIPES = {
         ".jsonl", "collecting the sources of the standard library", library_documents
     ),
     MachineText.manual: _Recipe(".jsonl", "collecting Python's manual", manual_documents),
+    MachineText.arithmetic: _Recipe(".jsonl", "making up problems", arithmetic_documents),
 }
 
 

@@ -8,10 +8,22 @@ from launcher.hooks.hook import Hook, StepRecord
 
 
 class Checkpoints(Hook):
-    """Collective: every rank saves what it holds."""
+    """Collective: every rank saves what it holds.
 
-    def __init__(self, save: Callable[[StepRecord], None], every: int, last: int) -> None:
+    Args:
+        save: begins a save, which may go on beside the training.
+        finish: waits for it.
+    """
+
+    def __init__(
+        self,
+        save: Callable[[StepRecord], None],
+        finish: Callable[[], None],
+        every: int,
+        last: int,
+    ) -> None:
         self._save = save
+        self._finish = finish
         self._every = every
         self._last = last
         self._saved: int | None = None
@@ -24,3 +36,9 @@ class Checkpoints(Hook):
         if record.step != self._saved:
             self._save(record)
             self._saved = record.step
+
+    def went_back(self, step: int) -> None:
+        self._saved = step
+
+    def at_end(self) -> None:
+        self._finish()

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 from launcher.hooks.hook import Hook
-from launcher.hooks.metrics import read_metrics
+from launcher.json_lines import read_lines
 
 
 class LossCurve(Hook):
@@ -25,7 +25,7 @@ def draw(metrics: Path, picture: Path, title: str) -> None:
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    rows = read_metrics(metrics)
+    rows = read_lines(metrics)
     steps = [row for row in rows if row.get("loss") is not None]
     held_out = [row for row in rows if "eval_loss" in row]
     if not steps:

@@ -36,4 +36,7 @@ class Hook:
     def save_now(self, record: StepRecord) -> None:
         """Somebody asked for it, or training stops after this step."""
 
+    def went_back(self, step: int) -> None:
+        """The next step is the one after this again: what came after it does not count."""
+
     def at_end(self) -> None: ...

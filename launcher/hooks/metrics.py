@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from launcher.hooks.hook import Hook, StepRecord
+from launcher.json_lines import read_lines
 
 
 class MetricsFile(Hook):
     def __init__(self, path: Path, *, after_step: int) -> None:
         """Goes on after `after_step`: later lines are of steps that will be taken again."""
+        self._path = path
         keep_until(path, after_step)
         self._file = path.open("a", encoding="utf-8", buffering=1)
 
@@ -23,6 +25,11 @@ class MetricsFile(Hook):
 
     def after_evaluation(self, step: int, eval_loss: float) -> None:
         self._write({"step": step, "eval_loss": eval_loss})
+
+    def went_back(self, step: int) -> None:
+        self._file.close()
+        keep_until(self._path, step)
+        self._file = self._path.open("a", encoding="utf-8", buffering=1)
 
     def at_end(self) -> None:
         self._file.close()
@@ -36,22 +43,9 @@ class MetricsFile(Hook):
         self._file.write(json.dumps(finite) + "\n")
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """All whole lines: a killed run may have left half of one."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            continue
-    return rows
-
-
 def lacks_evaluation(path: Path, step: int) -> bool:
     """Whether the run took this step and was stopped before it was evaluated."""
-    if not path.exists():
-        return False
-    rows = [row for row in read_metrics(path) if row["step"] == step]
+    rows = [row for row in read_lines(path) if row["step"] == step]
     return bool(rows) and not any("eval_loss" in row for row in rows)
 
 
@@ -59,7 +53,7 @@ def keep_until(path: Path, step: int) -> None:
     """Drops the rows of later steps, in one rename."""
     if not path.exists():
         return
-    rows = [row for row in read_metrics(path) if row["step"] <= step]
+    rows = [row for row in read_lines(path) if row["step"] <= step]
     new = path.with_suffix(".new")
     new.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     os.replace(new, path)

@@ -3,6 +3,7 @@ the time of a step."""
 
 from __future__ import annotations
 
+import math
 import statistics
 from contextlib import ExitStack
 
@@ -39,9 +40,15 @@ class Prediction(Hook):
 
     def after_step(self, record: StepRecord) -> None:
         self._counting.close()
+        if math.isnan(record.loss):  # the step was not taken
+            self._counted_step += record.step == self._counted_step
+            return
         self._last = record
         if record.step >= self._settled:
             self._records.append(record)
+
+    def went_back(self, step: int) -> None:
+        self._counting.close()
 
     def lines(self) -> list[str]:
         """The comparison; one line that says why where nothing can be predicted."""

@@ -37,6 +37,9 @@ class Profiler(Hook):
         if record.step == self._last:
             self._finish()
 
+    def went_back(self, step: int) -> None:
+        self.at_end()
+
     def at_end(self) -> None:
         if self._profiler is not None:
             self._finish()

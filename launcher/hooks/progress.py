@@ -55,6 +55,9 @@ class ProgressBar(Hook):
         self._eval = f"  held out {eval_loss:.4f}"
         self._bar.console.print(f"step {step}: loss on held-out text {eval_loss:.4f}")
 
+    def went_back(self, step: int) -> None:
+        self._bar.update(self._task, completed=step)
+
     def at_end(self) -> None:
         self._bar.stop()
 

@@ -13,8 +13,12 @@ _SHOWN = ("loss", "grad_norm", "learning_rate", "tokens_per_s", "tflops", "memor
 
 class TensorBoard(Hook):
     def __init__(self, folder: Path, *, after_step: int) -> None:
+        self._folder = folder
+        self._writer = self._open(after_step)
+
+    def _open(self, after_step: int) -> SummaryWriter:
         # What was drawn beyond the checkpoint will be drawn again.
-        self._writer = SummaryWriter(str(folder), purge_step=after_step + 1)
+        return SummaryWriter(str(self._folder), purge_step=after_step + 1)
 
     def after_step(self, record: StepRecord) -> None:
         for name in _SHOWN:
@@ -22,6 +26,10 @@ class TensorBoard(Hook):
 
     def after_evaluation(self, step: int, eval_loss: float) -> None:
         self._writer.add_scalar("held_out/loss", eval_loss, step)
+
+    def went_back(self, step: int) -> None:
+        self._writer.close()
+        self._writer = self._open(step)
 
     def at_end(self) -> None:
         self._writer.close()

@@ -11,46 +11,52 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from launcher.failures import Failure, leave_note
+from launcher.flight_recorder import waits_in
 from launcher.hooks.hook import Hook, StepRecord
+from launcher.whereabouts import here
 
 _LOOKS = 20  # in the time that a rank may wait
 
 
 class Watchdog(Hook):
-    def __init__(self, logs: Path, rank: int, ranks: int, timeout_s: float) -> None:
-        self._logs, self._rank, self._ranks = logs, rank, ranks
+    def __init__(self, logs: Path, rank: int, timeout_s: float) -> None:
+        self._logs, self._rank = logs, rank
         self._timeout_s = timeout_s
         self._ended = threading.Event()
-        self._doing = ""
         self._since: float | None = None  # None: nothing is watched
         threading.Thread(target=self._watch, daemon=True).start()
 
     def before_step(self, step: int) -> None:
-        self.note(f"step {step}")
+        self.note("training", step)
 
     def after_step(self, record: StepRecord) -> None:
-        self.note(f"what follows step {record.step}")
+        self.note("between steps")
+
+    def went_back(self, step: int) -> None:
+        self.note("going back", step)
 
     def at_end(self) -> None:
         self._since = None
         self._ended.set()
 
-    def note(self, doing: str) -> None:
+    def note(self, phase: str, step: int | None = None) -> None:
         """The loop goes on, with this."""
-        self._doing, self._since = doing, time.monotonic()
+        here.note(phase, step)
+        self._since = time.monotonic()
 
     @contextmanager
-    def paused(self) -> Iterator[None]:
-        """While a checkpoint is written, which takes as long as it takes."""
+    def paused(self, phase: str) -> Iterator[None]:
+        """While a checkpoint is copied or written, which takes as long as it takes."""
         self._since = None
         try:
-            yield
+            with here.during(phase):
+                yield
         finally:
-            self.note(self._doing)
+            self._since = time.monotonic()
 
     def _watch(self) -> None:
         looked = time.monotonic()
@@ -60,25 +66,26 @@ class Watchdog(Hook):
                 continue
             if looked - before > self._timeout_s / 2:
                 # It is this rank that the others waited for; it was stopped, and goes on too late.
-                self._end(f"stood still for {looked - before:.0f} s in {self._doing}")
+                self._end(f"stood still for {looked - before:.0f} s")
             elif looked - since > self._timeout_s:
-                waited = f"{self._timeout_s:g} s in {self._doing}"
-                self._end(f"waited {waited}", waited)
+                self._end(f"waited {self._timeout_s:g} s", waited_s=self._timeout_s)
 
-    def _end(self, message: str, waited: str = "") -> None:
+    def _end(self, message: str, waited_s: float = 0.0) -> None:
+        try:
+            self._leave_word(message, waited_s)
+        finally:
+            # Nothing less ends a process whose main thread is in a collective.
+            os._exit(1)
+
+    def _leave_word(self, message: str, waited_s: float) -> None:
         stacks = self._logs / f"stacks_rank_{self._rank}.txt"
-        with stacks.open("w", encoding="utf-8") as file:
+        with suppress(OSError), stacks.open("w", encoding="utf-8") as file:
             faulthandler.dump_traceback(file, all_threads=True)
-        failure = Failure(
-            rank=self._rank,
-            message=f"{message}; {stacks} says where",
-            of_input=False,
-            lost_peer=bool(waited),
-            time=time.time(),
-            traceback="",
-            waited=waited,
-            ranks=self._ranks,
+        failure = Failure.here(
+            self._rank,
+            f"{message}; {stacks} says where",
+            lost_peer=waited_s > 0,
+            waited_s=waited_s,
+            waits_in=waits_in(self._logs, self._rank),
         )
         leave_note(self._logs, failure)
-        # Nothing less ends a process whose main thread is in a collective.
-        os._exit(1)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
+from parallel.groups import BESIDE
 from parallel.layout import Layout
 from parallel.planner.communication_groups import members
 from parallel.planner.traffic import Group, Kind, Traffic, totals
@@ -65,6 +66,8 @@ class Counts:
 
     def add(self, name: str, group: ProcessGroup, arguments: tuple[Any, ...]) -> None:
         """One call of the ProcessGroup method `name`."""
+        if group.group_desc == BESIDE:
+            return
         kind, whole = METHODS[name]
         if group not in self._ranks:
             self._ranks[group] = torch.distributed.get_process_group_ranks(group)

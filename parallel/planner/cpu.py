@@ -5,6 +5,7 @@ Ranks share the cores, so each has its part of them. Imports no torch.
 
 from __future__ import annotations
 
+import math
 import time
 from functools import cache
 
@@ -16,6 +17,8 @@ from parallel.planner.machine import Machine
 NAME = "CPU"
 _SIZE = 512  # of the square matrices that are multiplied
 _COPIED = 1 << 24  # bytes
+# Of one rank with a few cores, and its share of 10 Gb/s Ethernet.
+_USUAL_FLOPS, _USUAL_BANDWIDTH, _USUAL_NETWORK = 1e11, 1e10, 6e8
 
 
 def cpu_machine(ranks: int) -> Machine:
@@ -31,6 +34,23 @@ def cpu_machine(ranks: int) -> Machine:
         link_bandwidth=bandwidth / ranks,
         network_bandwidth=bandwidth / ranks,
         gpus_per_node=max(ranks, 1),
+    )
+
+
+def nominal_machine(ranks_per_node: int) -> Machine:
+    """A machine of usual figures and enough memory, the same wherever it is asked for.
+
+    For answers that all ranks have to share: what is measured differs from rank to rank.
+    """
+    return Machine(
+        gpu=NAME,
+        peak_flops=dict.fromkeys(("float32", "bf16", "fp16"), _USUAL_FLOPS),
+        memory_bytes=math.inf,
+        memory_bandwidth=_USUAL_BANDWIDTH,
+        multiprocessors=1,
+        link_bandwidth=_USUAL_BANDWIDTH,
+        network_bandwidth=_USUAL_NETWORK,
+        gpus_per_node=ranks_per_node,
     )
 
 

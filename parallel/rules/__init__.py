@@ -14,7 +14,7 @@ from collections.abc import Collection
 from configs.errors import InputError
 from configs.schema import Run
 from parallel.layout import Layout
-from parallel.rules import batch, cut, engine, schedule, settings, world
+from parallel.rules import batch, cut, engine, launch, schedule, settings, world
 from parallel.rules.case import Case
 from parallel.rules.fault import Rule, Violation, override
 from parallel.rules.nearest import keys, nearest
@@ -26,6 +26,7 @@ RULES: tuple[Rule, ...] = (
     *engine.RULES,
     *schedule.RULES,
     *batch.RULES,
+    *launch.RULES,
 )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from configs.schema import EngineName, LaunchName, LayoutConfig, Run
+from configs.schema import EngineName, LaunchName, Run
 from models.shape import ModelShape
 from parallel.layout import Layout
 
@@ -21,17 +21,7 @@ class Case:
     @classmethod
     def of(cls, run: Run, layout: Layout, ranks: int | None, device: str) -> Case:
         """`layout` takes the place of `run.layout`; its data size stays derived if it was."""
-        config = LayoutConfig(
-            tensor=layout.tensor,
-            pipeline=layout.pipeline,
-            data=layout.data,
-            interleave=layout.interleave,
-            schedule=layout.schedule,
-            micro_batch=layout.micro_batch,
-            sequence_parallel=layout.sequence_parallel,
-            zero=layout.zero,
-            recompute=layout.recompute,
-        )
+        config = layout.as_config()
         if run.layout.data is None:
             derived = cls(replace(run, layout=replace(config, data=None)), ranks, device)
             if derived.layout.data == layout.data:

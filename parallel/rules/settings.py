@@ -32,9 +32,8 @@ class Range:
         return over and under and math.isfinite(value)
 
     def nearest(self, value: float) -> float | None:
-        bound, out = (
-            (self.high, self.below_high) if value > self.high else (self.low, self.above_low)
-        )
+        too_high = value >= self.high if self.below_high else value > self.high
+        bound, out = (self.high, self.below_high) if too_high else (self.low, self.above_low)
         if self.usual is not None and (out or not math.isfinite(value)):
             return self.usual
         return None if out or not math.isfinite(bound) else bound
@@ -66,6 +65,8 @@ RANGES = (
             "launch.timeout_s",
             "launch.grace_s",
             "launch.jobs",
+            "launch.min_nodes",
+            "launch.max_idle_starts",
             "launch.cpus_per_task",
             "corpus.workers",
             "corpus.quality.documents",
@@ -77,9 +78,14 @@ RANGES = (
             "train.steps",
             "train.global_batch",
             "train.stop_after",
+            "train.spike_window",
+            "train.skip_batches",
+            "train.max_skips",
             "profile.start",
             "profile.steps",
             "generate.tokens",
+            "evaluate.limit",
+            "evaluate.tokens_at_once",
             "parity.steps",
             "plan.top",
             "cluster.multiprocessors",
@@ -99,6 +105,8 @@ RANGES = (
             "train.eval_batches",
             "generate.temperature",
             "generate.seed",
+            "generate.beams",
+            "evaluate.seed",
             "launch.max_restarts",
             "launch.node",
             "contamination.window",
@@ -112,6 +120,7 @@ RANGES = (
     Range("corpus.max_damaged", 0, 1),
     Range("corpus.quality.alpha", 0, above_low=True, usual=9),
     Range("corpus.duplicates.similarity", 0, 1, above_low=True, usual=0.8),
+    Range("train.spike_factor", 1, above_low=True, usual=2),
     Range("layout.zero", 0, 3),
     Range("launch.port", 1, 65535),
     Range("plan.margin", 0, 1, below_high=True, usual=0.1),
@@ -129,6 +138,7 @@ RANGES = (
     Range("optimizer.beta2", 0, 1, below_high=True, usual=0.95),
     Range("optimizer.epsilon", 0, above_low=True, usual=1e-8),
     Range("optimizer.loss_scale", 0, above_low=True, usual=65536.0),
+    Range("scaling.confidence", 0, 1, above_low=True, below_high=True, usual=0.95),
     Range("generate.top_p", 0, 1, above_low=True, usual=0.95),
 )
 
@@ -139,12 +149,12 @@ def every_setting_is_in_range(case: Case) -> Iterator[Fault]:
         if not isinstance(value, int | float) or allowed.holds(value):
             continue
         near = allowed.nearest(value)
-        whole = int(near) if near is not None and isinstance(value, int) else near
+        whole = isinstance(value, int) and near is not None and float(near).is_integer()
         yield Fault(
             setting=allowed.setting,
             why=f"has to be {allowed}",
             source="what the setting means",
-            ways=() if whole is None else (to({allowed.setting: whole}),),
+            ways=() if near is None else (to({allowed.setting: int(near) if whole else near}),),
         )
 
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -49,3 +51,17 @@ def test_a_process_that_dies_is_told() -> None:
         pytest.raises(RunError, match=r"died, as when memory runs out; .* goes on from there"),
     ):
         list(pool.map(die, [1, 2]))
+
+
+def test_a_process_whose_parent_is_gone_already_ends_too() -> None:
+    code = (
+        "from corpus.workers import die_with_parent as d; import sys; d(int(sys.argv[1])); print()"
+    )
+    parents = {"ours": os.getpid(), "another": os.getppid()}
+    ended = {
+        name: subprocess.run([sys.executable, "-c", code, str(parent)], capture_output=True)
+        for name, parent in parents.items()
+    }
+    assert ended["ours"].returncode == 0
+    assert ended["another"].returncode == 1
+    assert not ended["another"].stdout

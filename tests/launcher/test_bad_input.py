@@ -116,26 +116,23 @@ class TestCheckpoints:
     def run(self, trained: Path, tmp_path: Path) -> Path:
         return Path(shutil.copytree(trained, tmp_path / "copy", symlinks=True))
 
-    def test_truncated(self, run: Path) -> None:
+    def test_asked_for_and_truncated(self, run: Path) -> None:
         newest = checkpoint_files.find(run)
         largest = max(newest.glob("*.distcp"), key=lambda path: path.stat().st_size)
         largest.write_bytes(largest.read_bytes()[:-100])
-        result = phalanx("train", "train.steps=9", run_dir=run)
+        result = phalanx("train", "train.steps=9", f"checkpoint={newest}", run_dir=run)
         assert result.status == 2
         assert largest.name in result.errors
         assert "were written" in result.errors
         earlier = checkpoint_files.whole_checkpoints(run / "checkpoints")[-2]
         assert f"an earlier one: checkpoint={earlier}" in result.errors
 
-    def test_damaged_inside(self, run: Path) -> None:
-        newest = checkpoint_files.find(run)
-        largest = max(newest.glob("*.distcp"), key=lambda path: path.stat().st_size)
-        content = bytearray(largest.read_bytes())
-        content[len(content) // 2] ^= 1
-        largest.write_bytes(content)
+    def test_none_is_whole(self, run: Path) -> None:
+        for checkpoint in checkpoint_files.whole_checkpoints(run / "checkpoints"):
+            (checkpoint / "manifest.json").write_text("{}")
         result = phalanx("train", "train.steps=9", run_dir=run)
         assert result.status == 2
-        assert f"{largest.name} is damaged" in result.errors
+        assert "no readable manifest.json" in result.errors
         assert len(result.errors.strip().splitlines()) == 1
 
     def test_of_another_model(self, run: Path) -> None:

@@ -10,14 +10,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
-from configs.errors import InputError, RunError
-from launcher.failures import Failure, first_cause
+from launcher.json_lines import read_lines
 from parallel import checkpoint_files
 from tests.cli import ROOT, TINY, environment, phalanx
 
@@ -71,8 +69,29 @@ def test_a_killed_rank_is_named_and_takes_the_others_down(
     assert time.monotonic() - killed < 20
     assert process.returncode == 1
     assert "rank 1 was ended by SIGKILL" in errors
+    assert "  first    rank 1 (tensor 1, data 0, stage 0)" in errors
+    assert "  waiting  rank 0 (tensor 0, data 0, stage 0)" in errors
+    assert "gloo:" in errors  # the collective that was cut off
+    assert "  what to do: " in errors
+    assert (run / "failure.txt").read_text() in errors.replace("phalanx: ", "")
     assert "Traceback" not in errors
     assert not ranks[0].is_running()
+
+
+def test_a_rank_that_hangs_is_named_by_those_that_wait(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = phalanx.start(
+        "train", *TINY, "layout=tp2", "layout.micro_batch=2", "train.steps=100000",
+        "launch.timeout_s=10", "launch.grace_s=2", run_dir=run,
+    )  # fmt: skip
+    wait_for(lambda: checkpoint_files.whole_checkpoints(run / "checkpoints"))
+    rank_processes(process.pid)[1].suspend()
+    _, errors = process.communicate(timeout=WITHIN_S)
+    assert process.returncode == 1
+    assert "phalanx: rank 1 did not answer: rank 0 waited 10 s (" in errors
+    assert "gave up after 10 s" in errors
+    assert "gloo:" in errors
+    assert (run / "logs" / "stacks_rank_0.txt").read_text()
 
 
 def test_killed_in_the_middle_of_a_save(long_run: tuple[Path, subprocess.Popen[str]]) -> None:
@@ -140,6 +159,32 @@ def test_a_full_disk_while_saving(trained: Path, tmp_path: Path) -> None:
     assert again.status == 0, again.errors
 
 
+def test_damaged_checkpoints_cost_steps_and_not_the_run(trained: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(trained, tmp_path / "run", symlinks=True))
+    oldest, middle, newest = checkpoint_files.whole_checkpoints(run / "checkpoints")
+    before = read_lines(run / "metrics.jsonl")
+    # One cut short, which is seen before anything starts; one with a bit turned over.
+    cut = max(newest.glob("*.distcp"), key=lambda path: path.stat().st_size)
+    cut.write_bytes(cut.read_bytes()[:-100])
+    turned = max(middle.glob("*.distcp"), key=lambda path: path.stat().st_size)
+    content = bytearray(turned.read_bytes())
+    content[len(content) // 2] ^= 1
+    turned.write_bytes(content)
+    result = phalanx("train", run_dir=run)
+    assert result.status == 0, result.errors
+    assert f"{cut.name} has" in result.output
+    assert f"{turned.name} is damaged" in result.output
+    assert f"going on from {oldest}" in result.output
+    kept = sorted(path.name for path in (run / "checkpoints").glob("*.damaged"))
+    assert kept == [f"{middle.name}.damaged", f"{newest.name}.damaged"]
+    assert checkpoint_files.find(run).name == newest.name  # written anew
+
+    def said(rows: list[dict[str, object]]) -> list[object]:
+        return [(row["step"], row.get("loss"), row.get("eval_loss")) for row in rows]
+
+    assert said(read_lines(run / "metrics.jsonl")) == said(before)
+
+
 def test_a_disk_too_small_for_a_third_checkpoint(tmp_path: Path) -> None:
     # A disk of its own, in a namespace of its own: it goes with the process.
     inside = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
@@ -169,57 +214,3 @@ def test_interrupting_ends_quietly(long_run: tuple[Path, subprocess.Popen[str]])
     assert process.returncode == 130
     assert "Traceback" not in errors
     assert not any(rank.is_running() for rank in ranks.values())
-
-
-def failure(rank: int, error: BaseException, at: float) -> Failure:
-    note = Failure.of(rank, error)
-    return Failure(
-        rank=rank,
-        message=note.message,
-        of_input=note.of_input,
-        lost_peer=note.lost_peer,
-        time=at,
-        traceback="",
-    )
-
-
-LOST = RuntimeError("[../gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:45")
-
-
-def test_the_cause_is_told_not_the_consequence() -> None:
-    notes = [failure(0, LOST, 1.0), failure(1, LOST, 1.1), failure(2, ValueError("bad row"), 1.2)]
-    cause = first_cause(notes, {0: 1, 1: 1, 2: 1})
-    assert isinstance(cause, RunError)
-    assert str(cause) == "rank 2: ValueError: bad row"
-
-
-def test_a_killed_rank_left_no_note() -> None:
-    cause = first_cause([failure(0, LOST, 1.0)], {0: 1, 3: -signal.SIGKILL})
-    assert "rank 3 was ended by SIGKILL" in str(cause)
-
-
-def test_wrong_input_found_by_a_rank_is_wrong_input() -> None:
-    notes = [failure(1, LOST, 0.5), failure(0, InputError("checkpoint=x: is damaged"), 1.0)]
-    cause = first_cause(notes, {0: 2, 1: 1})
-    assert isinstance(cause, InputError)
-    assert str(cause) == "checkpoint=x: is damaged"
-
-
-def waited(rank: int) -> Failure:
-    note = failure(rank, RuntimeError(), 2.0)
-    return replace(note, lost_peer=True, waited="15 s in step 11", ranks=4)
-
-
-def test_a_hang_is_told_by_the_rank_that_does_not_wait() -> None:
-    silent = first_cause([waited(0), waited(1), waited(3)], {0: 1})
-    assert str(silent) == "rank 2 did not answer: rank 0 waited 15 s in step 11"
-    # The agent kills it in the end; that is a consequence.
-    killed = failure(2, RuntimeError("was ended by SIGKILL"), 9.0)
-    assert str(first_cause([waited(0), waited(1), waited(3), killed], {})) == str(silent)
-    assert str(first_cause([waited(0), waited(3)], {2: -9})).startswith("ranks 1, 2 did not answer")
-    all_four = [waited(rank) for rank in range(4)]
-    assert "all ranks waited for each other" in str(first_cause(all_four, {}))
-
-
-def test_no_rank_left_a_word() -> None:
-    assert "exit status 7" in str(first_cause([], {4: 7}))

@@ -29,7 +29,7 @@ def test_too_few_ranks() -> None:
 
 
 def test_a_model_that_outgrows_this_machine() -> None:
-    with pytest.raises(InputError, match=r"need at least 2,\d\d\d GiB, this machine has") as told:
+    with pytest.raises(InputError, match=r"need at least 4,\d\d\d GiB, this machine has") as told:
         plan_ranks(run_of(f"model=gpt3_175b layout=gpt3_175b layout.zero=0 {CPU}"), {})
     assert "128 ranks" in str(told.value)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import time
@@ -35,6 +36,14 @@ def steps_taken(run: Path) -> int:
 
 def same(run: Path) -> list[dict[str, object]]:
     return [{key: row[key] for key in SAME if key in row} for row in rows(run)]
+
+
+def rank_begins(agent: int) -> bool:
+    for child in psutil.Process(agent).children():
+        with contextlib.suppress(psutil.Error):
+            if "-u" in child.cmdline():
+                return True
+    return False
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +95,7 @@ def test_a_signal_while_ranks_begin_is_kept_for_them(tmp_path: Path) -> None:
     run = tmp_path / "run"
     settings = [*SETTINGS, "layout=single", "train.steps=100000", "launch.node=0"]
     started = phalanx.start("train", *settings, "launch=torchrun", run_dir=run)
-    agent = psutil.Process(started.pid)
-    wait_for(lambda: any("-u" in child.cmdline() for child in agent.children()))
+    wait_for(lambda: rank_begins(started.pid))
     started.send_signal(signal.SIGUSR1)
     _, errors = started.communicate(timeout=60)
     assert started.returncode == 1

@@ -109,16 +109,6 @@ def test_under_torchrun(trained: Path, tmp_path: Path) -> None:
     assert curve(run)[0][1] == pytest.approx(curve(trained)[0][1], rel=1e-6)
 
 
-def test_generate_says_the_same_under_every_layout(trained: Path) -> None:
-    asked = ["generate.prompt=Licensor", "generate.tokens=12", "generate.seed=3"]
-    one = phalanx("generate", *asked, run_dir=trained)
-    assert one.status == 0, one.errors
-    assert one.output.startswith("Licensor")
-    two = phalanx("generate", *asked, "layout=tp2_pp2", run_dir=trained)
-    assert two.status == 0, two.errors
-    assert two.output == one.output
-
-
 def test_going_back_to_an_earlier_checkpoint(tmp_path: Path, trained: Path) -> None:
     import shutil
 

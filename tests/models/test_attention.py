@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.attention import BandedAttention, DenseAttention, band_mask
+from models.attention import BandedAttention, DenseAttention
+from models.banded import BandedWay, band_mask
 
-CONFIG = SimpleNamespace(attention_dropout=0.0)
+CONFIG = SimpleNamespace(attention_dropout=0.0, banded_way=BandedWay.blocked)
 
 
 def plain(q_TBNH: Tensor, k_TBNH: Tensor, v_TBNH: Tensor, mask_TT: Tensor) -> Tensor:

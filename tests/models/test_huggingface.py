@@ -28,9 +28,14 @@ def weights_and_logits(layout: Layout) -> Answer:
 
     with training.engine(layout, Precision.float32, DENSE) as engine:
         training.take_steps(engine, layout, 1, 2)
-        return training.weights_here(engine), [
-            engine.next_token_logits(prompt(length)) for length in LENGTHS
-        ]
+        (chunk,) = engine.chunks
+        return training.weights_here(engine), [last_logits(chunk, length) for length in LENGTHS]
+
+
+@torch.no_grad()
+def last_logits(chunk: Any, length: int) -> Tensor:
+    tokens = prompt(length)
+    return chunk(tokens, torch.arange(length).expand_as(tokens), None)[:, -1, : DENSE.vocab]
 
 
 def prompt(length: int) -> Tensor:

@@ -84,5 +84,5 @@ def test_damage_is_found_on_every_rank(ranks: RankPool, saved: Path, tmp_path: P
     content[len(content) // 2] ^= 1
     largest.write_bytes(content)
     layout = Layout(tensor=2, micro_batch=2)
-    with pytest.raises(AssertionError, match=f"InputError: checkpoint=.*{largest.name} is damaged"):
+    with pytest.raises(AssertionError, match=f"Damaged: checkpoint=.*{largest.name} is damaged"):
         ranks.run(2, training.train_and_save, layout, 11, 12, str(copy), True)

@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 import pytest
-import torch
 
 from parallel.layout import Layout
 from parallel.shares import rank_parameters
@@ -56,18 +55,3 @@ def test_the_first_loss_is_that_of_the_true_vocabulary(ranks: RankPool) -> None:
     # With padding in the softmax it would be near log 256.
     loss = ranks.run(1, describe, Layout())[0]["first loss"]
     assert loss == pytest.approx(math.log(SHAPE.vocab), abs=0.05)
-
-
-def logits_after(layout: Layout, tokens: list[int]) -> torch.Tensor:
-    """A job: the next token's logits."""
-    with training.engine(layout) as engine:
-        return engine.next_token_logits(torch.tensor([tokens])).clone()
-
-
-def test_next_token_logits_are_the_same_everywhere(ranks: RankPool) -> None:
-    tokens = [3, 1, 4, 1, 5]
-    expected = ranks.run(1, logits_after, Layout(), tokens)[0]
-    assert expected.shape == (1, SHAPE.vocab)
-    split = Layout(tensor=2, pipeline=2, sequence_parallel=True)
-    for got in ranks.run(4, logits_after, split, tokens):
-        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)

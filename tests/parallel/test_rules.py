@@ -21,6 +21,7 @@ from tests.runs import names, run_of
 NANO = "model=gpt3_nano layout=single"
 SMALL = "model=gpt3_125m layout=single"
 DGX = "layout=single cluster=dgx_a100 launch.name=slurm layout.data=null"
+SLURM = f"{NANO} launch.name=slurm cluster.gpus_per_node=1"
 DEEPSPEED = f"{NANO} engine.name=deepspeed"
 
 # Overrides, the setting to blame, the ranks at hand. With a cluster, its GPUs are at hand.
@@ -189,6 +190,21 @@ FAULTS: dict[str, tuple[str, str, int | None]] = {
     "decay within warm-up": (f"{NANO} optimizer.decay_tokens=50", "optimizer.decay_tokens", None),
     "nothing to evaluate": (f"{NANO} train.eval_batches=0", "train.eval_batches", None),
     "not a number": (f"{NANO} optimizer.learning_rate=.nan", "optimizer.learning_rate", None),
+    "nodes of a job": (f"{NANO} launch.name=slurm", "cluster.gpus_per_node", None),
+    "nodes that are strangers": (
+        f"{NANO} launch.name=torchrun layout.data=2 cluster.gpus_per_node=1 cluster.nodes=2",
+        "launch.address",
+        2,
+    ),
+    "a node too many": (f"{NANO} launch.name=torchrun launch.node=1", "launch.node", 1),
+    "more nodes than all": (
+        f"{NANO} launch.elastic=true launch.min_nodes=3",
+        "launch.min_nodes",
+        None,
+    ),
+    "a signal nobody knows": (f"{NANO} launch.signal=SIGUSR2", "launch.signal", None),
+    "a time that is none": (f"{SLURM} launch.time_limit=1day", "launch.time_limit", 1),
+    "no time but for the end": (f"{SLURM} launch.time_limit=0:90", "launch.time_limit", 1),
     "negative peak": (
         f"{NANO} cluster=dgx_a100 cluster.peak_tflops.bf16=-1",
         "cluster.peak_tflops",

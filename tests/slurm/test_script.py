@@ -41,7 +41,7 @@ def test_nodes_and_gpus_are_the_layouts(tmp_path: Path) -> None:
     assert "--time=2-00" in asked
     assert "--signal=USR1@120" in asked  # to every task; B: would reach the batch shell only
     assert "--requeue" in asked
-    assert "--nnodes=128 --nproc-per-node=8" in script
+    assert "--nnodes=$nodes --nproc-per-node=8" in script
     assert "CUDA_DEVICE_MAX_CONNECTIONS=1" in script
 
 
@@ -65,6 +65,12 @@ def test_nodes_and_gpus_are_the_layouts(tmp_path: Path) -> None:
 )
 def test_what_a_site_wants_is_a_setting(setting: str, line: str, tmp_path: Path) -> None:
     assert line in directives(script_of(f"{DGX} {setting}", tmp_path))
+
+
+def test_an_elastic_job_takes_what_there_is(tmp_path: Path) -> None:
+    asked = directives(script_of(f"{DGX} launch.elastic=true launch.min_nodes=96", tmp_path))
+    assert "--nodes=96-128" in asked
+    assert "--ntasks-per-node=1" not in asked
 
 
 def test_what_is_not_said_is_left_to_the_cluster(tmp_path: Path) -> None:
@@ -114,4 +120,4 @@ def test_a_job_has_to_know_its_nodes(tmp_path: Path) -> None:
     result = phalanx("train", *TINY, "launch=slurm", "device=cpu", run_dir=tmp_path / "run")
     assert result.status == 2
     assert "cluster.gpus_per_node=null" in result.errors
-    assert "nearest: cluster.gpus_per_node=8" in result.errors
+    assert "nearest: cluster.gpus_per_node=4" in result.errors

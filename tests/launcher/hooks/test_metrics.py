@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from launcher.hooks.hook import StepRecord
-from launcher.hooks.metrics import MetricsFile, read_metrics
+from launcher.hooks.metrics import MetricsFile
+from launcher.json_lines import read_lines
 
 RECORD = StepRecord(
     step=1,
@@ -37,7 +38,7 @@ def test_each_step_is_there_once_however_often_it_is_taken(tmp_path: Path) -> No
     path = tmp_path / "metrics.jsonl"
     record_steps(path, 1, 5, after_step=0)
     record_steps(path, 4, 6, after_step=3)
-    steps = [(row["step"], "loss" in row) for row in read_metrics(path)]
+    steps = [(row["step"], "loss" in row) for row in read_lines(path)]
     assert steps == [(step, kind) for step in range(1, 7) for kind in (True, False)]
 
 
@@ -47,7 +48,7 @@ def test_half_a_line_of_a_killed_run_goes(tmp_path: Path) -> None:
     with path.open("a") as file:
         file.write('{"step": 3, "lo')
     record_steps(path, 3, 3, after_step=2)
-    assert [row["step"] for row in read_metrics(path)] == [1, 1, 2, 2, 3, 3]
+    assert [row["step"] for row in read_lines(path)] == [1, 1, 2, 2, 3, 3]
 
 
 def test_json_knows_no_infinity(tmp_path: Path) -> None:

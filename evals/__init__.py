@@ -1,0 +1,1 @@
+"""What a model can do: few-shot tasks, their scores, and how loss falls with size."""

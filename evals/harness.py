@@ -1,0 +1,142 @@
+"""Our models in EleutherAI's lm-evaluation-harness: every task of it, under any layout.
+
+Rank 0 runs the harness as it is; what it asks of the model goes to all ranks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from lm_eval import simple_evaluate
+from lm_eval.api.model import TemplateLM
+from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs
+from lm_eval.tasks import TaskManager
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+
+from configs.asking import EvaluateConfig
+from configs.errors import InputError
+from evals.language_model import LanguageModel
+from evals.tasks import FEW
+from parallel.decoding import GREEDY, Draw, Tokens
+
+_BOOTSTRAPS = 1000
+RESULTS = "harness.json"
+
+
+class HarnessModel(TemplateLM):  # type: ignore[misc]  # the harness is untyped
+    """What the harness asks, in the words of `LanguageModel`."""
+
+    def __init__(self, model: LanguageModel) -> None:
+        super().__init__()
+        self._model = model
+
+    @property
+    def eot_token_id(self) -> int:
+        return self._model.tokenizer.end_of_text
+
+    @property
+    def max_length(self) -> int:
+        return self._model.context
+
+    def tok_encode(
+        self, string: str, add_special_tokens: bool | None = None, **_harness: Any
+    ) -> Any:
+        return self._model.tokenizer.encode(string)
+
+    def _loglikelihood_tokens(
+        self, requests: Sequence[tuple[Any, Tokens, Tokens]], **_harness: Any
+    ) -> list[tuple[float, bool]]:
+        found = self._model.token_likelihoods([(before, asked) for _, before, asked in requests])
+        answers = [(it.value, it.greedy) for it in found]
+        for (text, _, _), answer in zip(requests, answers, strict=True):
+            if text is not None:
+                self.cache_hook.add_partial("loglikelihood", text, answer)
+        return answers
+
+    def loglikelihood_rolling(self, requests: Sequence[Any], **_harness: Any) -> list[float]:
+        """Of whole texts, in windows that do not overlap, as the harness has them."""
+        windows: list[tuple[Any, Tokens, Tokens]] = []
+        of: list[int] = []
+        for number, request in enumerate(requests):
+            pieces = get_rolling_token_windows(
+                token_list=self.tok_encode(request.args[0]),
+                prefix_token=self.eot_token_id,
+                max_seq_len=self.max_length,
+                context_len=1,
+            )
+            for piece in map(make_disjoint_window, pieces):
+                windows.append((None, *piece))
+                of.append(number)
+        totals = [0.0] * len(requests)
+        for number, (value, _greedy) in zip(of, self._loglikelihood_tokens(windows), strict=True):
+            totals[number] += value
+        return totals
+
+    def generate_until(self, requests: Sequence[Any], **_harness: Any) -> list[str]:
+        found: dict[int, str] = {}
+        for settings, numbers in _alike(request.args[1] for request in requests):
+            asked = normalize_gen_kwargs(settings)
+            eos = self._model.tokenizer.decode([self.eot_token_id])
+            stops = handle_stop_sequences(asked.get("until"), eos=eos)
+            draw = GREEDY
+            if asked.get("do_sample") and asked.get("temperature"):
+                draw = Draw(temperature=asked["temperature"], top_p=asked.get("top_p", 1.0))
+            contexts = [requests[number].args[0] for number in numbers]
+            texts = self._model.generate(contexts, asked["max_gen_toks"], stops, draw=draw)
+            found.update(zip(numbers, texts, strict=True))
+            for context, text in zip(contexts, texts, strict=True):
+                self.cache_hook.add_partial("generate_until", (context, settings), text)
+        return [found[number] for number in range(len(requests))]
+
+
+def _alike(settings: Iterable[dict[str, Any]]) -> list[tuple[dict[str, Any], list[int]]]:
+    """Requests that are to be answered in the same way."""
+    groups: dict[str, tuple[dict[str, Any], list[int]]] = {}
+    for number, each in enumerate(settings):
+        key = json.dumps(each, sort_keys=True, default=str)
+        groups.setdefault(key, (each, []))[1].append(number)
+    return list(groups.values())
+
+
+def run_harness(model: LanguageModel, settings: EvaluateConfig, folder: Path) -> None:
+    """Writes what the harness found, by evaluate.shots. Raises InputError for an unknown task."""
+    # Its bootstrap would fork a process that has other ranks at the ends of its sockets.
+    os.environ["DISABLE_MULTIPROC"] = "1"
+    manager = _manager(settings)
+    found = {}
+    for asked in settings.shots:
+        found[asked] = simple_evaluate(
+            model=HarnessModel(model),
+            tasks=list(settings.harness),
+            num_fewshot=None if asked == FEW else int(asked),  # None: the task's own
+            limit=settings.limit,
+            task_manager=manager,
+            random_seed=settings.seed,
+            numpy_random_seed=settings.seed,
+            torch_random_seed=settings.seed,
+            fewshot_random_seed=settings.seed,
+            bootstrap_iters=_BOOTSTRAPS,
+            log_samples=True,
+        )
+    text = json.dumps(found, indent=1, ensure_ascii=False, default=str)
+    (folder / RESULTS).write_text(text + "\n", encoding="utf-8")
+
+
+def _manager(settings: EvaluateConfig) -> TaskManager:
+    """Of a folder's tasks where these are all that is asked for: the harness has thousands."""
+    unknown = list(settings.harness)
+    for defaults in (False, True):
+        if not defaults and settings.harness_path is None:
+            continue
+        manager = TaskManager(include_path=settings.harness_path, include_defaults=defaults)
+        unknown = [name for name in settings.harness if not manager.match_tasks([name])]
+        if not unknown:
+            return manager
+    raise InputError(
+        f"evaluate.harness={unknown[0]}: the harness has no such task; evaluate.harness_path=DIR "
+        "adds those of a folder, `lm_eval ls tasks` lists its own"
+    )

@@ -1,0 +1,96 @@
+"""A model as evaluations see it: text in, likelihoods or text out. Rank 0 alone has one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from corpus.tokenizer import Tokenizer
+from evals.ranks import Generation, Ranks, Scoring
+from parallel.decoding import GREEDY, Draw, Tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Likelihood:
+    """Of a continuation after its context.
+
+    Attributes:
+        value: sum of its tokens' log-probabilities, in nats.
+        greedy: whether each of its tokens was the likeliest.
+        tokens: how many it has.
+    """
+
+    value: float
+    greedy: bool
+    tokens: int
+
+
+class LanguageModel:
+    def __init__(self, ranks: Ranks, progress: Callable[[int], None] | None = None) -> None:
+        self._ranks = ranks
+        self.tokenizer: Tokenizer = ranks.tokenizer
+        self.context = ranks.model.shape.context
+        self._progress = progress
+
+    def likelihoods(self, pairs: Sequence[tuple[str, str]]) -> list[Likelihood]:
+        """Of each (context, continuation), in their order.
+
+        As EleutherAI's harness reckons it: spaces at a context's end belong to the continuation,
+        what has no context comes after an end of text, and the newest tokens count where all do
+        not fit into the model's context.
+        """
+        encoded = [self.encode_pair(*pair) for pair in pairs]
+        return self.token_likelihoods(encoded)
+
+    def token_likelihoods(self, pairs: Sequence[tuple[Tokens, Tokens]]) -> list[Likelihood]:
+        rows, counts = [], []
+        for context, continuation in pairs:
+            row = [*(context or [self.tokenizer.end_of_text]), *continuation]
+            rows.append(row[-(self.context + 1) :])
+            counts.append(min(len(continuation), len(rows[-1]) - 1))
+        asked = Scoring(rows=rows, counts=counts)
+        return [
+            Likelihood(value=value, greedy=greedy, tokens=count)
+            for count, (value, greedy) in zip(
+                counts, self._ranks.ask(asked, progress=self._progress), strict=True
+            )
+        ]
+
+    def encode_pair(self, context: str, continuation: str) -> tuple[Tokens, Tokens]:
+        spaces = len(context) - len(context.rstrip())
+        if spaces:
+            context, continuation = context[:-spaces], context[-spaces:] + continuation
+        whole = self.tokenizer.encode(context + continuation)
+        before = self.tokenizer.encode(context)
+        return before, whole[len(before) :]
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        limit: int,
+        stops: Sequence[str] = (),
+        *,
+        draw: Draw = GREEDY,
+        beams: int = 0,
+    ) -> list[str]:
+        """What follows each prompt, without what ended it.
+
+        Of a prompt that leaves less than `limit` tokens of the context, the newest are read.
+        """
+        room = self.context - min(limit, self.context - 1)
+        encoded = [self.tokenizer.encode(prompt) for prompt in prompts]
+        ends = self.tokenizer.end_of_text
+        asked = Generation(
+            prompts=[tokens[-room:] or [ends] for tokens in encoded],
+            limit=limit,
+            stops=tuple(stops),
+            draw=draw,
+            beams=beams,
+        )
+        return [self._text(it, stops) for it in self._ranks.ask(asked, progress=self._progress)]
+
+    def _text(self, tokens: Tokens, stops: Sequence[str]) -> str:
+        if tokens and tokens[-1] == self.tokenizer.end_of_text:
+            tokens = tokens[:-1]
+        text = self.tokenizer.decode(tokens)
+        return text[: min((text.find(stop) for stop in stops if stop in text), default=len(text))]

@@ -1,0 +1,176 @@
+"""One rank asks, all answer: what is asked of a model that several ranks hold.
+
+Rank 0 runs the evaluation as a plain program; each question goes to all ranks, which work on it
+together. Data ranks hold copies of the model and share out the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from megatron.core import parallel_state
+
+from corpus.tokenizer import Tokenizer
+from parallel.decoding import GREEDY, Draw, Tokens, beam_search, generate
+from parallel.inference import InferenceModel
+
+Progress = Callable[[int], None]
+"""Hears how many more rows are done."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scoring:
+    """How likely the last `counts` tokens of each row are."""
+
+    rows: list[Tokens]
+    counts: list[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """What follows each prompt, until one of `stops` is in it, or a text ends."""
+
+    prompts: list[Tokens]
+    limit: int
+    stops: tuple[str, ...] = ()
+    draw: Draw = GREEDY
+    beams: int = 0  # 0: no beam search
+    penalty: float = 0.6
+    slides: bool = False
+
+
+Question = Scoring | Generation
+
+
+class Ranks:
+    """The model's ranks. Rank 0 calls `ask`, the others `serve`."""
+
+    def __init__(
+        self, model: InferenceModel, tokenizer: Tokenizer, tokens_at_once: int, data: int = 1
+    ) -> None:
+        """`tokens_at_once`: of a batch, padding included, which bounds memory."""
+        self.model = model
+        self.tokenizer = tokenizer
+        self._tokens_at_once = tokens_at_once
+        self._data = data
+
+    def ask(
+        self,
+        question: Question,
+        *,
+        token_told: Callable[[int], None] | None = None,
+        progress: Progress | None = None,
+    ) -> list[Any]:
+        """Of Scoring: (log-likelihood in nats, whether each token was the likeliest) of each row.
+        Of Generation: the tokens that follow each prompt, the last of which may have ended it.
+
+        Args:
+            token_told: hears each token of a single prompt as it comes.
+            progress: counts this data rank's rows only, times the data ranks.
+        """
+        self._tell(question)
+        return self._answer(question, token_told, progress)
+
+    def serve(self) -> None:
+        """Answers until rank 0 has no more questions."""
+        while (question := self._tell(None)) is not None:
+            self._answer(question, None, None)
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Within it rank 0 asks; where it ends the others are free to go."""
+        yield
+        self._tell(None)
+
+    def _tell(self, question: Question | None) -> Question | None:
+        told: list[Question | None] = [question]
+        torch.distributed.broadcast_object_list(told, src=0)
+        return told[0]
+
+    def _answer(
+        self,
+        question: Question,
+        token_told: Callable[[int], None] | None,
+        progress: Progress | None,
+    ) -> list[Any]:
+        rows = question.rows if isinstance(question, Scoring) else question.prompts
+        data_rank = parallel_state.get_data_parallel_rank()
+        own = range(data_rank, len(rows), self._data)
+        longest_first = sorted(own, key=lambda it: -len(rows[it]))
+        room = 0 if isinstance(question, Scoring) else question.limit
+        found: dict[int, Any] = {}
+        for batch in self._batches(longest_first, rows, room):
+            if isinstance(question, Scoring):
+                answers: list[Any] = self._score(question, batch)
+            else:
+                answers = self._generate(question, batch, token_told)
+            found.update(zip(batch, answers, strict=True))
+            if progress is not None:
+                progress(len(batch) * self._data)
+        everyone: list[dict[int, Any]] = [found] * self._data
+        if self._data > 1:
+            group = parallel_state.get_data_parallel_group()
+            torch.distributed.all_gather_object(everyone, found, group=group)
+        together = {number: it for share in everyone for number, it in share.items()}
+        return [together[number] for number in range(len(rows))]
+
+    def _batches(self, order: list[int], rows: Sequence[Tokens], room: int) -> Iterator[list[int]]:
+        """Rows of like length, so many that they come to `tokens_at_once` with their padding."""
+        batch: list[int] = []
+        for number in order:
+            longest = len(rows[batch[0]]) + room if batch else 0
+            if batch and longest * (len(batch) + 1) > self._tokens_at_once:
+                yield batch
+                batch = []
+            batch.append(number)
+        if batch:
+            yield batch
+
+    def _score(self, question: Scoring, batch: list[int]) -> list[tuple[float, bool]]:
+        rows = [question.rows[number] for number in batch]
+        found = self.model.score(rows, [question.counts[number] for number in batch])
+        return [(value, bool(greedy)) for value, greedy in found.tolist()]
+
+    def _generate(
+        self,
+        question: Generation,
+        batch: list[int],
+        token_told: Callable[[int], None] | None,
+    ) -> list[Tokens]:
+        prompts = [question.prompts[number] for number in batch]
+
+        def ended(_row: int, tokens: Tokens) -> bool:
+            if token_told is not None:
+                token_told(tokens[-1])
+            return self._ends(tokens, question.stops)
+
+        if question.beams:
+            return beam_search(
+                self.model,
+                prompts,
+                question.limit,
+                ended,
+                width=question.beams,
+                penalty=question.penalty,
+            )
+        return generate(
+            self.model,
+            prompts,
+            question.limit,
+            question.draw,
+            ended,
+            numbers=batch,
+            slides=question.slides,
+        )
+
+    def _ends(self, tokens: Tokens, stops: Sequence[str]) -> bool:
+        if tokens[-1] == self.tokenizer.end_of_text:
+            return True
+        # A character takes up to four tokens.
+        tail = max((4 * len(stop) for stop in stops), default=0) + 4
+        said = self.tokenizer.decode(tokens[-tail:]) if stops else ""
+        return any(stop in said for stop in stops)

@@ -1,0 +1,147 @@
+"""Locally banded attention that computes no more than the band, in each of three ways.
+
+A token sees the last `window` tokens, itself included (Child et al. 2019). What a layer costs and
+keeps grows with tokens x window, not tokens^2, forward and backward:
+
+- blocked: queries in blocks, each with the keys of its own block and of the window before it, all
+  blocks one batch of torch's scaled_dot_product_attention. Runs everywhere.
+- flex: torch's FlexAttention on CUDA, compiled once a shape, which skips blocks beyond the band.
+- flash: flash-attn's own window, where it is installed and the precision is a half one.
+
+Shape suffixes: B samples, N heads on this rank, T tokens, S keys of a block, H head width.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from enum import StrEnum
+from functools import cache, lru_cache, partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch._guards import detect_fake_mode
+
+_LEAST_BLOCK = 64  # queries; smaller matmuls do not pay
+_HALVES = (torch.float16, torch.bfloat16)
+
+
+class BandedWay(StrEnum):
+    blocked = "blocked"
+    flex = "flex"
+    flash = "flash"
+
+
+def banded_way(device: str, dtype: torch.dtype, dropout: float = 0.0) -> BandedWay:
+    """The fastest way there is on a device of this type."""
+    if device != "cuda":
+        return BandedWay.blocked
+    if dtype in _HALVES and importlib.util.find_spec("flash_attn") is not None:
+        return BandedWay.flash
+    return BandedWay.blocked if dropout else BandedWay.flex
+
+
+def banded_attention(
+    query_BNTH: Tensor,
+    key_BNTH: Tensor,
+    value_BNTH: Tensor,
+    window: int,
+    way: BandedWay,
+    dropout: float = 0.0,
+) -> Tensor:
+    """[B, N, T, H], each token over the last `window`."""
+    # A trace for CUDA compiles nothing: all earlier tokens take the memory that flex and flash do.
+    traced = way is not BandedWay.blocked and detect_fake_mode((query_BNTH,)) is not None
+    if query_BNTH.shape[2] <= window or traced:
+        return F.scaled_dot_product_attention(
+            query_BNTH, key_BNTH, value_BNTH, is_causal=True, dropout_p=dropout
+        )
+    return WAYS[way](query_BNTH, key_BNTH, value_BNTH, window, dropout)
+
+
+def blocked_attention(
+    query_BNTH: Tensor, key_BNTH: Tensor, value_BNTH: Tensor, window: int, dropout: float = 0.0
+) -> Tensor:
+    """[B, N, T, H]; the last block is padded, its padding later than any real query."""
+    heads, tokens = query_BNTH.shape[1:3]
+    block = max(window, _LEAST_BLOCK)
+    if tokens <= block:
+        mask = band_mask(tokens, window, query_BNTH.device)
+        return F.scaled_dot_product_attention(
+            query_BNTH, key_BNTH, value_BNTH, attn_mask=mask, dropout_p=dropout
+        )
+    blocks = -(-tokens // block)
+    padding = blocks * block - tokens
+    before = window - 1
+    query, key, value = (
+        torch.unflatten(F.pad(it, (0, 0, 0, padding)), 2, (blocks, block))
+        for it in (query_BNTH, key_BNTH, value_BNTH)
+    )
+    band_TS = band_mask(block + before, window, query.device)[before:]
+    attend = partial(F.scaled_dot_product_attention, dropout_p=dropout)
+    # The first block has nothing before it.
+    first = attend(query[:, :, 0], key[:, :, 0], value[:, :, 0], attn_mask=band_TS[:, before:])
+    keys, values = (
+        torch.cat([it[:, :, :-1, block - before :], it[:, :, 1:]], 3).flatten(1, 2)
+        for it in (key, value)
+    )
+    later = attend(query[:, :, 1:].flatten(1, 2), keys, values, attn_mask=band_TS)
+    out = torch.cat([first[:, :, None], torch.unflatten(later, 1, (heads, blocks - 1))], 2)
+    return out.flatten(2, 3)[:, :, :tokens]
+
+
+def flex_attention(
+    query_BNTH: Tensor, key_BNTH: Tensor, value_BNTH: Tensor, window: int, dropout: float = 0.0
+) -> Tensor:
+    """[B, N, T, H], by FlexAttention, which has no dropout."""
+    assert not dropout
+    mask = _flex_mask(query_BNTH.shape[2], window, query_BNTH.device)
+    attend = _flex(query_BNTH.is_cuda)
+    return attend(query_BNTH, key_BNTH, value_BNTH, block_mask=mask)
+
+
+def flash_attention(
+    query_BNTH: Tensor, key_BNTH: Tensor, value_BNTH: Tensor, window: int, dropout: float = 0.0
+) -> Tensor:
+    """[B, N, T, H], by flash-attn, in half precision on CUDA."""
+    from flash_attn import flash_attn_func
+
+    query, key, value = (it.transpose(1, 2) for it in (query_BNTH, key_BNTH, value_BNTH))
+    out_BTNH: Tensor = flash_attn_func(
+        query, key, value, dropout_p=dropout, causal=True, window_size=(window - 1, 0)
+    )
+    return out_BTNH.transpose(1, 2)
+
+
+def band_mask(tokens: int, window: int, device: torch.device) -> Tensor:
+    """[T, T], True where query i may see key j: i - window < j <= i."""
+    place = torch.arange(tokens, device=device)
+    distance = place[:, None] - place[None, :]
+    return (distance >= 0) & (distance < window)
+
+
+WAYS: dict[BandedWay, Callable[[Tensor, Tensor, Tensor, int, float], Tensor]] = {
+    BandedWay.blocked: blocked_attention,
+    BandedWay.flex: flex_attention,
+    BandedWay.flash: flash_attention,
+}
+
+
+@cache
+def _flex(compiled: bool) -> Any:
+    from torch.nn.attention import flex_attention as flex
+
+    # Without compiling it writes out all scores: for comparison only.
+    return torch.compile(flex.flex_attention, dynamic=False) if compiled else flex.flex_attention
+
+
+@lru_cache(maxsize=16)
+def _flex_mask(tokens: int, window: int, device: torch.device) -> Any:
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    def seen(_sample: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return (query >= key) & (query - key < window)
+
+    return create_block_mask(seen, None, None, tokens, tokens, device=device)
