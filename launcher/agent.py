@@ -54,7 +54,7 @@ def run(folder: RunFolder, arguments: list[str], early: list[int]) -> int:
     from torch.distributed.run import parse_args
     from torch.distributed.run import run as torchrun
 
-    from launcher.torch_agent import hear_once_begun
+    from launcher.torch_agent import hear_once_begun, wait_for_others
 
     handled = _handled(arguments)
     oom = oom_kills()
@@ -62,9 +62,11 @@ def run(folder: RunFolder, arguments: list[str], early: list[int]) -> int:
         try:
             with _held_back(handled - {signal.SIGINT}):
                 hear_once_begun(handled)
+                asked = parse_args(arguments)  # type: ignore[no-untyped-call]
+                wait_for_others(asked.shutdown_timeout)
                 if early:
                     raise SignalException("early", signal.Signals(early[0]))
-                torchrun(parse_args(arguments))  # type: ignore[no-untyped-call]
+                torchrun(asked)  # type: ignore[no-untyped-call]
         except SignalException as error:
             if read_notes(folder.logs):  # another node's ranks have failed, and took these along
                 note_for_others(folder.logs, {}, places, oom)

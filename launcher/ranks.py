@@ -32,6 +32,9 @@ def run_ranks(command: str, folder: RunFolder, layout: Layout, launch: LaunchSet
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    from launcher.torch_agent import wait_for_others
+
+    wait_for_others(launch.grace_s)
     ranks = layout.world_size
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _cores() // ranks)))
     config = LaunchConfig(

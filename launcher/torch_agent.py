@@ -1,8 +1,4 @@
-"""torch's elastic agent, but for signals that come while it starts its ranks.
-
-torch 2.13 forgets the ranks that it is starting when one comes meanwhile, and leaves them running.
-Here it hears of it when they have begun, and then passes it on to them.
-"""
+"""torch's elastic agent, but for two things that torch 2.13 has no setting for."""
 
 from __future__ import annotations
 
@@ -16,9 +12,23 @@ from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElas
 from torch.distributed.elastic.multiprocessing import api as processes
 from torch.distributed.launcher import api as torchrun
 
+_OTHERS_END_S = 30  # torch's own
+
+
+def wait_for_others(grace_s: int) -> None:
+    """Ranks that a failed one leaves behind are killed after launch.grace_s, where torch's is more.
+
+    One that hangs ends in no other way. Holds for the rest of this process.
+    """
+    processes.PContext.close.__defaults__ = (None, min(grace_s, _OTHERS_END_S))
+
 
 def hear_once_begun(numbers: Collection[signal.Signals]) -> None:
-    """For the rest of this process. `numbers`: of the signals that torchrun is to pass on."""
+    """Ranks that are being started get a signal that comes meanwhile once they have begun.
+
+    torch would forget them, and leave them running. `numbers`: of the signals that torchrun is to
+    pass on. Holds for the rest of this process.
+    """
     raising = processes._terminate_process_handler
     came: list[int] = []
 

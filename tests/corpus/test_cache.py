@@ -68,7 +68,7 @@ def test_of_two_that_publish_at_once_one_wins_and_nothing_else_is_left(tmp_path:
     def work(name: str) -> None:
         def fill(folder: Path) -> None:
             (folder / "content").write_text(name)
-            both.wait(timeout=10)
+            both.wait(timeout=60)
 
         assert publish(tmp_path, "target", fill) == tmp_path / "target"
 

@@ -19,7 +19,7 @@ from launcher.json_lines import read_lines
 from parallel import checkpoint_files
 from tests.cli import ROOT, TINY, environment, phalanx
 
-WITHIN_S = 60
+WITHIN_S = 180
 
 
 def rank_processes(launcher: int) -> dict[int, psutil.Process]:

@@ -63,7 +63,7 @@ def test_a_signal_saves_and_the_run_goes_on_as_if_none_had_come(
     wait_for(lambda: bool(checkpoint_files.whole_checkpoints(run / "checkpoints")))
     assert not (run / "SAVE").exists()
     started.send_signal(signal.SIGTERM)
-    output, errors = started.communicate(timeout=60)
+    output, errors = started.communicate(timeout=180)
     assert started.returncode == 75, errors
     said = json.loads((run / "stopped.json").read_text())
     assert said["reason"] == "SIGTERM"
@@ -83,7 +83,7 @@ def test_a_stop_file_ends_it_and_keeps_it_from_going_on(tmp_path: Path) -> None:
     started = phalanx.start("train", *SETTINGS, "train.steps=100000", run_dir=run)
     wait_for(lambda: steps_taken(run) >= 1)
     (run / "STOP").touch()
-    output, errors = started.communicate(timeout=60)
+    output, errors = started.communicate(timeout=180)
     assert started.returncode == 75, errors
     assert "stopped by a STOP file" in output
     refused = phalanx("train", run_dir=run)
@@ -97,7 +97,7 @@ def test_a_signal_while_ranks_begin_is_kept_for_them(tmp_path: Path) -> None:
     started = phalanx.start("train", *settings, "launch=torchrun", run_dir=run)
     wait_for(lambda: rank_begins(started.pid))
     started.send_signal(signal.SIGUSR1)
-    _, errors = started.communicate(timeout=60)
+    _, errors = started.communicate(timeout=180)
     assert started.returncode == 1
     assert "told to end by SIGUSR1" in errors
     assert json.loads((run / "stopped.json").read_text())["reason"] == "SIGUSR1"
