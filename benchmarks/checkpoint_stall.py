@@ -27,6 +27,8 @@ from benchmarks.paired import Spread
 from launcher.compose import compose_run
 from launcher.plan_ranks import Plan, plan_ranks
 from launcher.rank import joined_world
+from models.shape import ModelShape
+from parallel.checkpoint_files import TrainState, shape_fields
 
 WARM_UP = 2  # rounds
 
@@ -82,7 +84,6 @@ def _measure(plan: Plan, options: argparse.Namespace) -> None:
 def _rounds(
     plan: Plan, engine: Any, waiting: Any, store: Any, rounds: int
 ) -> dict[str, list[float]]:
-    from parallel.checkpoint_files import TrainState, shape_fields
     from parallel.engine import Batch
 
     layout, shape, size = plan.layout, plan.shape, plan.run.train.global_batch
@@ -102,22 +103,27 @@ def _rounds(
         engine.train_step(batch, 1e-4)
 
     for number in range(WARM_UP + rounds):
-        state = TrainState(
-            step=number + 1,
-            samples=0,
-            tokens=0,
-            seed=0,
-            corpus="",
-            adam_step=engine.adam_step(),
-            scaler=engine.scaler_state(),
-            model=shape_fields(shape),
-        )
+        state = state_of(engine, shape, number + 1)
         timed("a quiet step", step)
         timed("a save that is waited for", partial(waiting.save, engine, state, keep=1))
         timed("a save beside", partial(store.begin_save, engine, state, keep=1))
         timed("a step while it is written", step)
         timed("the rest of its writing", store.finish)
     return {name: numbers[WARM_UP:] for name, numbers in seconds.items()}
+
+
+def state_of(engine: Any, shape: ModelShape, step: int) -> TrainState:
+    """What a checkpoint of this step says of itself."""
+    return TrainState(
+        step=step,
+        samples=0,
+        tokens=0,
+        seed=0,
+        corpus="",
+        adam_step=engine.adam_step(),
+        scaler=engine.scaler_state(),
+        model=shape_fields(shape),
+    )
 
 
 def _show(seconds: dict[str, list[float]], plan: Plan, options: argparse.Namespace) -> None:

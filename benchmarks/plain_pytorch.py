@@ -41,12 +41,12 @@ Step = Callable[[list[Tensor]], tuple[float, float]]
 
 def main() -> None:
     options = _options()
-    run = compose_run([f"model={options.model}", "layout=single", "device=cpu"])
+    run = compose_run([f"model={options.model}", "layout=single", "device=cpu", *options.settings])
     with engine_on_one_rank(run) as engine:
+        compare_losses(both_sides(engine, run, exact_norm=True), batches_of(run))
         sides = both_sides(engine, run)
-        compare_losses(sides, batches_of(run))
         batches = itertools.cycle(batches_of(run))
-        blocks = {name: _block(step, batches) for name, step in sides.items()}
+        blocks = {name: block_of(step, batches) for name, step in sides.items()}
         blocks["plain PyTorch again"] = blocks["plain PyTorch"]
         result = paired.measure(blocks, rounds=options.rounds, steps=options.steps)
         paired.show(result, f"{run.model.name} on one rank")
@@ -59,6 +59,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--model", default="gpt3_nano")
     parser.add_argument("--rounds", type=int, default=42)
     parser.add_argument("--steps", type=int, default=1, help="of each block in a round")
+    parser.add_argument("--settings", nargs="*", default=[], help="more settings of a run")
     parser.add_argument("--profile", action="store_true", help="time by operator")
     return parser.parse_args()
 
@@ -87,7 +88,7 @@ def batches_of(run: Run) -> list[list[Tensor]]:
     return [list(step.split(run.layout.micro_batch)) for step in tokens]
 
 
-def both_sides(engine: MegatronEngine, run: Run) -> dict[str, Step]:
+def both_sides(engine: MegatronEngine, run: Run, *, exact_norm: bool = False) -> dict[str, Step]:
     """The base first. Both begin with the engine's weights."""
     from benchmarks.plain_gpt import PlainGPT, PlainTraining
     from parallel.engine import Batch
@@ -102,7 +103,9 @@ def both_sides(engine: MegatronEngine, run: Run) -> dict[str, Step]:
         return result.loss, result.grad_norm
 
     return {
-        "plain PyTorch": lambda micro_batches: plain.step(micro_batches, rate),
+        "plain PyTorch": lambda micro_batches: plain.step(
+            micro_batches, rate, exact_norm=exact_norm
+        ),
         "engine": engine_step,
     }
 
@@ -123,7 +126,7 @@ def compare_losses(sides: dict[str, Step], batches: list[list[Tensor]]) -> None:
             sys.exit(f"the two are not the same model: they differ by more than {SAME:.0e}")
 
 
-def _block(step: Step, batches: Iterator[list[Tensor]]) -> paired.Block:
+def block_of(step: Step, batches: Iterator[list[Tensor]]) -> paired.Block:
     def block(steps: int) -> None:
         for _ in range(steps):
             step(next(batches))

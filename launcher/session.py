@@ -48,6 +48,7 @@ from parallel.engine import Engine
 from parallel.groups import group_beside
 from parallel.layout import Layout
 from parallel.learning_rate import LearningRate
+from parallel.megatron_model import banded_attention_by
 
 VALIDATION_SEED = 0  # held-out text is always read in the same order
 
@@ -100,6 +101,9 @@ class _Session:
         self.place = self.layout.coordinates(self.rank)
 
     def train(self) -> None:
+        by = banded_attention_by(self.shape, self.device.name, self.run.precision)
+        if by is not None:
+            self._say(f"banded   {self.shape.window} tokens, by {by} attention")
         for notice in self.engine.notices:
             self._say(notice)
         mixture = self._mixture("train", self.run.train.seed)

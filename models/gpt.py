@@ -7,7 +7,9 @@ from typing import Any
 from megatron.core.models.gpt import GPTModel
 from torch import Tensor
 
+from models.cross_entropy import cross_entropy
 from models.layers import block_spec
+from models.linears import host_linear, on_host
 from models.shape import ModelShape
 
 
@@ -30,11 +32,17 @@ class GPT(GPTModel):  # type: ignore[misc]  # Megatron-core is untyped
             **megatron,
         )
         self.true_vocab = shape.vocab
+        if self.post_process and on_host(config):
+            self.output_layer._forward_impl = host_linear  # Megatron-core builds it of its own
 
     def compute_language_model_loss(self, labels: Tensor, logits: Tensor) -> Tensor:
         """labels [B, T], logits [T, B, vocabulary on this rank] -> losses [B, T]."""
-        mask_padding(logits, self.true_vocab, self.pg_collection.tp.rank())
-        return super().compute_language_model_loss(labels, logits)
+        tensor = self.pg_collection.tp
+        mask_padding(logits, self.true_vocab, tensor.rank())
+        if not self.config.on_cpu:
+            return super().compute_language_model_loss(labels, logits)
+        losses_TB = cross_entropy(logits, labels.transpose(0, 1), tensor)
+        return losses_TB.transpose(0, 1).contiguous()
 
 
 def mask_padding(logits: Tensor, vocab: int, tensor_rank: int) -> None:

@@ -1,6 +1,6 @@
 """Megatron-core layer specs of a GPT-3: one spec a layer, since dense and banded layers alternate.
 
-Two builds of the same network with the same parameters: Megatron-core's own tensor-parallel linears
+Two builds of the same network with the same parameters: Megatron-core's tensor-parallel linears
 with torch's LayerNorm and our attention, or Transformer Engine's where that is installed.
 """
 
@@ -19,6 +19,7 @@ from megatron.core.transformer.spec_utils import ModuleSpec
 from megatron.core.transformer.transformer_block import TransformerBlockSubmodules
 
 from models.attention import BandedAttention, DenseAttention
+from models.linears import ColumnLinear, RowLinear
 from models.shape import ModelShape
 
 
@@ -50,9 +51,11 @@ def block_spec(
 def _local_layer(shape: ModelShape, layer: int) -> ModuleSpec:
     spec = get_gpt_layer_local_spec()
     banded = partial(BandedAttention, window=shape.window)
-    spec.submodules.self_attention.submodules.core_attention = (
-        banded if shape.is_banded(layer) else DenseAttention
-    )
+    attention = spec.submodules.self_attention.submodules
+    attention.core_attention = banded if shape.is_banded(layer) else DenseAttention
+    attention.linear_qkv, attention.linear_proj = ColumnLinear, RowLinear
+    mlp = spec.submodules.mlp.submodules
+    mlp.linear_fc1, mlp.linear_fc2 = ColumnLinear, RowLinear
     spec.submodules.input_layernorm = LayerNorm
     spec.submodules.pre_mlp_layernorm = LayerNorm
     # Megatron would save the norms under Transformer Engine's names; ours are the layer's own.

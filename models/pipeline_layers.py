@@ -19,8 +19,10 @@ from megatron.core.transformer.transformer_layer import (
 )
 from torch import Tensor, nn
 
+from models.cross_entropy import cross_entropy
 from models.gpt import mask_padding
 from models.layers import block_spec
+from models.linears import host_linear, on_host
 from models.shape import ModelShape
 
 
@@ -78,6 +80,8 @@ class WordEmbedding(nn.Module):
             skip_weight_param_allocation=True,
             tp_group=group,
         )
+        if on_host(config):
+            self.output_layer._forward_impl = host_linear
 
     def forward(self, tokens_BT: Tensor) -> Tensor:
         return self.word_embeddings(tokens_BT)
@@ -136,8 +140,11 @@ class FinalNorm(nn.Module):
         return self.final_layernorm(hidden_TBH)
 
 
-def mean_loss(logits_TBV: Tensor, labels_BT: Tensor, vocab: int) -> Tensor:
+def mean_loss(logits_TBV: Tensor, labels_BT: Tensor, vocab: int, *, on_cpu: bool) -> Tensor:
     """Mean cross entropy over tokens, in nats, float32; padding of the vocabulary left out."""
     mask_padding(logits_TBV, vocab, parallel_state.get_tensor_model_parallel_rank())
     labels_TB = labels_BT.transpose(0, 1).contiguous()
-    return tensor_parallel.vocab_parallel_cross_entropy(logits_TBV, labels_TB).float().mean()
+    if not on_cpu:
+        return tensor_parallel.vocab_parallel_cross_entropy(logits_TBV, labels_TB).float().mean()
+    group = parallel_state.get_tensor_model_parallel_group()
+    return cross_entropy(logits_TBV, labels_TB, group).mean()

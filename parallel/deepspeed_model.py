@@ -73,7 +73,7 @@ def build_pipeline(
         model = kind(
             layers=[_spec(entry) for entry in entries],
             topology=topology(layout),
-            loss_fn=partial(mean_loss, vocab=shape.vocab),
+            loss_fn=partial(mean_loss, vocab=shape.vocab, on_cpu=config.on_cpu),
             partition_method="type:^Layer$",
         )
     _check_cut(model, layout, shape.layers)

@@ -59,6 +59,7 @@ def transformer_config(
         deallocate_pipeline_outputs=device is DeviceName.cuda or not interleaved,
         **_recompute(layout.recompute),
     )
+    config.on_cpu = device is DeviceName.cpu
     config.banded_way = banded_way(device.value, dtype, config.attention_dropout)
     return config
 

@@ -15,7 +15,7 @@ from megatron.core.optimizer.optimizer_config import OptimizerConfig as Megatron
 from megatron.core.pipeline_parallel import get_forward_backward_func
 from torch import Tensor
 
-from configs.schema import OptimizerConfig, Precision
+from configs.schema import DeviceName, OptimizerConfig, Precision
 from models.shape import ModelShape
 from parallel.devices import Device
 from parallel.engine import Batch, StepResult
@@ -58,6 +58,8 @@ class MegatronEngine(ParameterHolder):
         for group in self.optimizer.param_groups:
             # Megatron leaves this to its own scheduler, and Adam would decay norms and biases too.
             group["weight_decay"] = optimizer.weight_decay * group["wd_mult"]
+            if device.name is DeviceName.cpu:
+                group["fused"] = True  # Megatron-core leaves torch's AdamW to its slowest way
         state = optimizer_state(self.optimizer, parallel_state.get_data_parallel_group())
         super().__init__(parameters, self.optimizer.optimizer, state)
         self._run_schedule = get_forward_backward_func()

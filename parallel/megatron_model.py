@@ -12,9 +12,11 @@ from megatron.core.transformer import TransformerConfig
 from megatron.core.transformer.module import Float16Module
 
 from configs.schema import DeviceName, Precision
+from models.banded import banded_way
 from models.gpt import GPT, build_gpt
 from models.shape import ModelShape
 from parallel.devices import Device
+from parallel.dtypes import DTYPES
 from parallel.layout import Layout
 from parallel.megatron_config import ddp_config
 from parallel.named_parameters import TIED, NamedParameter, initial_value, part_here, unfused
@@ -62,6 +64,15 @@ def build_chunks(
 
 def uses_transformer_engine(device: DeviceName) -> bool:
     return device is DeviceName.cuda and importlib.util.find_spec("transformer_engine") is not None
+
+
+def banded_attention_by(shape: ModelShape, device: DeviceName, precision: Precision) -> str | None:
+    """What computes the attention of banded layers; None where there are none."""
+    if not any(shape.is_banded(layer) for layer in range(shape.layers)):
+        return None
+    if uses_transformer_engine(device):
+        return "Transformer Engine"
+    return str(banded_way(device.value, DTYPES[precision]))
 
 
 def check_layers(chunk: GPT, layers: range) -> None:

@@ -70,5 +70,11 @@ def layers(step: Step, ledger: Ledger) -> None:
     else:
         sums = step.layers * (2 + 2 * forward) + step.first + step.last
         ledger.add(Group.tensor, Kind.all_reduce, step.hidden, m * sums)
-    # The largest logit of each token, the label's, and the sum of the exponentials.
-    ledger.add(Group.tensor, Kind.all_reduce, step.tokens * FLOAT, 3 * m * step.last)
+    # The largest logit of each token, the label's, and the sum of the exponentials, which
+    # `models.cross_entropy` sends together.
+    each = step.tokens * FLOAT
+    if step.device is DeviceName.cpu:
+        ledger.add(Group.tensor, Kind.all_reduce, each, m * step.last)
+        ledger.add(Group.tensor, Kind.all_reduce, 2 * each, m * step.last)
+    else:
+        ledger.add(Group.tensor, Kind.all_reduce, each, 3 * m * step.last)

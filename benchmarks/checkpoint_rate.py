@@ -1,0 +1,116 @@
+"""Checkpoints against the disk they are on: `python -m benchmarks.checkpoint_rate`.
+
+In each round as many bytes as a checkpoint's are written to one file from its beginning to its end
+and made to stay (fsync), the checkpoint is saved, the file is read from a disk that has forgotten
+it, and so is the checkpoint. A rate is that of the round over the disk's own in the same round. A
+save reads back all that it wrote and compares it before it counts, and a load looks at every
+digest first: both are in the times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.checkpoint_stall import state_of
+from benchmarks.paired import Spread, conditions
+from benchmarks.plain_pytorch import batches_of, engine_on_one_rank
+from launcher.compose import compose_run
+from models.shape import ModelShape
+from parallel import checkpoint_files
+
+WARM_UP = 1  # rounds
+CHUNK = 1 << 24  # bytes at a time
+GOAL = 0.8
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model", default="gpt3_125m")
+    parser.add_argument("--folder", type=Path, help="on the disk to be measured; else a temporary")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("settings", nargs="*", help="more overrides, such as model.context=256")
+    options = parser.parse_args()
+    run = compose_run([f"model={options.model}", "layout=single", "device=cpu", *options.settings])
+    with (
+        tempfile.TemporaryDirectory(dir=options.folder) as temporary,
+        engine_on_one_rank(run) as engine,
+    ):
+        from megatron.core import parallel_state
+
+        from parallel.checkpoint import CheckpointStore
+        from parallel.engine import Batch
+
+        engine.train_step(Batch(micro_batches=batches_of(run)[0][:1]), 1e-4)
+        shape, folder = ModelShape.of(run.model), Path(temporary)
+        group = parallel_state.get_tensor_model_parallel_group()
+        store = CheckpointStore(folder / "checkpoints", group, None)
+        size = shape.parameters * 4 * 3
+        source = torch.randint(0, 255, (CHUNK,), dtype=torch.uint8).numpy().tobytes()
+        seconds: dict[str, list[float]] = {}
+
+        def timed(name: str, action: Callable[[], object]) -> None:
+            started = time.perf_counter()
+            action()
+            seconds.setdefault(name, []).append(time.perf_counter() - started)
+
+        for number in range(WARM_UP + options.rounds):
+            path = folder / "file"
+            timed("disk, write", lambda path=path: _write(path, source, size))  # type: ignore[misc]
+            state = state_of(engine, shape, number + 1)
+            timed("save", lambda state=state: store.save(engine, state, keep=1))  # type: ignore[misc]
+            saved = checkpoint_files.find(folder / "checkpoints")
+            for each in (path, *saved.iterdir()):
+                _forget(each)
+            timed("disk, read", lambda path=path: _read(path))  # type: ignore[misc]
+            timed("load", lambda saved=saved: store.load(engine, saved))  # type: ignore[misc]
+            path.unlink()
+    _show(seconds, size, f"{run.model.name}, {size / 2**30:.2f} GiB")
+
+
+def _write(path: Path, source: bytes, size: int) -> None:
+    with path.open("wb", buffering=0) as file:
+        for first in range(0, size, CHUNK):
+            file.write(source[: size - first])
+        os.fsync(file.fileno())
+
+
+def _read(path: Path) -> None:
+    into = bytearray(CHUNK)
+    with path.open("rb", buffering=0) as file:
+        while file.readinto(into):
+            pass
+
+
+def _forget(path: Path) -> None:
+    """Lets the system's cache of a file go."""
+    with path.open("rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _show(seconds: dict[str, list[float]], size: int, title: str) -> None:
+    table = Table(box=box.SIMPLE)
+    for heading in ("", "of the disk's rate", "known within", "MB/s", "disk MB/s", "goal"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for name, base in (("save", "disk, write"), ("load", "disk, read")):
+        own, disk = seconds[name][WARM_UP:], seconds[base][WARM_UP:]
+        ratio = Spread.of([b / a for a, b in zip(own, disk, strict=True)])
+        rates = [f"{size / 1e6 / statistics.median(each):,.0f}" for each in (own, disk)]
+        within = "{:.2f} to {:.2f}".format(*ratio.interval)
+        table.add_row(name, f"{ratio.median:.2f}", within, *rates, f"{GOAL}")
+    print(f"{title}; {len(seconds['save']) - WARM_UP} rounds\n{conditions()}")
+    Console(width=100).print(table)
+
+
+if __name__ == "__main__":
+    main()
