@@ -3,8 +3,6 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 READY := .venv/.ready
-# Half of the tests mostly wait for what they have started: two processes, each with its own groups.
-TESTS := $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 .PHONY: train test test-long setup check format clean
 
@@ -12,7 +10,7 @@ train: setup ## trains gpt3_nano on four ranks of this machine
 	$(BIN)/phalanx train
 
 test: setup
-	$(TESTS) --durations=25
+	$(BIN)/python -m pytest --durations=25
 
 test-long: setup ## the tests that take minutes each, on a SLURM of this machine
 	$(BIN)/python -m pytest -m long
@@ -31,7 +29,7 @@ check: setup ## the whole gate, in order of cost
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(TESTS)
+	$(BIN)/python -m pytest
 
 format: setup
 	$(BIN)/ruff format .

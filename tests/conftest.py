@@ -8,17 +8,6 @@ import pytest
 from tests.cli import TINY, phalanx
 from tests.pool import RankPool
 
-# What shares something costly stays in one process where tests run in several: the pool of ranks,
-# the SLURM cluster. Those that start processes of their own mostly wait.
-GROUPS = ("launcher", "slurm")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        folder = item.path.relative_to(Path(__file__).parent).parts[0]
-        group = folder if folder in GROUPS else "ranks"
-        item.add_marker(pytest.mark.xdist_group(group))
-
 
 @pytest.fixture(scope="session")
 def ranks() -> Iterator[RankPool]:
