@@ -12,31 +12,26 @@ from __future__ import annotations
 
 import shutil
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
-from torch.distributed.checkpoint.state_dict_loader import load
-from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Shard
 
 from configs.errors import InputError, RunError
 from parallel import checkpoint_files as files
-from parallel.checkpoint_files import TrainState
+from parallel.checkpoint_files import Digest, TrainState
+from parallel.checkpoint_io import Tensors, local, read, write
 from parallel.engine import Engine, OptimizerTensors, ParameterPart, WeightTaker
 
 KINDS = ("master", "exp_avg", "exp_avg_sq")
-_OVERHEAD = 2  # a file of tiny tensors is up to this many times their size
 Result = TypeVar("Result")
-Tensors = dict[str, Any]  # by global name: a whole tensor, or a DTensor that knows its place
 
 
 class CheckpointStore:
@@ -102,13 +97,12 @@ class CheckpointStore:
         final = files.step_folder(self.folder, state.step)
         unfinished = files.unfinished_folder(self.folder, state.step)
         group = self._beside
-        size = sum(_gather(sum(_local(tensor).nbytes for tensor in tensors.values()), group))
+        size = sum(_gather(sum(local(tensor).nbytes for tensor in tensors.values()), group))
         try:
             _together(lambda: self._begin(unfinished, state, size), group)
-            _together(lambda: _write(tensors, unfinished, group), group)
-            _together(lambda: _read_back(tensors, unfinished, group), group)
-            digests = _gather(_together(lambda: _digests_of_share(unfinished), group), group)
-            _together(lambda: _publish(unfinished, final, digests, keep), group)
+            written = _gather(_together(lambda: write(tensors, unfinished, group), group), group)
+            found = _gather(_together(lambda: _read_back(unfinished, written), group), group)
+            _together(lambda: _publish(unfinished, final, found, keep), group)
         except (InputError, RunError) as error:
             if torch.distributed.get_rank() == 0:
                 shutil.rmtree(unfinished, ignore_errors=True)
@@ -134,7 +128,7 @@ class CheckpointStore:
         """The weights only, for a model that will not be trained."""
         parts = model.parameters()
         tensors = self._load(checkpoint, parts, KINDS[:1])
-        model.import_weights((at, _local(tensors[f"master.{at.name}"])) for at in parts)
+        model.import_weights((at, local(tensors[f"master.{at.name}"])) for at in parts)
         return TrainState.read(checkpoint)
 
     def _export(self, engine: Engine) -> Tensors:
@@ -179,20 +173,22 @@ class CheckpointStore:
     def _load(
         self, checkpoint: Path, parts: list[ParameterPart], kinds: tuple[str, ...]
     ) -> Tensors:
-        _together(lambda: _check(checkpoint))
+        _together(lambda: files.require_whole(checkpoint))
+        data, small = files.by_kind(checkpoint)
+        _together(lambda: files.require_digests(checkpoint, _share(small)))
         tensors = {
             f"{kind}.{at.name}": self._place(at, torch.empty(at.shape))
             for kind in kinds
             for at in parts
         }
-        _together(lambda: _read(tensors, checkpoint))
+        _together(lambda: read(tensors, checkpoint, _share(data)))
         return tensors
 
     def _by_parameter(
         self, parts: list[ParameterPart], tensors: Tensors
     ) -> Iterator[tuple[ParameterPart, OptimizerTensors]]:
         for at in parts:
-            kinds = {kind: _local(tensors.pop(f"{kind}.{at.name}")) for kind in KINDS}
+            kinds = {kind: local(tensors.pop(f"{kind}.{at.name}")) for kind in KINDS}
             yield at, OptimizerTensors(**kinds)
 
 
@@ -221,7 +217,9 @@ def _together(action: Callable[[], Result], group: ProcessGroup | None = None) -
         failure = (type(error), str(error))
     except (Exception, CheckpointException) as error:  # told to the user in one line
         failure = (RunError, _in_one_line(error))
-    for kind, message in filter(None, _gather(failure, group)):
+    failures = [each for each in _gather(failure, group) if each is not None]
+    # What the user can mend is the reason for what else failed.
+    for kind, message in sorted(failures, key=lambda each: not issubclass(each[0], InputError)):
         raise kind(message)
     return result
 
@@ -244,10 +242,6 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         link = link.__cause__ or link.__context__
 
 
-def _local(tensor: Tensor | DTensor) -> Tensor:
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
-
-
 def _gather(own: Result, group: ProcessGroup | None = None) -> list[Result]:
     """What every rank has, on every rank."""
     everyone: list[Result] = [own] * torch.distributed.get_world_size()
@@ -255,47 +249,15 @@ def _gather(own: Result, group: ProcessGroup | None = None) -> list[Result]:
     return everyone
 
 
-def _write(tensors: Tensors, folder: Path, group: ProcessGroup | None) -> None:
-    writer = FileSystemWriter(folder, sync_files=True)
-    try:
-        with quiet():
-            save(tensors, storage_writer=writer, process_group=group)
-    except CheckpointException:
-        # torch's zip writer loses the reason on the way, and deletes what it could not finish.
-        size = sum(_local(tensor).nbytes for tensor in tensors.values())
-        if shutil.disk_usage(folder).free < size * _OVERHEAD:
-            raise RunError(f"the disk of {folder.parent} is full") from None
-        raise
-
-
-def _read(tensors: Tensors, folder: Path, group: ProcessGroup | None = None) -> None:
-    with quiet():
-        load(tensors, storage_reader=FileSystemReader(folder), process_group=group)
-
-
-def _read_back(tensors: Tensors, folder: Path, group: ProcessGroup | None) -> None:
-    """Compares what the disk gives back with what is in memory, bit for bit."""
-    copies = {
-        name: DTensor.from_local(
-            torch.empty_like(tensor.to_local()),
-            tensor.device_mesh,
-            tensor.placements,
-            run_check=False,
-        )
-        if isinstance(tensor, DTensor)
-        else torch.empty_like(tensor)
-        for name, tensor in tensors.items()
-    }
-    _read(copies, folder, group)
-    for name, tensor in tensors.items():
-        written, read = _local(tensor), _local(copies[name])
-        if not torch.equal(written.view(torch.int32), read.view(torch.int32)):
+def _read_back(folder: Path, written: list[dict[str, Digest]]) -> dict[str, Digest]:
+    """The digests of this rank's share of the files, which must be those of what was in memory."""
+    in_memory = _union(written)
+    found = {}
+    for name in _share(sorted(path.name for path in folder.iterdir())):
+        found[name] = files.file_digest(folder / name)
+        if found[name] != in_memory.get(name, found[name]):
             raise RunError(f"{name} reads back otherwise than it was written")
-
-
-def _digests_of_share(folder: Path) -> dict[str, dict[str, Any]]:
-    names = sorted(path.name for path in folder.iterdir())
-    return {name: files.file_digest(folder / name) for name in _share(names)}
+    return found
 
 
 def _share(names: list[str]) -> list[str]:
@@ -303,24 +265,12 @@ def _share(names: list[str]) -> list[str]:
     return names[torch.distributed.get_rank() :: torch.distributed.get_world_size()]
 
 
-def _publish(
-    unfinished: Path, final: Path, digests: list[dict[str, dict[str, Any]]], keep: int
-) -> None:
+def _union(digests: list[dict[str, Digest]]) -> dict[str, Digest]:
+    return {name: digest for each in digests for name, digest in each.items()}
+
+
+def _publish(unfinished: Path, final: Path, digests: list[dict[str, Digest]], keep: int) -> None:
     if torch.distributed.get_rank() == 0:
-        together = {name: digest for share in digests for name, digest in share.items()}
-        files.write_manifest(unfinished, together)
+        files.write_manifest(unfinished, _union(digests))
         files.publish(unfinished, final)
         files.prune(final.parent, keep)
-
-
-def _check(checkpoint: Path) -> None:
-    files.require_whole(checkpoint)
-    files.require_digests(checkpoint, _share(sorted(files.read_manifest(checkpoint))))
-
-
-class quiet(warnings.catch_warnings):
-    """torch warns about its own private use of deprecated calls while it saves and loads."""
-
-    def __enter__(self) -> None:
-        super().__enter__()
-        warnings.simplefilter("ignore")

@@ -3,7 +3,7 @@
 checkpoints/step_00000100/   published by one rename, so it is whole or it is not there
     state.json               where training stood, and the model's shape
     tokenizer.json
-    manifest.json            size and SHA-256 of every other file
+    manifest.json            size and XXH3 of every other file
     .metadata, __*.distcp    torch's distributed checkpoint: tensors by global name
 checkpoints/latest           a link to the newest, moved last
 """
@@ -16,8 +16,11 @@ import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from io import IOBase
 from pathlib import Path
 from typing import Any
+
+import xxhash
 
 from configs.errors import InputError
 from configs.schema import AttentionPattern
@@ -29,7 +32,15 @@ TOKENIZER = "tokenizer.json"
 LATEST = "latest"
 DAMAGED = ".damaged"
 _UNFINISHED = ".unfinished"
+_DATA_SUFFIX = ".distcp"
+_BUFFER = 1 << 20  # bytes; larger ones go past a core's cache
 _FORMAT = 1
+
+
+XXH3 = "xxh3_128"  # against accidents; many times as fast as a digest against forgers
+SHA256 = "sha256"  # of checkpoints from before
+Digest = dict[str, Any]
+"""Of a file: "bytes", and XXH3 or SHA256 in hexadecimal digits."""
 
 
 class Damaged(InputError):
@@ -140,22 +151,53 @@ def set_aside(checkpoint: Path) -> Path:
     return aside
 
 
-def file_digest(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"bytes": path.stat().st_size, "sha256": digest}
+class HashingFile:
+    """A file being written, whose bytes are hashed while they are in memory."""
+
+    def __init__(self, file: IOBase) -> None:
+        self._file = file
+        self._hash = xxhash.xxh3_128()
+        self.tell, self.flush = file.tell, file.flush
+        self.fileno, self.close = file.fileno, file.close
+        self._bytes = 0
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        self._hash.update(view)
+        self._bytes += len(view)
+        return self._file.write(view)
+
+    def digest(self) -> Digest:
+        return {"bytes": self._bytes, XXH3: self._hash.hexdigest()}
 
 
-def write_manifest(folder: Path, files: dict[str, dict[str, Any]]) -> None:
+def file_digest(path: Path, kind: str = XXH3) -> Digest:
+    buffer, size = memoryview(bytearray(_BUFFER)), 0
+    digest = hashlib.sha256() if kind == SHA256 else xxhash.xxh3_128()
+    with path.open("rb", buffering=0) as file:
+        while found := file.readinto(buffer):
+            digest.update(buffer[:found])
+            size += found
+    return {"bytes": size, kind: digest.hexdigest()}
+
+
+def write_manifest(folder: Path, files: dict[str, Digest]) -> None:
     text = json.dumps({"files": dict(sorted(files.items()))}, indent=1)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
 
-def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
+def read_manifest(folder: Path) -> dict[str, Digest]:
     try:
         return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
     except (OSError, ValueError, KeyError) as error:
         raise Damaged(f"checkpoint={folder}: no readable {MANIFEST} in it ({error})") from None
+
+
+def by_kind(folder: Path) -> tuple[list[str], list[str]]:
+    """The names of the files that hold tensors, and of the others."""
+    names = sorted(read_manifest(folder))
+    data = [name for name in names if name.endswith(_DATA_SUFFIX)]
+    return data, [name for name in names if name not in data]
 
 
 def require_whole(folder: Path) -> None:
@@ -176,9 +218,11 @@ def require_digests(folder: Path, names: Iterable[str]) -> None:
     """Raises Damaged naming the first of the files whose content is not what was written."""
     written = read_manifest(folder)
     for name in names:
-        if file_digest(folder / name) != written[name]:
+        known = written[name]
+        kind = SHA256 if SHA256 in known else XXH3
+        if file_digest(folder / name, kind) != known:
             raise Damaged(
-                f"checkpoint={folder}: {name} is damaged (its SHA-256 is not the manifest's)"
+                f"checkpoint={folder}: {name} is damaged (its {kind} is not the manifest's)"
                 f"{_others(folder)}"
             )
 

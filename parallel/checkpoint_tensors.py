@@ -7,14 +7,13 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
-from torch.distributed.checkpoint.state_dict_loader import load
-from torch.distributed.checkpoint.state_dict_saver import save
 
 from parallel import checkpoint_files as files
-from parallel.checkpoint import KINDS, quiet
+from parallel.checkpoint import KINDS
 from parallel.checkpoint_files import TrainState
+from parallel.checkpoint_io import read, write
 
 
 def read_tensors(checkpoint: Path, kinds: tuple[str, ...] = KINDS) -> dict[str, Tensor]:
@@ -23,15 +22,14 @@ def read_tensors(checkpoint: Path, kinds: tuple[str, ...] = KINDS) -> dict[str, 
     Raises InputError where the checkpoint is damaged.
     """
     files.require_whole(checkpoint)
-    files.require_digests(checkpoint, sorted(files.read_manifest(checkpoint)))
-    reader = FileSystemReader(checkpoint)
+    data, small = files.by_kind(checkpoint)
+    files.require_digests(checkpoint, small)
     tensors = {
         name: torch.empty(stored.size)
-        for name, stored in reader.read_metadata().state_dict_metadata.items()
+        for name, stored in FileSystemReader(checkpoint).read_metadata().state_dict_metadata.items()
         if isinstance(stored, TensorStorageMetadata) and name.partition(".")[0] in kinds
     }
-    with quiet():
-        load(tensors, storage_reader=reader, no_dist=True)
+    read(tensors, checkpoint, data, alone=True)
     return tensors
 
 
@@ -45,8 +43,7 @@ def write_tensors(
     unfinished.mkdir(parents=True)
     state.write(unfinished)
     shutil.copyfile(tokenizer, unfinished / files.TOKENIZER)
-    with quiet():
-        save(tensors, storage_writer=FileSystemWriter(unfinished, sync_files=True), no_dist=True)
+    write(tensors, unfinished, alone=True)
     digests = {path.name: files.file_digest(path) for path in sorted(unfinished.iterdir())}
     files.write_manifest(unfinished, digests)
     files.publish(unfinished, final)

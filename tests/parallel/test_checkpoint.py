@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from parallel import checkpoint_files
+from parallel import checkpoint_files, checkpoint_io
 from parallel.layout import Layout
 from tests import training
 from tests.parallel.test_megatron_parity import name
@@ -75,14 +77,44 @@ def test_zero_sharded_state_is_read_by_one_rank(
     assert_goes_on(training.assemble(answers), uninterrupted)
 
 
-def test_damage_is_found_on_every_rank(ranks: RankPool, saved: Path, tmp_path: Path) -> None:
-    import shutil
+def save_on_a_disk_that_turns_a_bit(layout: Layout, folder: str) -> None:
+    """A job: the last rank's file changes between its writing and its reading back."""
+    import torch
 
+    from parallel import checkpoint
+    from parallel.checkpoint_files import Digest
+
+    def write(*args: Any) -> dict[str, Digest]:
+        digests = checkpoint_io.write(*args)
+        if torch.distributed.get_rank() == layout.world_size - 1:
+            turn_a_bit(args[1] / max(digests, key=lambda name: digests[name]["bytes"]))
+        return digests
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "write", write)
+        training.train_and_save(layout, SAVED_AT + 1, SAVED_AT + 1, folder, True)
+
+
+def turn_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_what_reads_back_otherwise_is_not_a_checkpoint(
+    ranks: RankPool, saved: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(saved, tmp_path / "copy", symlinks=True))
+    layout = Layout(tensor=2, pipeline=2, micro_batch=2)
+    with pytest.raises(AssertionError, match=r"__3_\d\.distcp reads back otherwise than it was"):
+        ranks.run(4, save_on_a_disk_that_turns_a_bit, layout, str(copy))
+    assert [path.name for path in copy.glob("step_*")] == [f"step_{SAVED_AT:08d}"]
+
+
+def test_damage_is_found_on_every_rank(ranks: RankPool, saved: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(saved, tmp_path / "copy", symlinks=True))
     largest = max(copy.glob("step_*/*.distcp"), key=lambda path: path.stat().st_size)
-    content = bytearray(largest.read_bytes())
-    content[len(content) // 2] ^= 1
-    largest.write_bytes(content)
+    turn_a_bit(largest)
     layout = Layout(tensor=2, micro_batch=2)
     with pytest.raises(AssertionError, match=f"Damaged: checkpoint=.*{largest.name} is damaged"):
         ranks.run(2, training.train_and_save, layout, 11, 12, str(copy), True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,27 @@ def test_damage_is_named(tmp_path: Path) -> None:
     (folder / "state.json").unlink()
     with pytest.raises(InputError, match=r"state\.json is missing"):
         files.require_whole(folder)
+
+
+def test_a_digest_is_that_of_what_was_in_memory(tmp_path: Path) -> None:
+    pieces = [b"a", bytes(3 << 20), b"the end"]
+    with (tmp_path / "file").open("wb") as file:
+        hashing = files.HashingFile(file)
+        for piece in pieces:
+            assert hashing.write(piece) == len(piece)
+        assert hashing.tell() == sum(map(len, pieces))
+    assert files.file_digest(tmp_path / "file") == hashing.digest()
+
+
+def test_digests_of_before_are_looked_at(tmp_path: Path) -> None:
+    folder = make(tmp_path, 1)
+    content = (folder / "state.json").read_bytes()
+    known = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    files.write_manifest(folder, {"state.json": known})
+    files.require_digests(folder, ["state.json"])
+    (folder / "state.json").write_bytes(content.replace(b"1", b"2", 1))
+    with pytest.raises(InputError, match=r"state\.json is damaged \(its sha256"):
+        files.require_digests(folder, ["state.json"])
 
 
 def test_every_difference_of_shape_is_told(tmp_path: Path) -> None:
