@@ -4,7 +4,7 @@ In each round as many bytes as a checkpoint's are written to one file from its b
 and made to stay (fsync), the checkpoint is saved, the file is read from a disk that has forgotten
 it, and so is the checkpoint. A rate is that of the round over the disk's own in the same round. A
 save reads back all that it wrote and compares it before it counts, and a load looks at every
-digest first: both are in the times.
+digest while it loads: both are in the times.
 """
 
 from __future__ import annotations
