@@ -13,7 +13,7 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -114,11 +114,17 @@ class CheckpointStore:
     def load(self, engine: Engine, checkpoint: Path) -> TrainState:
         """Gives the engine the weights and the optimizer's state, under its own layout.
 
-        Raises Damaged on every rank where it is damaged, before the engine has taken anything;
-        InputError where it is of another model.
+        Raises Damaged on every rank where it is damaged: the engine may then hold anything, and
+        has to be given another.
         """
         parts = engine.parameters()
-        tensors = self._load(checkpoint, parts, KINDS)
+        own = {
+            f"{kind}.{at.name}": getattr(tensors, kind)
+            for at, tensors in zip(parts, engine.own_state(), strict=True)
+            for kind in KINDS
+            if tensors is not None
+        }
+        tensors = self._load(checkpoint, parts, KINDS, own)
         state = TrainState.read(checkpoint)
         engine.import_state(self._by_parameter(parts, tensors), state.adam_step)
         engine.load_scaler_state(state.scaler)
@@ -127,7 +133,7 @@ class CheckpointStore:
     def load_weights(self, model: WeightTaker, checkpoint: Path) -> TrainState:
         """The weights only, for a model that will not be trained."""
         parts = model.parameters()
-        tensors = self._load(checkpoint, parts, KINDS[:1])
+        tensors = self._load(checkpoint, parts, KINDS[:1], {})
         model.import_weights((at, local(tensors[f"master.{at.name}"])) for at in parts)
         return TrainState.read(checkpoint)
 
@@ -171,17 +177,24 @@ class CheckpointStore:
             shutil.copyfile(self.tokenizer, unfinished / files.TOKENIZER)
 
     def _load(
-        self, checkpoint: Path, parts: list[ParameterPart], kinds: tuple[str, ...]
+        self,
+        checkpoint: Path,
+        parts: list[ParameterPart],
+        kinds: tuple[str, ...],
+        own: dict[str, Tensor],
     ) -> Tensors:
+        """In memory of its own, but for what has a place in `own`."""
         _together(lambda: files.require_whole(checkpoint))
         data, small = files.by_kind(checkpoint)
         _together(lambda: files.require_digests(checkpoint, _share(small)))
+        shapes = {f"{kind}.{at.name}": at for kind in kinds for at in parts}
         tensors = {
-            f"{kind}.{at.name}": self._place(at, torch.empty(at.shape))
-            for kind in kinds
-            for at in parts
+            name: self._place(at, own[name] if name in own else torch.empty(at.shape))
+            for name, at in shapes.items()
         }
-        _together(lambda: read(tensors, checkpoint, _share(data)))
+        proven = _gather(_together(lambda: read(tensors, checkpoint, _share(data))))
+        left = [name for name in data if not any(name in each for each in proven)]
+        _together(lambda: files.require_digests(checkpoint, _share(left)))
         return tensors
 
     def _by_parameter(
@@ -252,10 +265,12 @@ def _gather(own: Result, group: ProcessGroup | None = None) -> list[Result]:
 def _read_back(folder: Path, written: list[dict[str, Digest]]) -> dict[str, Digest]:
     """The digests of this rank's share of the files, which must be those of what was in memory."""
     in_memory = _union(written)
-    found = {}
-    for name in _share(sorted(path.name for path in folder.iterdir())):
-        found[name] = files.file_digest(folder / name)
-        if found[name] != in_memory.get(name, found[name]):
+    names = _share(sorted(path.name for path in folder.iterdir()))
+    with ThreadPoolExecutor(files.FILES_AT_A_TIME) as readers:
+        digests = readers.map(lambda name: files.file_digest(folder / name), names)
+        found = dict(zip(names, digests, strict=True))
+    for name, digest in found.items():
+        if digest != in_memory.get(name, digest):
             raise RunError(f"{name} reads back otherwise than it was written")
     return found
 

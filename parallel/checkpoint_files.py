@@ -16,15 +16,15 @@ import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from io import IOBase
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import xxhash
 
 from configs.errors import InputError
 from configs.schema import AttentionPattern
 from models.shape import ModelShape
+from parallel.direct_file import read_blocks
 
 STATE = "state.json"
 MANIFEST = "manifest.json"
@@ -33,7 +33,8 @@ LATEST = "latest"
 DAMAGED = ".damaged"
 _UNFINISHED = ".unfinished"
 _DATA_SUFFIX = ".distcp"
-_BUFFER = 1 << 20  # bytes; larger ones go past a core's cache
+_PIECE = 1 << 20  # bytes; larger ones go past a core's cache
+FILES_AT_A_TIME = 2  # that a rank writes or reads
 _FORMAT = 1
 
 
@@ -151,33 +152,44 @@ def set_aside(checkpoint: Path) -> Path:
     return aside
 
 
+class WritableFile(Protocol):
+    """A file that takes all it is given."""
+
+    def write(self, data: memoryview, /) -> int: ...
+    def tell(self) -> int: ...
+    def flush(self) -> None: ...
+    def close(self) -> None: ...
+
+
 class HashingFile:
     """A file being written, whose bytes are hashed while they are in memory."""
 
-    def __init__(self, file: IOBase) -> None:
+    def __init__(self, file: WritableFile) -> None:
         self._file = file
         self._hash = xxhash.xxh3_128()
-        self.tell, self.flush = file.tell, file.flush
-        self.fileno, self.close = file.fileno, file.close
+        self.tell, self.flush, self.close = file.tell, file.flush, file.close
         self._bytes = 0
 
     def write(self, data: Any) -> int:
         view = memoryview(data).cast("B")
-        self._hash.update(view)
+        for first in range(0, len(view), _PIECE):
+            piece = view[first : first + _PIECE]
+            self._hash.update(piece)
+            self._file.write(piece)
         self._bytes += len(view)
-        return self._file.write(view)
+        return len(view)
 
     def digest(self) -> Digest:
         return {"bytes": self._bytes, XXH3: self._hash.hexdigest()}
 
 
 def file_digest(path: Path, kind: str = XXH3) -> Digest:
-    buffer, size = memoryview(bytearray(_BUFFER)), 0
+    """Of what the disk gives back."""
+    size = 0
     digest = hashlib.sha256() if kind == SHA256 else xxhash.xxh3_128()
-    with path.open("rb", buffering=0) as file:
-        while found := file.readinto(buffer):
-            digest.update(buffer[:found])
-            size += found
+    for block in read_blocks(path):
+        digest.update(block)
+        size += len(block)
     return {"bytes": size, kind: digest.hexdigest()}
 
 

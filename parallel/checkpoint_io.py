@@ -1,13 +1,12 @@
 """Tensors to a checkpoint's files and back: torch's distributed checkpoint, with fewer passes.
 
 A byte is hashed while it is in memory on its way to the disk, so what the disk gives back is
-compared by its digest; and digests are looked at beside the loading, not before it.
+compared by its digest; and so it is on its way back into memory.
 """
 
 from __future__ import annotations
 
 import shutil
-import threading
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.filesystem import FileSystem, FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.filesystem import FileSystem, FileSystemWriter
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.tensor import DTensor
@@ -27,10 +26,11 @@ from torch.distributed.tensor import DTensor
 from configs.errors import RunError
 from parallel import checkpoint_files as files
 from parallel.checkpoint_files import Digest
+from parallel.checkpoint_reader import HashingReader
+from parallel.direct_file import DirectWriter
 
 Tensors = dict[str, Any]  # by global name: a whole tensor, or a DTensor that knows its place
 _OVERHEAD = 2  # a file of tiny tensors is up to this many times their size
-_WRITERS = 2  # files that a rank writes at a time
 
 
 def write(
@@ -41,7 +41,7 @@ def write(
     Returns the digests of the files that this rank wrote, of what was in memory. Raises RunError
     where the disk is full.
     """
-    writer = FileSystemWriter(folder, sync_files=True, thread_count=_WRITERS)
+    writer = FileSystemWriter(folder, sync_files=False, thread_count=files.FILES_AT_A_TIME)
     writer.fs = disk = _HashingFileSystem()
     try:
         with _quiet(), _without_crc32():
@@ -60,29 +60,21 @@ def write(
     return disk.digests
 
 
-def read(tensors: Tensors, checkpoint: Path, names: list[str], alone: bool = False) -> None:
+def read(tensors: Tensors, checkpoint: Path, names: list[str], alone: bool = False) -> set[str]:
     """Fills the tensors; collective, or in one process `alone`.
 
-    Raises Damaged where a file of those names is not what was written. The tensors may then hold
-    anything. torch unpickles `.metadata`, whose digest must have been looked at before.
+    Returns the names of the files whose digests this rank has found right on the way. Raises
+    Damaged where one of those, or of the files `names`, is not what was written: the tensors may
+    then hold anything. torch unpickles `.metadata`, whose digest must have been looked at before.
     """
-    failures: list[BaseException] = []
-
-    def check() -> None:
-        try:
-            files.require_digests(checkpoint, names)
-        except BaseException as error:
-            failures.append(error)
-
-    checker = threading.Thread(target=check, name="digests", daemon=True)
-    checker.start()
+    reader = HashingReader(checkpoint, files.read_manifest(checkpoint))
     try:
         with _quiet():
-            load(tensors, storage_reader=FileSystemReader(checkpoint), no_dist=alone)
-    finally:
-        checker.join()
-        if failures:  # the reason for whatever else went wrong
-            raise failures[0] from None
+            load(tensors, storage_reader=reader, no_dist=alone)
+    except CheckpointException:  # of this rank or another
+        files.require_digests(checkpoint, names)
+        raise
+    return reader.proven
 
 
 def local(tensor: Tensor | DTensor) -> Tensor:
@@ -99,20 +91,21 @@ def _of_its_own(tensor: Tensor | DTensor) -> Tensor | DTensor:
 
 
 class _HashingFileSystem(FileSystem):
-    """Knows the digest of each file that was written, by its name."""
+    """Writes files that are on the disk when they are closed; knows each one's digest, by name."""
 
     def __init__(self) -> None:
         self.digests: dict[str, Digest] = {}
 
     @contextmanager
     def create_stream(self, path: str | PathLike[str], mode: str) -> Generator[Any, None, None]:
-        with super().create_stream(path, mode) as stream:
-            if mode != "wb":
+        if mode != "wb":
+            with super().create_stream(path, mode) as stream:
                 yield stream
-                return
-            hashed = files.HashingFile(stream)
+            return
+        with DirectWriter(Path(path)) as file:
+            hashed = files.HashingFile(file)
             yield hashed
-            self.digests[Path(path).name.removesuffix(".tmp")] = hashed.digest()
+        self.digests[Path(path).name.removesuffix(".tmp")] = hashed.digest()
 
 
 @contextmanager

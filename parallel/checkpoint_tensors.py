@@ -29,7 +29,8 @@ def read_tensors(checkpoint: Path, kinds: tuple[str, ...] = KINDS) -> dict[str, 
         for name, stored in FileSystemReader(checkpoint).read_metadata().state_dict_metadata.items()
         if isinstance(stored, TensorStorageMetadata) and name.partition(".")[0] in kinds
     }
-    read(tensors, checkpoint, data, alone=True)
+    proven = read(tensors, checkpoint, data, alone=True)
+    files.require_digests(checkpoint, [name for name in data if name not in proven])
     return tensors
 
 

@@ -70,6 +70,13 @@ class Engine(Protocol):
         """What this rank holds; the last stage's copy of the tied embedding under its one name."""
         ...
 
+    def own_state(self) -> list[OptimizerTensors | None]:
+        """The engine's own tensors of `parameters()`, one by one, where they are in host memory.
+
+        A load fills them in place; `import_state` is then given them.
+        """
+        ...
+
     def export_state(self) -> Iterator[tuple[ParameterPart, OptimizerTensors]]:
         """The parameters that this rank should save; with ZeRO, gathered from the data ranks.
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from parallel.engine import OptimizerTensors, ParameterPart
 from parallel.named_parameters import NamedParameter
-from parallel.optimizer_state import OptimizerState, read_adam_step
+from parallel.optimizer_state import OptimizerState, read_adam_step, take
 
 
 class ParameterHolder:
@@ -26,12 +25,14 @@ class ParameterHolder:
         self.adam = adam
         self._state = state
 
-    @torch.no_grad()
     def _set(self, named: NamedParameter, value: Tensor) -> None:
-        named.tensor.copy_(value)
+        take(named.tensor, value)
 
     def parameters(self) -> list[ParameterPart]:
         return [named.at for named in self._parameters]
+
+    def own_state(self) -> list[OptimizerTensors | None]:
+        return [self._state.own(named) for named in self._parameters]
 
     def named_tensors(self) -> list[NamedParameter]:
         return self._parameters

@@ -26,6 +26,10 @@ class OptimizerState(Protocol):
         """Each parameter from one data rank. Collective over the data ranks."""
         ...
 
+    def own(self, named: NamedParameter) -> OptimizerTensors | None:
+        """What it keeps of a parameter, where that is whole and in host memory."""
+        ...
+
     def load(self, named: NamedParameter, tensors: OptimizerTensors, step: int) -> None:
         """Takes a parameter's master and moments; the parameter itself is the engine's to set."""
         ...
@@ -65,13 +69,19 @@ class WholeState:
             }
             yield named, OptimizerTensors(master=master.detach(), **moments)
 
-    @torch.no_grad()
+    def own(self, named: NamedParameter) -> OptimizerTensors | None:
+        master = self.masters.get(named.tensor, named.tensor)
+        if master.is_cuda or master.shape != named.at.shape:
+            return None
+        moments = _moments_of(self.adam, master)
+        return OptimizerTensors(master=master.detach(), **moments)
+
     def load(self, named: NamedParameter, tensors: OptimizerTensors, step: int) -> None:
         master = self.masters.get(named.tensor, named.tensor)
-        master.copy_(tensors.master)
-        _moments_of(self.adam, master, step)
-        for key in _MOMENTS:
-            self.adam.state[master][key].copy_(getattr(tensors, key))
+        take(master, tensors.master)
+        for key, moment in _moments_of(self.adam, master).items():
+            take(moment, getattr(tensors, key))
+        _set_step(self.adam, master, step)
 
 
 class SlicedState:
@@ -104,16 +114,25 @@ class SlicedState:
         torch.distributed.reduce(whole, owner, group=self.data_group)
         return whole.view(named.at.shape)
 
+    def own(self, named: NamedParameter) -> None:
+        """Nothing whole."""
+
     @torch.no_grad()
     def load(self, named: NamedParameter, tensors: OptimizerTensors, step: int) -> None:
         own = self.slices.get(named.tensor)
         if own is None:
             return
         own.main.view(-1)[own.at] = tensors.master.view(-1)[own.place].to(own.main.device)
-        _moments_of(self.adam, own.main, step)
-        for key in _MOMENTS:
-            moment = self.adam.state[own.main][key]
+        for key, moment in _moments_of(self.adam, own.main).items():
             moment.view(-1)[own.at] = getattr(tensors, key).view(-1)[own.place].to(moment.device)
+        _set_step(self.adam, own.main, step)
+
+
+@torch.no_grad()
+def take(own: Tensor, value: Tensor) -> None:
+    """Copies the value, unless it was put where it belongs."""
+    if own.data_ptr() != value.data_ptr():
+        own.copy_(value)
 
 
 def read_adam_step(optimizer: Any) -> int:
@@ -128,19 +147,24 @@ def read_adam_step(optimizer: Any) -> int:
     return 0
 
 
-def _moments_of(adam: Any, main: Tensor, step: int) -> None:
-    """Makes the state that Adam itself would have made of `main` by its first step."""
+def _moments_of(adam: Any, main: Tensor) -> dict[str, Tensor]:
+    """Those that Adam keeps of `main`, or would have made of it by its first step."""
     state = adam.state[main]
     for key in _MOMENTS:
         if key not in state:
             state[key] = torch.zeros_like(main)
+    return {key: state[key] for key in _MOMENTS}
+
+
+def _set_step(adam: Any, main: Tensor, step: int) -> None:
+    """Where Adam itself would have counted its steps."""
     made_by = type(adam).__module__
     if made_by.startswith("torch."):
         # Fused kernels count on the device.
         device = main.device if adam.param_groups[0].get("fused") else "cpu"
-        state["step"] = torch.tensor(float(step), device=device)
+        adam.state[main]["step"] = torch.tensor(float(step), device=device)
     elif made_by.startswith("deepspeed."):
-        state["step"] = step
+        adam.state[main]["step"] = step
     else:  # Apex and Transformer Engine count per group
         for group in adam.param_groups:
             group["step"] = step
