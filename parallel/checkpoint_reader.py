@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import torch
 import xxhash
@@ -69,7 +69,7 @@ class HashingReader(FileSystemReader):
                 if target is None or start is None:
                     left.append(item)
                 else:
-                    pieces.append((start, memoryview(target.detach().numpy()).cast("B")))
+                    pieces.append((start, _bytes_of(target.detach())))
                     planner.commit_tensor(item, target)
         known = self._digests.get(name, {})
         wanted = sum(len(view) for _, view in pieces)
@@ -98,7 +98,9 @@ class HashingReader(FileSystemReader):
         at = self.storage_data[item.storage_index]
         if at.transform_descriptors:
             return None
-        archive = torch._C.PyTorchFileReader(_Ends(file.fileno(), at.offset, at.length))
+        archive = torch._C.PyTorchFileReader(
+            cast(IO[bytes], _Ends(file.fileno(), at.offset, at.length))
+        )
         if _shape_of_contiguous(archive.get_record("data.pkl")) != tuple(target.shape):
             return None
         return at.offset + archive.get_record_offset(_RECORD)
@@ -161,6 +163,11 @@ def _fill(piece: _Piece, block: memoryview, first: int) -> _Piece | None:
     part = block[start - first : start - first + len(view)]
     view[: len(part)] = part
     return (start + len(part), view[len(part) :]) if len(part) < len(view) else None
+
+
+def _bytes_of(tensor: Tensor) -> memoryview:
+    array: Any = tensor.numpy()
+    return memoryview(array).cast("B")
 
 
 def _read_parts(path: Path, pieces: list[_Piece]) -> None:

@@ -46,7 +46,7 @@ def test_a_file_system_without_direct_files(
             raise OSError(errno.EINVAL, "no such thing here")
         return plain_open(path, flags, *mode)
 
-    monkeypatch.setattr(direct_file.os, "open", refusing)
+    monkeypatch.setattr(os, "open", refusing)
     data = content(size)
     written(tmp_path / "file", data, piece=1 << 20)
     assert b"".join(map(bytes, read_blocks(tmp_path / "file"))) == data
@@ -69,8 +69,8 @@ def test_a_file_system_with_larger_blocks(
             raise OSError(errno.EINVAL, "a block is 1 GiB here")
         return plain_readv(handle, buffers)
 
-    monkeypatch.setattr(direct_file.os, "write", write)
-    monkeypatch.setattr(direct_file.os, "readv", readv)
+    monkeypatch.setattr(os, "write", write)
+    monkeypatch.setattr(os, "readv", readv)
     data = content(size)
     written(tmp_path / "file", data, piece=1 << 20)
     assert b"".join(map(bytes, read_blocks(tmp_path / "file"))) == data
@@ -80,9 +80,7 @@ def test_a_write_that_is_cut_short_is_gone_on_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain_write = os.write
-    monkeypatch.setattr(
-        direct_file.os, "write", lambda handle, data: plain_write(handle, data[:12_288])
-    )
+    monkeypatch.setattr(os, "write", lambda handle, data: plain_write(handle, data[:12_288]))
     data = content(100_001)
     written(tmp_path / "file", data, piece=1 << 20)
     assert (tmp_path / "file").read_bytes() == data
@@ -94,7 +92,7 @@ def test_a_full_disk_is_told_and_the_file_is_closed(
     def full(_handle: int, _data: memoryview) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(direct_file.os, "write", full)
+    monkeypatch.setattr(os, "write", full)
     before = set(os.listdir("/proc/self/fd"))
     with pytest.raises(OSError, match="No space left"):
         written(tmp_path / "file", content(9 << 20), piece=1 << 20)
