@@ -98,7 +98,7 @@ class HashingReader(FileSystemReader):
         at = self.storage_data[item.storage_index]
         if at.transform_descriptors:
             return None
-        archive = torch._C.PyTorchFileReader(
+        archive: Any = torch._C.PyTorchFileReader(
             cast(IO[bytes], _Ends(file.fileno(), at.offset, at.length))
         )
         if _shape_of_contiguous(archive.get_record("data.pkl")) != tuple(target.shape):
