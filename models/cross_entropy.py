@@ -10,12 +10,14 @@ Shape suffixes: R rows (tokens of all samples), V vocabulary on this rank.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup, ReduceOp
 
+_LOG2_E = math.log2(math.e)
 _BLOCK = 1 << 18  # numbers, 1 MiB of float32
 
 
@@ -53,9 +55,10 @@ def _exponentials_(logits_RV: Tensor) -> tuple[Tensor, Tensor]:
     greatest, total = [], []
     for block in logits_RV.split(rows):  # type: ignore[no-untyped-call]
         # A rank may hold nothing but what pads the vocabulary, which is minus infinity.
-        greatest.append(block.amax(1).clamp_(min=torch.finfo(block.dtype).min))
-        block -= greatest[-1][:, None]
-        total.append(block.exp_().sum(1))
+        greatest.append(block.amax(1).clamp_(min=torch.finfo(block.dtype).min / 2))
+        # Powers of two take half of exp's time on a CPU, and no more where they are zero.
+        torch.add(-_LOG2_E * greatest[-1][:, None], block, alpha=_LOG2_E, out=block)
+        total.append(block.exp2_().sum(1))
     return torch.cat(greatest), torch.cat(total)
 
 

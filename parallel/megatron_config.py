@@ -11,6 +11,7 @@ from megatron.core.transformer import TransformerConfig
 
 from configs.schema import DeviceName, OptimizerConfig, Precision, Recompute
 from models.banded import banded_way
+from models.gelu import host_gelu
 from models.shape import ModelShape
 from parallel.dtypes import DTYPES
 from parallel.layout import Layout
@@ -29,7 +30,7 @@ def transformer_config(
         kv_channels=shape.head_width,
         layernorm_epsilon=1e-5,
         # Megatron's fused kernel is the same approximation, and goes by torch's name.
-        activation_func=torch.nn.functional.gelu if device is DeviceName.cuda else _gelu,
+        activation_func=torch.nn.functional.gelu if device is DeviceName.cuda else host_gelu,
         hidden_dropout=0.0,
         attention_dropout=0.0,
         add_bias_linear=True,
@@ -92,10 +93,6 @@ def optimizer_config(
         use_distributed_optimizer=layout.zero == 1,
         overlap_param_gather=ddp_config(layout, device).overlap_param_gather,
     )
-
-
-def _gelu(x: torch.Tensor) -> torch.Tensor:
-    return torch.nn.functional.gelu(x, approximate="tanh")  # GPT-2's
 
 
 def _leave_alone(weight: torch.Tensor) -> torch.Tensor:
