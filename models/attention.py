@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.banded import BandedWay, banded_attention
+from models.host_precision import worked_in
 
 
 class DenseAttention(torch.nn.Module):
@@ -34,8 +35,11 @@ class DenseAttention(torch.nn.Module):
         **_megatron: Any,
     ) -> Tensor:
         """Returns [T, B, N * H]."""
-        query, key, value = (x.permute(1, 2, 0, 3) for x in (query_TBNH, key_TBNH, value_TBNH))
-        return self._attend(query, key, value).permute(2, 0, 1, 3).flatten(2)
+        query, key, value = (
+            worked_in(x).permute(1, 2, 0, 3) for x in (query_TBNH, key_TBNH, value_TBNH)
+        )
+        out = self._attend(query, key, value).to(query_TBNH.dtype)
+        return out.permute(2, 0, 1, 3).flatten(2)
 
     def _attend(self, query_BNTH: Tensor, key_BNTH: Tensor, value_BNTH: Tensor) -> Tensor:
         return F.scaled_dot_product_attention(

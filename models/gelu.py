@@ -1,9 +1,9 @@
-"""GPT-2's GELU on a CPU, in a third of the time, from a sigmoid.
+"""GPT-2's GELU on a CPU, in half of the time, from a sigmoid.
 
     y = x / 2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) = x sigmoid(u),  u = A x + B x^3
 
-(Hendrycks and Gimpel 2016; Radford et al. 2019.) torch's kernel takes a tanh forward and another one
-backward. Here the slope is worked out with the value, as x u' = 3 u - 2 A x:
+(Hendrycks and Gimpel 2016; Radford et al. 2019.) torch's kernel takes a tanh forward and another
+one backward. Here the slope is worked out with the value, as x u' = 3 u - 2 A x:
 
     dy/dx = s + x u' s (1 - s) = s + 3 s (1 - s) (u - 2/3 A x),  s = sigmoid(u)
 

@@ -18,6 +18,8 @@ from megatron.core.tensor_parallel import ColumnParallelLinear, RowParallelLinea
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
+from models.host_precision import worked_in
+
 
 class _HostLinear(torch.autograd.Function):
     @staticmethod
@@ -26,16 +28,17 @@ class _HostLinear(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x, weight_OI)
         ctx.weight, ctx.has_bias, ctx.group = weight_OI, bias_O is not None, group
-        return F.linear(x, weight_OI, bias_O)
+        bias = None if bias_O is None else worked_in(bias_O)
+        return F.linear(worked_in(x), worked_in(weight_OI), bias).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        (grad,) = grads
         x, weight_OI = ctx.saved_tensors
-        grad_RO, x_RI = grad.flatten(0, -2), x.flatten(0, -2)
+        grad, dtype = worked_in(grads[0]), grads[0].dtype
+        grad_RO, x_RI = grad.flatten(0, -2), worked_in(x).flatten(0, -2)
         grad_x, reduced = None, None
         if ctx.needs_input_grad[0]:
-            grad_x = grad.matmul(weight_OI)
+            grad_x = grad.matmul(worked_in(weight_OI)).to(dtype)
             if ctx.group is not None:
                 reduced = torch.distributed.all_reduce(grad_x, group=ctx.group, async_op=True)
         grad_weight = None
@@ -46,8 +49,8 @@ class _HostLinear(torch.autograd.Function):
             if total_OI is not None and total_OI.dtype is grad.dtype:
                 total_OI.addmm_(grad_RO.t(), x_RI)
             else:
-                grad_weight = grad_RO.t().mm(x_RI)
-        grad_bias = grad_RO.sum(0) if ctx.has_bias else None
+                grad_weight = grad_RO.t().mm(x_RI).to(dtype)
+        grad_bias = grad_RO.sum(0).to(dtype) if ctx.has_bias else None
         if reduced is not None:
             reduced.wait()
         return grad_x, grad_weight, grad_bias, None
