@@ -2,8 +2,9 @@
 
 `python -m benchmarks.megatron_local` builds the same GPT-3 twice under the `megatron` engine: of
 our layers, and of those of Megatron-core's `get_gpt_layer_local_spec`, whose attention writes out
-all scores. Both begin with the same weights and have to give the same loss and gradient norm. One
-rank, float32, dense attention, which is all that the local spec has on CPU.
+all scores. Both begin with the same weights and have to give the same loss and gradient norm. Then
+they take turns, each in a process of its own. One rank, float32, dense attention, which is all that
+the local spec has on CPU.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -27,12 +29,11 @@ from benchmarks.plain_pytorch import (
     engine_on_one_rank,
     show_profile,
 )
+from benchmarks.trainer import ENGINE, LOCAL, take_turns
 from configs.schema import Run
 from launcher.compose import compose_run
 from models.shape import ModelShape
 from parallel.layout import Layout
-
-LOCAL = "Megatron-core's local spec"
 
 
 def main() -> None:
@@ -44,18 +45,18 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true", help="time by operator")
     options = parser.parse_args()
     settings = [f"model={options.model}", "model.attention=dense", "layout=single", "device=cpu"]
-    run = compose_run([*settings, *options.settings])
+    settings += options.settings
+    run = compose_run(settings)
     with engine_on_one_rank(run) as engine, local_spec():
-        local = as_it_comes(run, engine)
-        sides = {LOCAL: engine_step(local, run), "engine": engine_step(engine, run)}
+        local = as_it_comes(built_like(run, engine))
+        sides = {LOCAL: engine_step(local, run), ENGINE: engine_step(engine, run)}
         compare_losses(sides, batches_of(run))
-        batches = itertools.cycle(batches_of(run))
-        blocks = {name: block_of(step, batches) for name, step in sides.items()}
-        blocks[f"{LOCAL} again"] = blocks[LOCAL]
-        result = paired.measure(blocks, rounds=options.rounds, steps=options.steps)
-        paired.show(result, f"{run.model.name}, dense, on one rank")
         if options.profile:
-            show_profile(blocks[LOCAL], blocks["engine"])
+            batches = itertools.cycle(batches_of(run))
+            show_profile(*(block_of(step, batches) for step in sides.values()))
+    rounds, steps = options.rounds, options.steps
+    result = take_turns([LOCAL, ENGINE], settings, ranks=1, rounds=rounds, steps=steps)
+    paired.show(result, f"{run.model.name}, dense, on one rank")
 
 
 def engine_step(engine: Any, run: Run) -> Step:
@@ -71,11 +72,18 @@ def engine_step(engine: Any, run: Run) -> Step:
     return step
 
 
-def as_it_comes(run: Run, engine: Any) -> Any:
-    """Another engine of the same run within `local_spec`: Megatron-core's layers, loss and Adam."""
+def as_it_comes(engine: Any) -> Any:
+    """An engine that was built within `local_spec`, with torch's Adam as Megatron-core takes it."""
+    for group in engine.optimizer.param_groups:
+        group["fused"] = None  # as torch chooses
+    return engine
+
+
+def built_like(run: Run, engine: Any) -> Any:
+    """Another engine of the same run, on the same device."""
     from parallel.megatron_engine import MegatronEngine
 
-    made = MegatronEngine(
+    return MegatronEngine(
         ModelShape.of(run.model),
         Layout.resolve(run.layout, None),
         run.optimizer,
@@ -83,9 +91,6 @@ def as_it_comes(run: Run, engine: Any) -> Any:
         device=engine.device,
         seed=run.train.seed,
     )
-    for group in made.optimizer.param_groups:
-        group["fused"] = None  # as torch chooses
-    return made
 
 
 @contextmanager
@@ -105,6 +110,7 @@ def local_spec() -> Iterator[None]:
     def config(*args: Any) -> Any:
         made = megatron_config.transformer_config(*args)
         made.on_cpu = False  # its own linears and loss too
+        made.activation_func = partial(torch.nn.functional.gelu, approximate="tanh")
         return made
 
     def causal_mask(tokens: int) -> Tensor:

@@ -1,9 +1,9 @@
 """The engine's training step against the same model in plain PyTorch.
 
 `python -m benchmarks.plain_pytorch` puts the engine's weights into a model of nn.Linear and
-nn.LayerNorm, shows that both give the same loss and gradient norm, then times them in turn: one
-rank, float32, the same micro-batches, Adam, clipping and threads. `--profile` adds which of torch's
-operators make the difference.
+nn.LayerNorm, shows that both give the same loss and gradient norm, then has them take turns, each
+in a process of its own: one rank, float32, the same micro-batches, Adam, clipping and threads.
+`--profile` adds which of torch's operators make the difference, in one process.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from torch.distributed import HashStore  # type: ignore[attr-defined]
 from torch.profiler import ProfilerActivity
 
 from benchmarks import paired
+from benchmarks.trainer import ENGINE, PLAIN, take_turns
 from configs.schema import DeviceName, Run
 from launcher.compose import compose_run
 from models.shape import ModelShape
@@ -41,17 +42,17 @@ Step = Callable[[list[Tensor]], tuple[float, float]]
 
 def main() -> None:
     options = _options()
-    run = compose_run([f"model={options.model}", "layout=single", "device=cpu", *options.settings])
+    settings = [f"model={options.model}", "layout=single", "device=cpu", *options.settings]
+    run = compose_run(settings)
     with engine_on_one_rank(run) as engine:
         compare_losses(both_sides(engine, run, exact_norm=True), batches_of(run))
-        sides = both_sides(engine, run)
-        batches = itertools.cycle(batches_of(run))
-        blocks = {name: block_of(step, batches) for name, step in sides.items()}
-        blocks["plain PyTorch again"] = blocks["plain PyTorch"]
-        result = paired.measure(blocks, rounds=options.rounds, steps=options.steps)
-        paired.show(result, f"{run.model.name} on one rank")
         if options.profile:
-            show_profile(blocks["plain PyTorch"], blocks["engine"])
+            batches = itertools.cycle(batches_of(run))
+            sides = both_sides(engine, run)
+            show_profile(*(block_of(step, batches) for step in sides.values()))
+    rounds, steps = options.rounds, options.steps
+    result = take_turns([PLAIN, ENGINE], settings, ranks=1, rounds=rounds, steps=steps)
+    paired.show(result, f"{run.model.name} on one rank")
 
 
 def _options() -> argparse.Namespace:
@@ -103,10 +104,8 @@ def both_sides(engine: MegatronEngine, run: Run, *, exact_norm: bool = False) ->
         return result.loss, result.grad_norm
 
     return {
-        "plain PyTorch": lambda micro_batches: plain.step(
-            micro_batches, rate, exact_norm=exact_norm
-        ),
-        "engine": engine_step,
+        PLAIN: lambda micro_batches: plain.step(micro_batches, rate, exact_norm=exact_norm),
+        ENGINE: engine_step,
     }
 
 

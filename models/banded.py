@@ -76,7 +76,8 @@ def blocked_attention(
     padding = blocks * block - tokens
     before = window - 1
     query, key, value = (
-        torch.unflatten(F.pad(it, (0, 0, 0, padding)), 2, (blocks, block))
+        # torch copies even what it has nothing to add to.
+        torch.unflatten(F.pad(it, (0, 0, 0, padding)) if padding else it, 2, (blocks, block))
         for it in (query_BNTH, key_BNTH, value_BNTH)
     )
     band_TS = band_mask(block + before, window, query.device)[before:]

@@ -81,28 +81,39 @@ def on_host(config: Any) -> bool:
     return bool(config.on_cpu) and not config.sequence_parallel
 
 
-class ColumnLinear(ColumnParallelLinear):  # type: ignore[misc]  # Megatron-core is untyped
-    def __init__(self, *sizes: int, config: Any, skip_bias_add: bool, **megatron: Any) -> None:
-        host = on_host(config)
-        super().__init__(
-            *sizes, config=config, skip_bias_add=skip_bias_add and not host, **megatron
-        )
-        if host:
-            self._forward_impl = host_linear
+class _OnHost:
+    """What both linears do on a CPU: on one tensor rank nothing but the matmul."""
 
+    weight: Tensor
+    bias: Tensor | None
+    whole: bool  # nothing to gather, to sum, or to add later
 
-class RowLinear(RowParallelLinear):  # type: ignore[misc]
-    def __init__(self, *sizes: int, config: Any, **megatron: Any) -> None:
-        super().__init__(*sizes, config=config, **megatron)
-        # Over several ranks the bias comes once, after the sum.
-        self.whole = on_host(config) and self.tp_group.size() == 1
+    def _take_over(self, config: Any) -> None:
+        self.whole = on_host(config) and self.tp_group.size() == 1  # type: ignore[attr-defined]
         if on_host(config):
             self._forward_impl = host_linear
 
-    def forward(self, input_: Tensor) -> tuple[Tensor, Tensor | None]:
+    def forward(self, input_: Tensor, *others: Any, **megatron: Any) -> Any:
         if not self.whole:
-            both: tuple[Tensor, Tensor | None] = super().forward(input_)
-            return both
-        return host_linear(
+            return super().forward(input_, *others, **megatron)  # type: ignore[misc]
+        assert not others, others
+        linear = host_linear(
             input_, self.weight, bias=self.bias, allreduce_dgrad=False, tp_group=None
-        ), None
+        )
+        return linear, None
+
+
+class ColumnLinear(_OnHost, ColumnParallelLinear):  # type: ignore[misc]  # Megatron-core is untyped
+    def __init__(self, *sizes: int, config: Any, skip_bias_add: bool, **megatron: Any) -> None:
+        super().__init__(
+            *sizes, config=config, skip_bias_add=skip_bias_add and not on_host(config), **megatron
+        )
+        self._take_over(config)
+
+
+class RowLinear(_OnHost, RowParallelLinear):  # type: ignore[misc]
+    """Over several ranks the bias comes once, after the sum."""
+
+    def __init__(self, *sizes: int, config: Any, **megatron: Any) -> None:
+        super().__init__(*sizes, config=config, **megatron)
+        self._take_over(config)

@@ -127,6 +127,13 @@ def _patch_random_tracker() -> None:
     megatron_random._set_cuda_rng_state = set_state
 
 
+def _in_blocks(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """A megabyte at a time, of which a copy in float64 stays in the cache."""
+    if tensor.numel() <= _NORM_BLOCK:
+        return (tensor,)
+    return tensor.flatten().split(_NORM_BLOCK)  # type: ignore[no-untyped-call]
+
+
 def _patch_gradient_norm() -> None:
     """torch adds up a norm on CPU one number after another: a million of them are off by 4e-6."""
     from megatron.core.optimizer import clip_grads
@@ -135,10 +142,10 @@ def _patch_gradient_norm() -> None:
         _chunk_size: int, _overflow: Any, tensor_lists: list[list[torch.Tensor]], *_rest: Any
     ) -> tuple[torch.Tensor, None]:
         norms = [
-            part.double().norm()  # a megabyte at a time, which stays in the cache
+            torch.linalg.vector_norm(part, dtype=torch.float64)
             for tensors in tensor_lists
             for tensor in tensors
-            for part in tensor.flatten().split(_NORM_BLOCK)  # type: ignore[no-untyped-call]
+            for part in _in_blocks(tensor)
         ]
         return torch.stack(norms).norm().float().view(1), None
 
