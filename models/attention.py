@@ -25,6 +25,7 @@ class DenseAttention(torch.nn.Module):
         super().__init__()
         self.layer_number = layer_number
         self.dropout = config.attention_dropout
+        self.on_cpu = bool(config.on_cpu)
 
     def forward(
         self,
@@ -35,8 +36,10 @@ class DenseAttention(torch.nn.Module):
         **_megatron: Any,
     ) -> Tensor:
         """Returns [T, B, N * H]."""
+        # By the settings: a dry run's tensors are a CPU's even where the device is CUDA.
         query, key, value = (
-            worked_in(x).permute(1, 2, 0, 3) for x in (query_TBNH, key_TBNH, value_TBNH)
+            (worked_in(x) if self.on_cpu else x).permute(1, 2, 0, 3)
+            for x in (query_TBNH, key_TBNH, value_TBNH)
         )
         out = self._attend(query, key, value).to(query_TBNH.dtype)
         return out.permute(2, 0, 1, 3).flatten(2)

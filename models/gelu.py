@@ -21,7 +21,7 @@ from torch import Tensor
 
 _A = 2 * math.sqrt(2 / math.pi)
 _B = 0.044715 * _A
-_BLOCK = 1 << 18  # numbers, 1 MiB of float32: what is worked on stays in a core's cache
+_BLOCK = 1 << 20  # numbers, 4 MiB of float32: what is worked on stays in the cache
 
 
 class _Gelu(torch.autograd.Function):

@@ -12,7 +12,7 @@ from torch import Tensor
 from models.attention import BandedAttention, DenseAttention
 from models.banded import BandedWay, band_mask
 
-CONFIG = SimpleNamespace(attention_dropout=0.0, banded_way=BandedWay.blocked)
+CONFIG = SimpleNamespace(attention_dropout=0.0, banded_way=BandedWay.blocked, on_cpu=True)
 
 
 def plain(q_TBNH: Tensor, k_TBNH: Tensor, v_TBNH: Tensor, mask_TT: Tensor) -> Tensor:

@@ -80,7 +80,7 @@ def test_a_sum_over_micro_batches_in_float32_takes_products_in_float32(
 @pytest.mark.parametrize("banded", [False, True])
 @pytest.mark.usefixtures("_instructions")
 def test_attention(dtype: torch.dtype, banded: bool) -> None:
-    config = SimpleNamespace(attention_dropout=0.0, banded_way=BandedWay.blocked)
+    config = SimpleNamespace(attention_dropout=0.0, banded_way=BandedWay.blocked, on_cpu=True)
     layer = BandedAttention(config, 1, window=70) if banded else DenseAttention(config, 1)
     torch.manual_seed(0)
     given = [torch.randn(200, 2, 3, 16) for _ in range(3)]
