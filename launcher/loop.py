@@ -60,9 +60,11 @@ def train_loop(
         size = course.batch_plan.size_at(samples)
         rate = course.learning_rate.of_step(samples, size)
         batch = batches.at(samples, size)
+        samples += size
+        if step < course.last:
+            batches.prepare(samples, course.batch_plan.size_at(samples))
         result = _not_taken() if step in course.skipped else engine.train_step(batch, rate)
         elapsed = time.perf_counter() - started
-        samples += size
         guard.judge(step, result)
         record = speed.record(step, samples, size, rate, result, elapsed)
         for hook in hooks:

@@ -113,7 +113,7 @@ class _Session:
             checkpoint_files.clear_unfinished(self.folder.checkpoints)
         asked = self.run.checkpoint
         course = self._course(ids, None if asked is None else Path(asked))
-        batches = Batches(mixture, self.layout, self.place.data, ids.consumed)
+        batches = Batches(mixture, self.layout, self.place.data, self.device, ids.consumed)
         speed = Speed(
             self.shape,
             self.layout.world_size,
@@ -252,7 +252,7 @@ class _Session:
 
     def _evaluator(self) -> Callable[[], float | None]:
         mixture = self._mixture("validation", VALIDATION_SEED)
-        batches = Batches(mixture, self.layout, self.place.data)
+        batches = Batches(mixture, self.layout, self.place.data, self.device)
         count, size = self.run.train.eval_batches, self.run.train.global_batch
 
         def evaluate() -> float | None:
@@ -261,7 +261,10 @@ class _Session:
                 self.watchdog.note(f"evaluation, batch {number}")
                 if self.stop.agreed():
                     return None
-                losses.append(self.engine.evaluate(batches.at(number * size, size)))
+                batch = batches.at(number * size, size)
+                if number + 1 < count:
+                    batches.prepare((number + 1) * size, size)
+                losses.append(self.engine.evaluate(batch))
             return sum(losses) / len(losses)
 
         return evaluate

@@ -15,7 +15,7 @@ from megatron.core.optimizer.optimizer_config import OptimizerConfig as Megatron
 from megatron.core.pipeline_parallel import get_forward_backward_func
 from torch import Tensor
 
-from configs.schema import DeviceName, OptimizerConfig, Precision
+from configs.schema import OptimizerConfig, Precision
 from models.shape import ModelShape
 from parallel.devices import Device
 from parallel.engine import Batch, StepResult
@@ -58,8 +58,10 @@ class MegatronEngine(ParameterHolder):
         for group in self.optimizer.param_groups:
             # Megatron leaves this to its own scheduler, and Adam would decay norms and biases too.
             group["weight_decay"] = optimizer.weight_decay * group["wd_mult"]
-            if device.name is DeviceName.cpu:
-                group["fused"] = True  # Megatron-core leaves torch's AdamW to its slowest way
+            # Megatron-core takes torch's AdamW where neither Apex nor Transformer Engine is
+            # installed, and not in its fastest way.
+            if isinstance(self.optimizer.optimizer, torch.optim.AdamW):
+                group["fused"] = True
         state = optimizer_state(self.optimizer, parallel_state.get_data_parallel_group())
         super().__init__(parameters, self.optimizer.optimizer, state)
         self._run_schedule = get_forward_backward_func()
@@ -81,13 +83,14 @@ class MegatronEngine(ParameterHolder):
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         losses = self._schedule(batch.micro_batches, forward_only=False)
-        loss_scale = float(self.optimizer.get_loss_scale())
+        scaler = self._scaler()
+        scale = None if scaler is None else scaler.scale  # read when the step is done with
         updated, grad_norm, _ = self.optimizer.step()
         return StepResult(
             loss=self._mean_over_world(losses, len(batch.micro_batches)),
             grad_norm=float(grad_norm) if updated else math.inf,
             skipped=not updated,
-            loss_scale=loss_scale,
+            loss_scale=1.0 if scale is None else float(scale),
         )
 
     @torch.no_grad()
@@ -121,14 +124,18 @@ class MegatronEngine(ParameterHolder):
             torch.distributed.all_reduce(total)
         return float(total) / copies
 
+    def _scaler(self) -> Any:
+        """Of fp16's losses; None for other precisions."""
+        return getattr(self.optimizer, "grad_scaler", None)
+
     def scaler_state(self) -> dict[str, float]:
-        scaler = self.optimizer.grad_scaler if hasattr(self.optimizer, "grad_scaler") else None
+        scaler = self._scaler()
         if scaler is None:
             return {}
         return {key: float(value) for key, value in scaler.state_dict().items()}
 
     def load_scaler_state(self, state: dict[str, float]) -> None:
-        scaler = self.optimizer.grad_scaler if hasattr(self.optimizer, "grad_scaler") else None
+        scaler = self._scaler()
         if scaler is None or not state:
             return
         scaler.load_state_dict(

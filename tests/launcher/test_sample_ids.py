@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from configs.errors import InputError, RunError
+from configs.schema import DeviceName
 from corpus.cache import Prepared, reopen
 from corpus.consumed import Consumed, fingerprint
 from corpus.mixture import Mixture
@@ -18,13 +20,14 @@ from launcher.data import Batches
 from launcher.sample_ids import SampleIds
 from parallel.batches import BatchPlan
 from parallel.checkpoint_files import TrainState
-from parallel.devices import open_device
+from parallel.devices import Device, open_device
 from parallel.layout import Layout
 from tests.pool import RankPool
 from tests.runs import run_of
 
 SHARES = {"one": 0.7, "two": 0.3}
 RAMP = BatchPlan(global_batch=32, ramp_start=8, ramp_tokens=16 * 300, context=16)
+CPU = Device(DeviceName.cpu, torch.device("cpu"), "gloo")
 STATE = TrainState(step=3, samples=0, tokens=0, seed=7, corpus="", adam_step=3, scaler={}, model={})
 
 
@@ -65,13 +68,14 @@ def read(prepared: Prepared, data: int, micro_batch: int, until: int) -> list[li
     config = replace(run_of().layout, tensor=1, pipeline=1, data=data, micro_batch=micro_batch)
     layout = Layout.resolve(config, data)
     ranks = [Recorded(mixture) for _ in range(data)]
-    batches = [Batches(mixture, layout, rank, ranks[rank]) for rank in range(data)]
+    batches = [Batches(mixture, layout, rank, CPU, ranks[rank]) for rank in range(data)]
     steps, samples = [], 0
     while samples < until:
         size = RAMP.size_at(samples)
         for rank in range(data):
             ranks[rank].numbers.clear()
             batch = batches[rank].at(samples, size)
+            batches[rank].prepare(samples + size, RAMP.size_at(samples + size))
             texts = np.concatenate([each.numpy() for each in batch.micro_batches])
             assert (texts == [mixture[number] for number in ranks[rank].numbers]).all()
         steps.append(sorted(number for rank in ranks for number in rank.numbers))
@@ -86,6 +90,28 @@ def test_samples_are_the_same_under_every_data_size(prepared: Prepared) -> None:
     assert {len(step) for step in one} == {8, 16, 24, 32}
     assert read(prepared, data=2, micro_batch=4, until=700) == one
     assert read(prepared, data=4, micro_batch=1, until=700) == one
+
+
+def test_what_was_prepared_counts_when_it_is_taken(prepared: Prepared) -> None:
+    mixture = mixture_of(prepared.folder)
+    recorded = Recorded(mixture)
+    batches = Batches(mixture, Layout(micro_batch=2), 0, CPU, recorded)
+    batches.prepare(100, 4)
+    batches.prepare(8, 4)  # a run that went back asks for something else
+    assert recorded.numbers == []
+    for first in (8, 20, 20):
+        recorded.numbers.clear()
+        texts = torch.cat(batches.at(first, 4).micro_batches).numpy()
+        assert recorded.numbers == list(range(first, first + 4))
+        assert (texts == [mixture[number] for number in recorded.numbers]).all()
+
+
+def test_what_could_not_be_prepared_is_told_when_it_is_taken(prepared: Prepared) -> None:
+    small = Mixture(reopen(prepared.folder), "train", SHARES, context=16, seed=7, vocab=3)
+    batches = Batches(small, Layout(micro_batch=2), 0, CPU)
+    batches.prepare(0, 4)
+    with pytest.raises(RunError, match=r"beyond model\.vocab=3"):
+        batches.at(0, 4)
 
 
 def totals(folder: Path, missed: bool) -> list[Any]:

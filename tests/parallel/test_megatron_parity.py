@@ -16,7 +16,7 @@ from tests.training import Curve
 
 __all__ = ["name"]  # which other tests take from here
 
-STEPS = 20
+STEPS = 12
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def one_rank(ranks: RankPool) -> Curve:
     layout = Layout(micro_batch=training.GLOBAL_BATCH)
     curve = training.assemble(ranks.run(1, training.train, layout, STEPS))
     assert min(curve.grad_norms) > training.ADAM.clip, "the clip must bite at every step"
-    assert curve.losses[-1] < curve.losses[0] - 0.4, "the model must learn"
+    assert curve.losses[-1] < curve.losses[0] - 0.3, "the model must learn"
     return curve
 
 
