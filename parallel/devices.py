@@ -44,10 +44,11 @@ def open_device(name: DeviceName, local_rank: int, ranks_here: int) -> Device:
         os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
         torch.cuda.set_device(local_rank)
         return Device(name, torch.device("cuda", local_rank), "nccl")
-    from parallel import cpu_bridge
+    from parallel import cpu_bridge, pair_reduction
 
     cpu_bridge.install()
     _keep_freed_memory()
+    pair_reduction.install()
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // ranks_here))
     return Device(name, torch.device("cpu"), "gloo")
