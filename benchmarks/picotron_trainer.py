@@ -26,7 +26,8 @@ def picotron_trainer(folder: Path, shape: ModelShape, layout: Layout) -> Step:
     """Of this rank. Collective. `folder`: a checkout of picotron."""
     os.environ |= {"FLASH_ATTEN": "0", "DEVICE": "cpu", "DTYPE": "float32"}
     _without_flash_attention()
-    setattr(torch.cuda, "synchronize", lambda: None)  # its pipeline asks for it
+    cuda: Any = torch.cuda
+    cuda.synchronize = lambda: None  # its pipeline asks for it
     sys.path.insert(0, str(folder))
     from picotron import process_group_manager
     from picotron.data_parallel.data_parallel import DataParallelBucket

@@ -157,8 +157,7 @@ def _data(model: DistributedDataParallel, adam: OptimizerConfig) -> Step:
 
 def _pipeline(shape: ModelShape, layout: Layout, adam: OptimizerConfig) -> Step:
     rank, stages = torch.distributed.get_rank(), layout.pipeline
-    each = shape.layers // stages
-    model = Stage(shape, range(rank * each, (rank + 1) * each))
+    model = Stage(shape, layout.layers_of(rank, 0, shape.layers))
     update = _updating(model, adam, over_stages=True)
     stage = PipelineStage(model, rank, stages, torch.device("cpu"))
     schedules: dict[int, Schedule1F1B] = {}

@@ -29,6 +29,7 @@ class Layout:
     pipeline: int = 1
     data: int = 1
     interleave: int = 1
+    stage_layers: tuple[int, ...] | None = None  # None: all stages have as many
     schedule: Schedule = Schedule.standard
     micro_batch: int = 1
     sequence_parallel: bool = False
@@ -50,6 +51,7 @@ class Layout:
             pipeline=config.pipeline,
             data=data,
             interleave=config.interleave,
+            stage_layers=None if config.stage_layers is None else tuple(config.stage_layers),
             schedule=config.schedule,
             micro_batch=config.micro_batch,
             sequence_parallel=config.sequence_parallel,
@@ -64,6 +66,7 @@ class Layout:
             pipeline=self.pipeline,
             data=self.data,
             interleave=self.interleave,
+            stage_layers=None if self.stage_layers is None else list(self.stage_layers),
             schedule=self.schedule,
             micro_batch=self.micro_batch,
             sequence_parallel=self.sequence_parallel,
@@ -146,8 +149,12 @@ class Layout:
         """The layers (from 0) of one chunk of one stage.
 
         Chunk c of stage p is piece c * pipeline + p of `chunks` equal pieces, which is Megatron's
-        interleaved order; in DualPipeV the second chunks come in the opposite order.
+        interleaved order; in DualPipeV the second chunks come in the opposite order. With
+        `stage_layers` a stage is one chunk, of as many layers as that says.
         """
+        if self.stage_layers is not None:
+            first = sum(self.stage_layers[:stage])
+            return range(first, first + self.stage_layers[stage])
         per_chunk = layers // self.chunks
         if self.dualpipev and chunk == 1:
             stage = self.pipeline - 1 - stage

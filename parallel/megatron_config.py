@@ -37,6 +37,7 @@ def transformer_config(
         tensor_model_parallel_size=layout.tensor,
         pipeline_model_parallel_size=layout.pipeline,
         virtual_pipeline_model_parallel_size=layout.interleave if interleaved else None,
+        pipeline_model_parallel_layout=_stages(layout),
         sequence_parallel=layout.sequence_parallel,
         pipeline_dtype=dtype,
         params_dtype=dtype,
@@ -63,6 +64,16 @@ def transformer_config(
     config.on_cpu = device is DeviceName.cpu
     config.banded_way = banded_way(device.value, dtype, config.attention_dropout)
     return config
+
+
+def _stages(layout: Layout) -> list[list[str]] | None:
+    """What each stage holds, in Megatron-core's words; None where it cuts as Layout does."""
+    if layout.stage_layers is None or layout.pipeline == 1:
+        return None
+    stages = [["decoder"] * layers for layers in layout.stage_layers]
+    stages[0].insert(0, "embedding")
+    stages[-1].append("loss")
+    return stages
 
 
 def ddp_config(layout: Layout, device: DeviceName) -> DistributedDataParallelConfig:

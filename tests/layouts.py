@@ -42,7 +42,11 @@ def variants() -> list[Layout]:
     return found
 
 
-MEGATRON = variants()
+MEGATRON = [
+    *variants(),
+    Layout(pipeline=2, stage_layers=(3, 1), micro_batch=2),
+    Layout(tensor=2, pipeline=2, data=2, zero=1, stage_layers=(1, 3), micro_batch=1),
+]
 MEGATRON_RECOMPUTE = [
     Layout(micro_batch=4, recompute=Recompute.selective),
     Layout(micro_batch=4, recompute=Recompute.full),
@@ -93,6 +97,7 @@ DEEPSPEED_HALF = [
 
 def name(layout: Layout) -> str:
     marks = [str(layout), f"mb{layout.micro_batch}"]
+    marks += ["+".join(map(str, layout.stage_layers))] if layout.stage_layers else []
     marks += ["sp"] if layout.sequence_parallel else []
     marks += [f"zero{layout.zero}"] if layout.zero else []
     marks += [layout.schedule] if layout.dualpipev else []

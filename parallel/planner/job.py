@@ -66,4 +66,4 @@ class Job:
     def layers_of(self, stage: int) -> int:
         if self.stage_layers is not None:
             return self.stage_layers[stage]
-        return self.shape.layers // self.layout.pipeline
+        return sum(map(len, self.layout.layers_on(stage, self.shape.layers)))

@@ -49,6 +49,8 @@ def tensor_splits_every_weight(case: Case) -> Iterator[Fault]:
 
 def layers_fill_every_chunk(case: Case) -> Iterator[Fault]:
     layers, layout = case.run.model.layers, case.layout
+    if layout.stage_layers is not None:
+        return
     # An interleave below 1 is told of already; the stages are looked at all the same.
     chunks = layout.pipeline * max(layout.chunks_a_stage, 1)
     if splits(layers, chunks):
@@ -71,6 +73,49 @@ def layers_fill_every_chunk(case: Case) -> Iterator[Fault]:
             to({"layout.schedule": Schedule.standard}) if layout.dualpipev else (),
         ),
     )
+
+
+def stage_layers_are_the_model(case: Case) -> Iterator[Fault]:
+    layers, layout, given = case.run.model.layers, case.layout, case.layout.stage_layers
+    if given is None or layout.pipeline < 1:
+        return
+    if len(given) != layout.pipeline:
+        why = f"it names {len(given)} stages of pipeline={layout.pipeline}"
+    elif min(given) < 1:
+        why = "each stage needs a layer"
+    elif sum(given) != layers:
+        why = f"the layers of the stages add up to {sum(given)}, and model.layers={layers}"
+    else:
+        return
+    yield Fault(
+        setting="layout.stage_layers",
+        why=why,
+        source="Megatron-core pipeline_parallel_layer_layout.py",
+        ways=(
+            to({"layout.stage_layers": _filled(given, layout.pipeline, layers)}),
+            to({"layout.stage_layers": None}),
+        ),
+    )
+
+
+def _filled(given: tuple[int, ...], stages: int, layers: int) -> list[int]:
+    """The stages as they are given, as far as that goes, of `layers` between them."""
+    near = [max(1, size) for size in given[:stages]] + [1] * (stages - len(given))
+    while sum(near) > max(layers, stages):
+        near[near.index(max(near))] -= 1
+    while sum(near) < layers:
+        near[near.index(min(near))] += 1
+    return near
+
+
+def stages_of_several_chunks_are_even(case: Case) -> Iterator[Fault]:
+    if case.layout.stage_layers is not None and case.layout.interleave > 1:
+        yield Fault(
+            setting="layout.stage_layers",
+            why="interleaved stages hold several chunks, which are all of one size",
+            source="parallel/layout.py",
+            ways=(to({"layout.stage_layers": None}), to({"layout.interleave": 1})),
+        )
 
 
 def interleave_has_stages(case: Case) -> Iterator[Fault]:
@@ -120,6 +165,8 @@ RULES: tuple[Rule, ...] = (
     heads_divide_hidden,
     tensor_splits_every_weight,
     layers_fill_every_chunk,
+    stage_layers_are_the_model,
+    stages_of_several_chunks_are_even,
     interleave_has_stages,
     sequence_parallel_has_tensor_ranks,
     sequence_parallel_splits_context,

@@ -19,6 +19,8 @@ def _without_pipeline(case: Case) -> Change:
         alone["layout.pipeline"] = 1
     if case.layout.interleave > 1:
         alone["layout.interleave"] = 1
+    if case.layout.stage_layers is not None:
+        alone["layout.stage_layers"] = None
     return alone
 
 
@@ -78,6 +80,16 @@ def deepspeed_has_no_interleaved_schedule(case: Case) -> Iterator[Fault]:
         )
 
 
+def deepspeed_cuts_evenly(case: Case) -> Iterator[Fault]:
+    if case.deepspeed and case.layout.stage_layers is not None:
+        yield Fault(
+            setting="layout.stage_layers",
+            why="engine=deepspeed cuts the layers into equal stages; engine=megatron as it is told",
+            source="DeepSpeed runtime/pipe/module.py",
+            ways=(to({"layout.stage_layers": None}), to(MEGATRON)),
+        )
+
+
 def offload_needs_zero_of_deepspeed(case: Case) -> Iterator[Fault]:
     if not case.run.engine.offload_optimizer:
         return
@@ -118,6 +130,7 @@ RULES: tuple[Rule, ...] = (
     megatron_shards_only_the_optimizer,
     deepspeed_pipeline_keeps_gradients_whole,
     deepspeed_has_no_interleaved_schedule,
+    deepspeed_cuts_evenly,
     offload_needs_zero_of_deepspeed,
     deepspeed_halves_need_zero,
 )

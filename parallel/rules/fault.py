@@ -48,4 +48,6 @@ def override(setting: str, value: object) -> str:
         return f"{setting}=null"
     if isinstance(value, bool):
         return f"{setting}={str(value).lower()}"
+    if isinstance(value, list):
+        return f"{setting}={str(value).replace(' ', '')}"
     return f"{setting}={value}"

@@ -21,6 +21,7 @@ GOES_ON_UNDER = [
     Layout(micro_batch=4),
     Layout(tensor=4, micro_batch=2, sequence_parallel=True),
     Layout(pipeline=4, micro_batch=2),
+    Layout(pipeline=2, stage_layers=(1, 3), micro_batch=2),
     Layout(pipeline=2, interleave=2, micro_batch=2),
     Layout(tensor=2, data=2, micro_batch=2),
     Layout(tensor=2, data=2, micro_batch=2, zero=1),

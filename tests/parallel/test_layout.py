@@ -115,6 +115,16 @@ def test_dualpipev_folds_the_layers(pipeline: int) -> None:
     assert layout.embedding_groups() == [[0]]
 
 
+def test_stages_have_the_layers_that_they_are_given() -> None:
+    layout = Layout(tensor=2, pipeline=3, stage_layers=(3, 1, 2))
+    assert [layout.layers_on(stage, 6) for stage in range(3)] == [
+        [range(3)],
+        [range(3, 4)],
+        [range(4, 6)],
+    ]
+    assert Layout.resolve(layout.as_config(), 6) == layout
+
+
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
 def test_every_sample_is_read_by_one_data_rank(layout: Layout) -> None:
     global_batch = 4 * layout.data

@@ -55,12 +55,12 @@ def exchanges(size: int) -> bool:
     rank = dist.get_rank()
     pairs = [dist.new_group([first, first + 1]) for first in range(0, size, 2)]
     own = torch.tensor([1.0 + rank])
-    work = dist.all_reduce(own, group=pairs[rank // 2], async_op=True)
+    work: Any = dist.all_reduce(own, group=pairs[rank // 2], async_op=True)
     work.wait()
     work.wait()  # adds no second time
     assert float(own) == 3 + 4 * (rank // 2)
     of_all = torch.ones(1)
-    all_work = dist.all_reduce(of_all, async_op=True)
+    all_work: Any = dist.all_reduce(of_all, async_op=True)
     all_work.wait()
     assert float(of_all) == size
     assert not isinstance(all_work, pair_reduction._Exchange)
@@ -76,10 +76,10 @@ def among_other_messages() -> list[float]:
     rank = dist.get_rank()
     message = torch.tensor([100.0 + rank])
     came = torch.empty(1)
-    receiving = dist.irecv(came, 1 - rank)
+    receiving: Any = dist.irecv(came, 1 - rank)
     first, second = torch.tensor([1.0 + rank]), torch.tensor([10.0 + rank])
     works: list[Any] = [dist.all_reduce(each, async_op=True) for each in (first, second)]
-    sending = dist.isend(message, 1 - rank)
+    sending: Any = dist.isend(message, 1 - rank)
     works[1].wait()
     works[0].wait()
     receiving.wait()

@@ -142,6 +142,31 @@ FAULTS: dict[str, tuple[str, str, int | None]] = {
         "layout.interleave",
         None,
     ),
+    "deepspeed cuts evenly": (
+        f"{DEEPSPEED} layout.pipeline=2 layout.stage_layers=[3,1]",
+        "layout.stage_layers",
+        None,
+    ),
+    "stages of other layers": (
+        f"{NANO} layout.pipeline=2 layout.stage_layers=[3,2]",
+        "layout.stage_layers",
+        None,
+    ),
+    "layers of other stages": (
+        f"{NANO} layout.pipeline=2 layout.stage_layers=[2,1,1]",
+        "layout.stage_layers",
+        None,
+    ),
+    "a stage without a layer": (
+        f"{NANO} layout.pipeline=2 layout.stage_layers=[4,0]",
+        "layout.stage_layers",
+        None,
+    ),
+    "uneven interleaved stages": (
+        f"{NANO} layout.pipeline=2 layout.interleave=2 layout.stage_layers=[3,1]",
+        "layout.stage_layers",
+        None,
+    ),
     "deepspeed half without zero": (
         f"{DEEPSPEED} layout.data=2 precision=bf16",
         "layout.zero",
@@ -288,6 +313,17 @@ def test_all_faults_are_told_at_once() -> None:
         "generate.top_p",
         "train.steps",
     }
+
+
+@pytest.mark.parametrize(
+    ("given", "mended"),
+    [("[3,2]", "[2,2]"), ("[2,1,1]", "[2,2]"), ("[4,0]", "[3,1]"), ("[9,1]", "[3,1]")],
+)
+def test_stages_are_mended_by_as_few_layers_as_will_do(given: str, mended: str) -> None:
+    run = run_of(f"{NANO} layout.pipeline=2 layout.stage_layers={given}")
+    layout = Layout.resolve(run.layout, None)
+    (violation,) = violations(run, layout, ranks=None, device="cpu")
+    assert violation.nearest == (f"layout.stage_layers={mended}", "layout.stage_layers=null")
 
 
 def test_a_line_has_the_setting_the_arithmetic_and_the_nearest() -> None:
