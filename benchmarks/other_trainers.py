@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import paired
+from benchmarks import paired, turns
 from benchmarks.trainer import ENGINE, LOCAL, PICOTRON, TORCH, take_turns
 from launcher.compose import compose_run
 from parallel.layout import Layout
@@ -29,15 +29,17 @@ def main() -> None:
     sizes = [f"layout.{size}" for size in options.layout.split(",") if size]
     settings = [f"model={options.model}", "model.attention=dense", "layout=single", "device=cpu"]
     settings += [*sizes, *options.settings]
+    ranks = Layout.resolve(compose_run(settings).layout, None).world_size
     result = take_turns(
         [ENGINE, LOCAL, TORCH, *([PICOTRON] if options.picotron else [])],
         settings,
-        ranks=Layout.resolve(compose_run(settings).layout, None).world_size,
+        ranks=ranks,
         rounds=options.rounds,
         steps=1,
         picotron=options.picotron,
     )
-    paired.show(result, f"{options.model}, dense, {options.layout}")
+    told = ", ".join([options.model, "dense", options.layout, *options.settings])
+    paired.show(result, told, turns.threads_of(ranks))
 
 
 if __name__ == "__main__":

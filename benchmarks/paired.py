@@ -85,7 +85,8 @@ def _wait_for_all() -> None:
         torch.distributed.barrier()
 
 
-def show(paired: Paired, title: str) -> None:
+def show(paired: Paired, title: str, threads: int | None = None) -> None:
+    """`threads` of a rank, where what was measured had other processes than this one."""
     table = Table(box=box.SIMPLE)
     for heading in ("", "ratio", "known within", "quartiles", "ms a step"):
         table.add_column(heading, justify="right" if heading else "left")
@@ -98,7 +99,7 @@ def show(paired: Paired, title: str) -> None:
         table.add_row(
             name, f"{ratio.median:.3f}", _shown(ratio.interval), _shown(ratio.quartiles), step
         )
-    print(f"{title}; {len(seconds)} rounds\n{conditions()}")
+    print(f"{title}; {len(seconds)} rounds\n{conditions(threads)}")
     Console(width=100).print(table)
 
 
@@ -106,10 +107,10 @@ def _shown(both: tuple[float, float]) -> str:
     return f"{both[0]:.3f} to {both[1]:.3f}"
 
 
-def conditions() -> str:
+def conditions(threads: int | None = None) -> str:
     """What the numbers were measured on: versions, cores, and what else the machine was doing."""
     load = os.getloadavg()[0]
     return (
         f"torch {torch.__version__}, {len(os.sched_getaffinity(0))} cores, "
-        f"{torch.get_num_threads()} threads a rank, load {load:.1f}"
+        f"{threads or torch.get_num_threads()} threads a rank, load {load:.1f}"
     )

@@ -23,7 +23,7 @@ class Program:
 
     def __init__(self, arguments: list[str], ranks: int) -> None:
         """`arguments`: of Python, such as -m and a module that calls `serve`."""
-        threads = {"OMP_NUM_THREADS": str(max(1, _cores() // ranks))} if ranks > 1 else {}
+        threads = {"OMP_NUM_THREADS": str(threads_of(ranks))} if ranks > 1 else {}
         world = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": _free_port()}
         self._ranks = [
             subprocess.Popen(
@@ -81,8 +81,9 @@ def serve(block: Block) -> None:
         print(_DONE, flush=True)
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))
+def threads_of(ranks: int) -> int:
+    """Of each of so many ranks of this machine."""
+    return max(1, len(os.sched_getaffinity(0)) // ranks)
 
 
 def _free_port() -> str:

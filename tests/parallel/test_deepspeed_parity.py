@@ -18,7 +18,7 @@ from tests.training import DEEPSPEED, SHAPE, Curve
 
 __all__ = ["one_rank"]  # the fixture of the other engine's tests
 
-STEPS = 12
+STEPS = 20
 HALF_STEPS = 8
 OFFLOAD = replace(DEEPSPEED, offload_optimizer=True)
 

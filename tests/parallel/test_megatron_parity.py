@@ -16,7 +16,8 @@ from tests.training import Curve
 
 __all__ = ["name"]  # which other tests take from here
 
-STEPS = 12
+STEPS = 20
+HALF_STEPS = 8
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def one_rank(ranks: RankPool) -> Curve:
     layout = Layout(micro_batch=training.GLOBAL_BATCH)
     curve = training.assemble(ranks.run(1, training.train, layout, STEPS))
     assert min(curve.grad_norms) > training.ADAM.clip, "the clip must bite at every step"
-    assert curve.losses[-1] < curve.losses[0] - 0.3, "the model must learn"
+    assert curve.losses[-1] < curve.losses[0] - 0.4, "the model must learn"
     return curve
 
 
@@ -63,7 +64,7 @@ def test_recompute_changes_nothing(ranks: RankPool, one_rank: Curve, layout: Lay
 def test_half_precision_stays_near_float32(
     ranks: RankPool, one_rank: Curve, layout: Layout, precision: Precision
 ) -> None:
-    answers = ranks.run(layout.world_size, training.train, layout, STEPS, precision)
+    answers = ranks.run(layout.world_size, training.train, layout, HALF_STEPS, precision)
     curve = training.assemble(answers)
-    assert curve.losses == pytest.approx(one_rank.losses, rel=2e-2)
+    assert curve.losses == pytest.approx(one_rank.losses[:HALF_STEPS], rel=2e-2)
     assert curve.grad_norms[:5] == pytest.approx(one_rank.grad_norms[:5], rel=5e-2)
