@@ -90,7 +90,7 @@ class LayoutConfig:
     pipeline: int
     data: int | None  # null: what the ranks at hand leave after tensor x pipeline
     interleave: int
-    stage_layers: list[int] | None  # of each stage; null: all have as many
+    stage_layers: list[int] | None = None  # of each stage; null: all have as many
     schedule: Schedule
     micro_batch: int
     sequence_parallel: bool
