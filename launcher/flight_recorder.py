@@ -18,6 +18,8 @@ from typing import Any
 
 import torch
 
+from parallel import pair_reduction
+
 SIZE = "TORCH_FR_BUFFER_SIZE"  # collectives that are remembered; unset or 0: none
 DEFAULT_SIZE = "2000"  # what torch's documentation recommends
 _DUMPS = ("_dump_nccl_trace_json", "_dump_fr_trace_json")
@@ -43,10 +45,12 @@ def waits_in(logs: Path, rank: int, error: BaseException | None = None) -> str:
         path.write_text(json.dumps(found), encoding="utf-8")
     entries = [entry for dump in found for entry in dump["entries"]]
     under_way = [entry for entry in entries if not entry.get("retired", True)]
-    if error is not None and not under_way:
+    exchanges = pair_reduction.under_way()
+    if error is not None and not under_way and not exchanges:
         under_way = entries[-1:]
     lines = _main_thread() if error is None else traceback.extract_tb(error.__traceback__)
-    return ", ".join([*map(_name, under_way[-_AT_MOST:]), *_innermost(lines)])
+    names = [*map(_name, under_way), *exchanges]
+    return ", ".join([*names[-_AT_MOST:], *_innermost(lines)])
 
 
 def _recorded() -> Iterator[dict[str, Any]]:

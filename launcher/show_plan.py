@@ -126,12 +126,14 @@ def why_the_runner_up_lost(found: Found) -> str:
 
 def layout_yaml(layout: Layout) -> str:
     """A file for configs/layout, ready to use."""
-    fields = asdict(layout)
+    fields = asdict(layout.as_config())
     lines = [f"{name}: {_yaml(value)}" for name, value in fields.items()]
     return "\n".join(lines)
 
 
 def _yaml(value: object) -> str:
+    if value is None:
+        return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -23,6 +23,8 @@ _COMBINE: list[tuple[Any, Callable[..., Tensor]]] = [
     (ReduceOp.SUM, torch.add),
     (ReduceOp.MAX, torch.maximum),
 ]
+_under_way: dict[int, str] = {}  # torch's flight recorder does not know of gloo's messages
+_count = 0
 _installed = False
 
 
@@ -41,9 +43,14 @@ def install() -> None:
         (own,) = tensors
         other, peer = torch.empty_like(own), 1 - group.rank()
         parts = (send(group, [own], peer, _TAG), receive(group, [other], peer, _TAG))
-        return _Exchange(own, other, combine, parts)
+        return _Exchange(group, own, other, combine, parts)
 
     ProcessGroup.allreduce = allreduce  # type: ignore[method-assign, assignment]
+
+
+def under_way() -> list[str]:
+    """Of this rank's exchanges those that are not done, in words, oldest first."""
+    return list(_under_way.values())
 
 
 def _combine(
@@ -63,9 +70,18 @@ class _Exchange:
     """What torch.distributed's callers wait for."""
 
     def __init__(
-        self, own: Tensor, other: Tensor, combine: Callable[..., Tensor], parts: tuple[Any, ...]
+        self,
+        group: ProcessGroup,
+        own: Tensor,
+        other: Tensor,
+        combine: Callable[..., Tensor],
+        parts: tuple[Any, ...],
     ) -> None:
+        global _count
+        _count += 1
         self._own, self._other, self._combine, self._parts = own, other, combine, parts
+        self._number = _count
+        _under_way[_count] = f"gloo:all_reduce of {group.group_desc.lower()} (exchange {_count})"
 
     def wait(self, timeout: timedelta | None = None) -> bool:
         given = () if timeout is None else (timeout,)
@@ -74,4 +90,5 @@ class _Exchange:
         if self._parts:
             self._combine(self._own, self._other, out=self._own)
             self._parts = ()
+            _under_way.pop(self._number, None)
         return True

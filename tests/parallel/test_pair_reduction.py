@@ -56,8 +56,11 @@ def exchanges(size: int) -> bool:
     pairs = [dist.new_group([first, first + 1]) for first in range(0, size, 2)]
     own = torch.tensor([1.0 + rank])
     work: Any = dist.all_reduce(own, group=pairs[rank // 2], async_op=True)
+    (told,) = pair_reduction.under_way()
+    assert told.startswith("gloo:all_reduce of ")
     work.wait()
     work.wait()  # adds no second time
+    assert pair_reduction.under_way() == []
     assert float(own) == 3 + 4 * (rank // 2)
     of_all = torch.ones(1)
     all_work: Any = dist.all_reduce(of_all, async_op=True)
