@@ -100,7 +100,7 @@ def stage_layers_are_the_model(case: Case) -> Iterator[Fault]:
 
 def _filled(given: tuple[int, ...], stages: int, layers: int) -> list[int]:
     """The stages as they are given, as far as that goes, of `layers` between them."""
-    near = [max(1, size) for size in given[:stages]] + [1] * (stages - len(given))
+    near = [min(max(1, size), layers) for size in given[:stages]] + [1] * (stages - len(given))
     while sum(near) > max(layers, stages):
         near[near.index(max(near))] -= 1
     while sum(near) < layers:
