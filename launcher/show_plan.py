@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from omegaconf import OmegaConf
 from rich import box
 from rich.table import Table
 
@@ -126,15 +127,7 @@ def why_the_runner_up_lost(found: Found) -> str:
 
 def layout_yaml(layout: Layout) -> str:
     """A file for configs/layout, ready to use."""
-    fields = asdict(layout.as_config())
-    lines = [f"{name}: {_yaml(value)}" for name, value in fields.items()]
-    return "\n".join(lines)
-
-
-def _yaml(value: object) -> str:
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return OmegaConf.to_yaml(OmegaConf.structured(layout.as_config())).strip()
 
 
 def trace_table(plan: Plan, traces: list[RankTrace]) -> Table:
