@@ -26,15 +26,11 @@ _CUDA_TYPE_NAMES = {
     torch.bfloat16: "torch.cuda.BFloat16Tensor",
 }
 _NORM_BLOCK = 1 << 17  # numbers
-_installed = False
 
 
+@functools.cache
 def install() -> None:
     """Patches torch's CUDA entry points and Megatron's random-number tracker; safe to repeat."""
-    global _installed
-    if _installed:
-        return
-    _installed = True
     # Compiling Megatron's small fusions for the CPU takes minutes and gains nothing.
     os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
     # DeepSpeed otherwise looks for a device by itself, and on some machines finds another.

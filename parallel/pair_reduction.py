@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import cache
+from itertools import count
 from typing import Any
 
 import torch
@@ -24,16 +26,12 @@ _COMBINE: list[tuple[Any, Callable[..., Tensor]]] = [
     (ReduceOp.MAX, torch.maximum),
 ]
 _under_way: dict[int, str] = {}  # torch's flight recorder does not know of gloo's messages
-_count = 0
-_installed = False
+_numbers = count(1)
 
 
+@cache
 def install() -> None:
     """Puts itself before gloo's all-reduce, in all of torch.distributed; safe to repeat."""
-    global _installed
-    if _installed:
-        return
-    _installed = True
     plain, send, receive = ProcessGroup.allreduce, ProcessGroup.send, ProcessGroup.recv
 
     def allreduce(group: ProcessGroup, tensors: Any, *options: Any, **more: Any) -> Any:
@@ -77,11 +75,9 @@ class _Exchange:
         combine: Callable[..., Tensor],
         parts: tuple[Any, ...],
     ) -> None:
-        global _count
-        _count += 1
         self._own, self._other, self._combine, self._parts = own, other, combine, parts
-        self._number = _count
-        _under_way[_count] = f"gloo:all_reduce of {group.group_desc.lower()} (exchange {_count})"
+        self._number = number = next(_numbers)
+        _under_way[number] = f"gloo:all_reduce of {group.group_desc.lower()} (exchange {number})"
 
     def wait(self, timeout: timedelta | None = None) -> bool:
         given = () if timeout is None else (timeout,)
