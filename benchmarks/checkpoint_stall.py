@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.paired import Spread
+from benchmarks.turns import threads_of
 from launcher.compose import compose_run
 from launcher.plan_ranks import Plan, plan_ranks
 from launcher.rank import joined_world
@@ -53,7 +54,7 @@ def main() -> None:
 
 
 def _start(ranks: int) -> int:
-    threads = max(1, len(os.sched_getaffinity(0)) // ranks)
+    threads = threads_of(ranks)
     torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
     command = [sys.executable, "-m", *torchrun, "-m", "benchmarks.checkpoint_stall", *sys.argv[1:]]
     with tempfile.TemporaryDirectory() as folder:

@@ -25,6 +25,7 @@ from unittest.mock import patch
 from rich.console import Console
 
 from benchmarks import paired
+from benchmarks.turns import threads_of
 from configs.load import read
 from launcher.compose import compose_run
 from launcher.plan_ranks import plan_ranks
@@ -73,7 +74,7 @@ def _start(options: argparse.Namespace) -> int:
         plan = plan_ranks(compose_run([*overrides, f"run_dir={folder.path}"]))
         prepare(plan, folder, overrides, Console(quiet=True))
         ranks = plan.layout.world_size
-        threads = max(1, len(os.sched_getaffinity(0)) // ranks)
+        threads = threads_of(ranks)
         torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
         again = ["benchmarks.harness_overhead", *sys.argv[1:], "--folder", str(folder.path)]
         command = [sys.executable, "-m", *torchrun, "-m", *again]

@@ -11,10 +11,9 @@ import itertools
 import os
 import sys
 import warnings
-from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -27,8 +26,9 @@ from models.shape import ModelShape
 from parallel.devices import Device, open_device
 from parallel.layout import Layout
 
-Step = Callable[[list[Tensor]], float | None]
-"""Micro-batches [B, T + 1] of this rank to the loss where it is known: on a last stage."""
+if TYPE_CHECKING:  # each process imports the trainer that it runs, and no other
+    from benchmarks.torch_trainer import Step
+
 ENGINE, LOCAL, PLAIN, TORCH, PICOTRON = (
     "engine",
     "Megatron-core's local spec",
