@@ -144,6 +144,7 @@ class LaunchConfig:
     port: int | None  # rendezvous; null: a free one
     timeout_s: int  # a collective that takes longer is a failure
     grace_s: int  # that a run has to save in when it is told to stop
+    lease_s: int  # a run directory is free again so long after its owner renewed its lease last
     max_restarts: int  # of a job by SLURM
     max_idle_starts: int  # in a row that save nothing new, after which it ends too
     elastic: (
@@ -309,6 +310,7 @@ class TrainConfig:
     spike_window: int  # steps before, whose median is the usual loss
     skip_batches: int  # the bad one and those before it, at most back to the checkpoint
     max_skips: int  # steps of a run that may be skipped
+    allow_changes: bool  # a run may go on with another optimizer, schedule, batch or precision
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -109,7 +109,7 @@ def ask(plan: Plan, command: str) -> Iterator[Path]:
 
     with tempfile.TemporaryDirectory(prefix="phalanx-") as scratch:
         folder = RunFolder(Path(scratch))
-        folder.write(plan.run, [], "")
+        folder.write(plan.run, plan.run, "")
         run_ranks(command, folder, plan.layout, plan.run.launch)
         yield folder.path
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from configs.errors import InputError
+from configs.override import override, shell_command
 from configs.schema import Run
 from launcher.compose import compose_run, hydra_app, merge_overrides
 from launcher.gpt2_folder import Gpt2Folder
@@ -107,11 +108,10 @@ def _import(run: Run, overrides: list[str], console: Console) -> None:
         # The checkpoint's own goes with it, once training has made newer ones.
         shutil.copyfile(tokenizer, kept)
     made = _overrides(source.name, shape, kept, overrides)
-    folder.write(compose_run(made), made, "")
-    console.print(
-        f"wrote {folder.path}: {shape.parameters:,} parameters\n"
-        f"phalanx generate run_dir={run.run_dir}"
-    )
+    run_made = compose_run(made)
+    folder.write(run_made, run_made, "")
+    ask = shell_command("phalanx", "generate", override("run_dir", run.run_dir))
+    console.print(f"wrote {folder.path}: {shape.parameters:,} parameters\n{ask}")
 
 
 def _with_moments(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -125,10 +125,12 @@ def _with_moments(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _overrides(name: str, shape: ModelShape, tokenizer: Path, given: list[str]) -> list[str]:
-    model = {"name": f"'{name}'", **shape_fields(shape)}
-    fixed = [f"model.{key}={value}" for key, value in model.items()]
+    model = {"name": name, **shape_fields(shape)}
+    fixed = [override(f"model.{key}", value) for key, value in model.items()]
     kept = [it for it in given if not it.startswith(("convert.", "run_dir="))]
-    return merge_overrides([f"model.tokenizer='{tokenizer}'", "layout=single", *fixed], kept)
+    return merge_overrides(
+        [override("model.tokenizer", str(tokenizer)), "layout=single", *fixed], kept
+    )
 
 
 def _tokenizer_config(tokenizer: Path, shape: ModelShape) -> dict[str, Any]:

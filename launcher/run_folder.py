@@ -1,7 +1,8 @@
 """The run directory: what belongs to one run, and whether it is new or goes on.
 
 config.yaml      the resolved configuration that every rank reads
-overrides.yaml   what was typed; a resume composes from it
+settings.yaml    what was asked for, with `auto` and `null` still open; a resume begins from it
+versions.json    of the packages that computed it
 layout.txt       which rank holds what
 metrics.jsonl    a line a step
 skips.jsonl      a line for each step that is not taken, under train.on_bad_loss=skip
@@ -14,6 +15,7 @@ left_out         nodes that a job is to do without
 DONE             the last step was taken
 stopped.json     why the last start ended before it, where it saved and ended of itself
 STOP  SAVE       files for you to make: save and end; save now
+owner/           who has the directory, and had it before (launcher.ownership)
 checkpoints/  tensorboard/  logs/rank_N.log  loss.png
 """
 
@@ -30,8 +32,10 @@ from configs import load as config_files
 from configs.errors import InputError
 from configs.schema import Run
 from corpus.sources import sources_of
-from launcher.compose import store_overrides
+from launcher import versions
+from launcher.ownership import FOLDER as OWNER
 from launcher.plan_ranks import Plan
+from launcher.run_settings import SETTINGS
 from parallel import checkpoint_files
 from parallel.batches import steps_of
 from parallel.checkpoint_files import TrainState
@@ -44,6 +48,14 @@ class RunFolder:
     @property
     def config(self) -> Path:
         return self.path / "config.yaml"
+
+    @property
+    def settings(self) -> Path:
+        return self.path / SETTINGS
+
+    @property
+    def versions(self) -> Path:
+        return self.path / "versions.json"
 
     @property
     def metrics(self) -> Path:
@@ -139,16 +151,32 @@ class RunFolder:
     def has_checkpoint(self) -> bool:
         return bool(checkpoint_files.whole_checkpoints(self.checkpoints))
 
-    def write(self, run: Run, overrides: list[str], layout_text: str) -> None:
-        """Raises InputError where the directory cannot be written."""
+    def write(self, run: Run, asked: Run, layout_text: str) -> None:
+        """`run` is what `asked` came to.
+
+        Raises InputError where the directory cannot be written.
+        """
         try:
             for folder in (self.path, self.checkpoints, self.logs):
                 folder.mkdir(parents=True, exist_ok=True)
+            self.versions.write_text(json.dumps(versions.installed()) + "\n", encoding="utf-8")
+            config_files.save(asked, self.settings)
             config_files.save(run, self.config)
-            store_overrides(overrides, self.path)
             (self.path / "layout.txt").write_text(layout_text, encoding="utf-8")
         except OSError as error:
             raise InputError(f"run_dir={self.path}: {error.strerror}") from None
+
+    def resolved(self) -> Run:
+        """What the run was at its last start. Raises InputError where that cannot be read."""
+        return config_files.read(self.config)
+
+    def read_versions(self) -> str:
+        """JSON; empty for a run from before they were kept."""
+        return self.versions.read_text(encoding="utf-8") if self.versions.exists() else ""
+
+    def asked(self) -> Run:
+        """What the run was asked to be. Raises InputError where that cannot be read."""
+        return config_files.read(self.settings if self.settings.exists() else self.config)
 
     def write_corpus(self, folder: Path) -> None:
         self.corpus.write_text(json.dumps({"folder": str(folder)}) + "\n", encoding="utf-8")
@@ -176,11 +204,16 @@ def choose_folder(plan: Plan) -> RunFolder:
         raise InputError(f"run_dir={asked}: has a STOP file; without it the run goes on")
     if folder.path.is_file():
         raise InputError(f"run_dir={asked}: is a file")
-    if folder.path.is_dir() and any(folder.path.iterdir()) and not folder.config.exists():
+    others = [path for path in _entries(folder.path) if path.name != OWNER]
+    if others and not folder.config.exists():
         raise InputError(
             f"run_dir={asked}: is not empty and holds no run; give another or a new one"
         )
     return folder
+
+
+def _entries(path: Path) -> list[Path]:
+    return list(path.iterdir()) if path.is_dir() else []
 
 
 def checkpoint_to_load(plan: Plan, folder: RunFolder) -> Path | None:

@@ -43,6 +43,7 @@ class CheckpointStore:
         tokenizer: a file that travels with every checkpoint, so that one is enough to generate.
         beside: all ranks, over a CPU backend and used for nothing else: what saves need to agree
             while training goes on. None: a save is over when `begin_save` returns.
+        may_publish: raises RunError on rank 0 where the folder is another run's by now.
     """
 
     def __init__(
@@ -51,8 +52,10 @@ class CheckpointStore:
         tensor_group: ProcessGroup,
         tokenizer: Path | None,
         beside: ProcessGroup | None = None,
+        may_publish: Callable[[], None] | None = None,
     ) -> None:
         self.folder = folder
+        self._may_publish = may_publish or (lambda: None)
         self.tokenizer = tokenizer
         # Tensors travel through host memory; the mesh only says who holds which part.
         self.mesh = DeviceMesh.from_group(tensor_group, "cpu")
@@ -102,7 +105,7 @@ class CheckpointStore:
             _together(lambda: self._begin(unfinished, state, size), group)
             written = _gather(_together(lambda: write(tensors, unfinished, group), group), group)
             found = _gather(_together(lambda: _read_back(unfinished, written), group), group)
-            _together(lambda: _publish(unfinished, final, found, keep), group)
+            _together(lambda: self._publish(unfinished, final, found, keep), group)
         except (InputError, RunError) as error:
             if torch.distributed.get_rank() == 0:
                 shutil.rmtree(unfinished, ignore_errors=True)
@@ -175,6 +178,15 @@ class CheckpointStore:
         state.write(unfinished)
         if self.tokenizer is not None:
             shutil.copyfile(self.tokenizer, unfinished / files.TOKENIZER)
+
+    def _publish(
+        self, unfinished: Path, final: Path, digests: list[dict[str, Digest]], keep: int
+    ) -> None:
+        if torch.distributed.get_rank() == 0:
+            files.write_manifest(unfinished, _union(digests))
+            self._may_publish()
+            files.publish(unfinished, final)
+            files.prune(final.parent, keep)
 
     def _load(
         self,
@@ -282,10 +294,3 @@ def _share(names: list[str]) -> list[str]:
 
 def _union(digests: list[dict[str, Digest]]) -> dict[str, Digest]:
     return {name: digest for each in digests for name, digest in each.items()}
-
-
-def _publish(unfinished: Path, final: Path, digests: list[dict[str, Digest]], keep: int) -> None:
-    if torch.distributed.get_rank() == 0:
-        files.write_manifest(unfinished, _union(digests))
-        files.publish(unfinished, final)
-        files.prune(final.parent, keep)

@@ -151,8 +151,8 @@ def test_cancel_saves_and_wrong_settings_do_not_begin_again(
     assert again.status == 2
     assert "none of its jobs is left" in again.errors
     # The script is the user's to edit; its run's settings may be broken by then.
-    config = run / "overrides.yaml"
-    config.write_text(config.read_text().replace("model.heads=4", "model.heads=3"))
+    config = run / "settings.yaml"
+    config.write_text(config.read_text().replace("heads: 4", "heads: 3"))
     number = int(cluster.run("sbatch", "--parsable", str(run / "job.sbatch")))
     wait_for(lambda: cluster.job(number)["JobState"] == "FAILED", run, "the job's end")
     assert "does not begin again: it would come again" in said(run)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from configs.errors import InputError
+from configs.override import override
 from launcher.plan_ranks import Plan, plan_ranks
 from launcher.run_folder import RunFolder
 from launcher.submit import job_of
@@ -96,9 +98,29 @@ def test_the_shell_reads_it_and_paths_stay_whole(tmp_path: Path) -> None:
         check=True,
     ).stdout.splitlines()
     assert str(folder) in said
-    assert f"run_dir={folder}" in said
+    assert override("run_dir", str(folder)) in said
     assert "--node-rank=5" in said
     assert not (tmp_path / "gone").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("runs/13b", "/runs/13b/logs/slurm-%j.out"),
+        ("a run", '"{}/a run/logs/slurm-%j.out"'),
+        ('a "run"; #1', '"{}/a \\"run\\"; #1/logs/slurm-%j.out"'),
+        ("100%j", "/100%%j/logs/slurm-%j.out"),
+    ],
+)
+def test_a_path_is_one_word_to_sbatch(name: str, line: str, tmp_path: Path) -> None:
+    [out] = [each for each in directives(script_of(DGX, tmp_path / name)) if "--output" in each]
+    expected = line.format(tmp_path) if "{}" in line else f"{tmp_path}{line}"
+    assert out == f"--output={expected}"
+
+
+def test_no_setting_adds_a_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds neither line breaks nor backslashes"):
+        script_of(DGX, tmp_path / "a\n#SBATCH --wrap=evil")
 
 
 @pytest.fixture(scope="module")
