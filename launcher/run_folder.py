@@ -151,6 +151,10 @@ class RunFolder:
     def has_checkpoint(self) -> bool:
         return bool(checkpoint_files.whole_checkpoints(self.checkpoints))
 
+    def has_entries(self) -> bool:
+        """Whether anything is in the directory but who has it."""
+        return self.path.is_dir() and any(path.name != OWNER for path in self.path.iterdir())
+
     def write(self, run: Run, asked: Run, layout_text: str) -> None:
         """`run` is what `asked` came to.
 
@@ -204,16 +208,11 @@ def choose_folder(plan: Plan) -> RunFolder:
         raise InputError(f"run_dir={asked}: has a STOP file; without it the run goes on")
     if folder.path.is_file():
         raise InputError(f"run_dir={asked}: is a file")
-    others = [path for path in _entries(folder.path) if path.name != OWNER]
-    if others and not folder.config.exists():
+    if folder.has_entries() and not folder.config.exists():
         raise InputError(
             f"run_dir={asked}: is not empty and holds no run; give another or a new one"
         )
     return folder
-
-
-def _entries(path: Path) -> list[Path]:
-    return list(path.iterdir()) if path.is_dir() else []
 
 
 def checkpoint_to_load(plan: Plan, folder: RunFolder) -> Path | None:
