@@ -52,7 +52,7 @@ def _export(run: Run, target: Path, console: Console) -> None:
     if source is None:
         raise InputError("checkpoint=null: convert.to needs checkpoint=DIR or run_dir=DIR")
     checkpoint = checkpoint_files.find(Path(source).expanduser())
-    shape = TrainState.read(checkpoint).shape()
+    shape = checkpoint_files.shape_in(checkpoint)
     from models.huggingface import gpt2_config, require_gpt2, to_gpt2
 
     require_gpt2(shape)

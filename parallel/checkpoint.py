@@ -28,6 +28,7 @@ from configs.errors import InputError, RunError
 from parallel import checkpoint_files as files
 from parallel.checkpoint_files import Digest, TrainState
 from parallel.checkpoint_io import Tensors, local, read, write
+from parallel.checkpoint_metadata import read_metadata
 from parallel.engine import Engine, OptimizerTensors, ParameterPart, WeightTaker
 
 KINDS = ("master", "exp_avg", "exp_avg_sq")
@@ -199,12 +200,15 @@ class CheckpointStore:
         _together(lambda: files.require_whole(checkpoint))
         data, small = files.by_kind(checkpoint)
         _together(lambda: files.require_digests(checkpoint, _share(small)))
+        metadata = _together(lambda: read_metadata(checkpoint))
         shapes = {f"{kind}.{at.name}": at for kind in kinds for at in parts}
         tensors = {
             name: self._place(at, own[name] if name in own else torch.empty(at.shape))
             for name, at in shapes.items()
         }
-        proven = _gather(_together(lambda: read(tensors, checkpoint, _share(data))))
+        proven = _gather(
+            _together(lambda: read(tensors, checkpoint, _share(data), metadata=metadata))
+        )
         left = [name for name in data if not any(name in each for each in proven)]
         _together(lambda: files.require_digests(checkpoint, _share(left)))
         return tensors
