@@ -109,4 +109,6 @@ def _config(context: int, seed: int) -> GPTDatasetConfig:
         reset_attention_mask=False,
         eod_mask_loss=False,
         create_attention_mask=False,
+        # No folder: Megatron-core unpickles what it finds where it looks for orders by itself.
+        path_to_cache="",
     )

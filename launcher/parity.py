@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from configs.errors import InputError, RunError
 from configs.schema import LaunchName, Precision, Run
@@ -89,7 +90,7 @@ def parity(run: Run, overrides: list[str], against: list[str]) -> None:
         _side("run", run),
         _side("against", other),
     ]
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
     with _folder(run) as base:
         for side in sides:
             console.print(f"{side.name}: {side}")
@@ -171,7 +172,7 @@ def _train(side: Side, folder: RunFolder) -> None:
 
     launch = side.plan.run.launch
     with owning(folder.path, launch.lease_s):
-        prepare(side.plan, side.plan.run, folder, [], Console(quiet=True))
+        prepare(side.plan, side.plan.run, folder, [], Console(quiet=True, markup=False))
         run_ranks("train", folder, side.plan.layout, launch)
 
 
@@ -217,7 +218,7 @@ def _table(comparison: Comparison) -> Table:
             f"{row.loss:.1e}",
             *(f"{norm:.6f}" for norm in row.grad_norms),
             f"{row.grad_norm:.1e}",
-            "[green]ok[/]" if row.agrees else "[red]no[/]",
+            Text("ok", "green") if row.agrees else Text("no", "red"),
         )
     return table
 

@@ -198,7 +198,8 @@ def choose_folder(plan: Plan) -> RunFolder:
     asked = plan.run.run_dir
     if asked is None:
         stamp = time.strftime("%Y%m%d-%H%M%S")
-        name = f"{plan.run.model.name}-{plan.layout}-{stamp}"
+        model = plan.run.model.name.replace(os.sep, "_")  # a name, and no way to another folder
+        name = f"{model}-{plan.layout}-{stamp}"
         path = Path("runs") / name
         while path.exists():
             path = path.with_name(f"{name}-{os.getpid()}")
