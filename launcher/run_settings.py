@@ -22,7 +22,7 @@ from parallel import checkpoint_files
 
 SETTINGS = "settings.yaml"
 ONCE = (
-    *("train.stop_after", "train.allow_changes", "debug", "run_dir", "format"),
+    *("train.stop_after", "train.allow_changes", "debug", "run_dir", "format", "contamination.out"),
     *("profile", "generate", "task", "tasks", "evaluate", "scaling", "parity", "convert", "plan"),
 )
 """Settings, or groups of them, that hold for one start of a run and not for the next."""

@@ -9,6 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from configs import load as config_files
+from configs.errors import InputError
 from configs.load import as_config, load
 from configs.schema import DeviceName, EngineName, LaunchName, Run
 from launcher.compose import compose_run, composed_run
@@ -121,6 +122,41 @@ def test_nothing_in_a_run_directory_is_resolved(
     for read in (config_files.read(folder.config), again(tmp_path)):
         assert read.launch.setup == [text]
         assert read.model.name == "${oc.env:SECRET}"
+
+
+def test_a_strangers_run_directory_asks_for_nothing(tmp_path: Path) -> None:
+    """What one command is to do is never taken from a directory."""
+    stranger = begun(
+        tmp_path,
+        "evaluate.harness=[evil]",
+        "evaluate.harness_path=/evil",
+        "generate.out=/etc/passwd",
+        "plan.out=/etc/passwd",
+        "contamination.out=/etc/passwd",
+        "evaluate.out=/etc/passwd",
+    )
+    assert "/etc/passwd" in stranger.settings.read_text()
+    run, untouched = again(tmp_path), compose_run([])
+    for group in ("evaluate", "generate", "plan", "contamination", "convert", "scaling"):
+        assert getattr(run, group) == getattr(untouched, group)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("_target_: os.system", "_target_"),
+        ("model: !!python/object/apply:os.system [id]", "cannot be read"),
+        ("hydra: {callbacks: {x: {_target_: os.system}}}", "hydra"),
+        ("- a list", "cannot be read|holds no settings"),
+        ("model: [", "cannot be read"),
+    ],
+)
+def test_a_config_that_wants_more_is_refused(tmp_path: Path, line: str, said: str) -> None:
+    folder = begun(tmp_path)
+    for path in (folder.config, folder.settings):
+        path.write_text(f"{path.read_text()}\n{line}\n", encoding="utf-8")
+    with pytest.raises(InputError, match=said):
+        config_files.read(folder.config)
 
 
 def test_what_lasts() -> None:
