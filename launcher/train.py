@@ -62,6 +62,10 @@ def train(run: Run, overrides: list[str]) -> None:
         plan = plan_or_none
         if plan.run.launch.name is LaunchName.local:
             _train_here(plan, folder, console)
+            if run.run_dir is None:  # somebody's first look, most likely
+                from launcher.next_steps import next_steps
+
+                console.print(next_steps(plan.run, folder.path, overrides))
             return
     # The ranks take the directory over.
     if plan.run.launch.name is LaunchName.slurm:
