@@ -36,6 +36,7 @@ from launcher import versions
 from launcher.ownership import FOLDER as OWNER
 from launcher.plan_ranks import Plan
 from launcher.run_settings import SETTINGS
+from launcher.whole import whole_file, write_whole
 from parallel import checkpoint_files
 from parallel.batches import steps_of
 from parallel.checkpoint_files import TrainState
@@ -131,10 +132,10 @@ class RunFolder:
     def write_end(self, step: int, stopped_by: str | None) -> None:
         """A start has ended after `step`, as it should: at the end, or because it was told to."""
         if stopped_by is None:
-            self.done.write_text(f"{step}\n", encoding="utf-8")
+            write_whole(self.done, f"{step}\n")
         else:
             text = json.dumps({"step": step, "reason": stopped_by})
-            self.stopped.write_text(text + "\n", encoding="utf-8")
+            write_whole(self.stopped, text + "\n")
 
     def stopped_by(self) -> tuple[int, str] | None:
         """The step after which the last start was told to end, and what told it."""
@@ -163,10 +164,11 @@ class RunFolder:
         try:
             for folder in (self.path, self.checkpoints, self.logs):
                 folder.mkdir(parents=True, exist_ok=True)
-            self.versions.write_text(json.dumps(versions.installed()) + "\n", encoding="utf-8")
-            config_files.save(asked, self.settings)
-            config_files.save(run, self.config)
-            (self.path / "layout.txt").write_text(layout_text, encoding="utf-8")
+            write_whole(self.versions, json.dumps(versions.installed()) + "\n")
+            write_whole(self.path / "layout.txt", layout_text)
+            for settings, path in ((asked, self.settings), (run, self.config)):
+                with whole_file(path) as unfinished:
+                    config_files.save(settings, unfinished)
         except OSError as error:
             raise InputError(f"run_dir={self.path}: {error.strerror}") from None
 
@@ -183,11 +185,11 @@ class RunFolder:
         return config_files.read(self.settings if self.settings.exists() else self.config)
 
     def write_corpus(self, folder: Path) -> None:
-        self.corpus.write_text(json.dumps({"folder": str(folder)}) + "\n", encoding="utf-8")
+        write_whole(self.corpus, json.dumps({"folder": str(folder)}) + "\n")
 
     def write_deepspeed(self, config: dict[str, Any]) -> None:
         text = json.dumps(config, indent=2)
-        (self.path / "deepspeed.json").write_text(text + "\n", encoding="utf-8")
+        write_whole(self.path / "deepspeed.json", text + "\n")
 
     def read_corpus(self) -> Path:
         return Path(json.loads(self.corpus.read_text(encoding="utf-8"))["folder"])

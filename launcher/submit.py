@@ -13,6 +13,7 @@ from configs.schema import Chain, DeviceName
 from launcher.plan_ranks import Plan
 from launcher.run_folder import RunFolder
 from launcher.show import shown
+from launcher.whole import write_whole
 from slurm.commands import ENDED, states
 from slurm.commands import submit as sbatch
 from slurm.script import Job, render
@@ -20,7 +21,7 @@ from slurm.script import Job, render
 
 def submit(plan: Plan, folder: RunFolder, console: Console) -> None:
     """Raises InputError where SLURM refuses the script."""
-    folder.script.write_text(render(job_of(plan, folder)), encoding="utf-8")
+    write_whole(folder.script, render(job_of(plan, folder)))
     folder.script.chmod(0o755)
     launch = plan.run.launch
     if not launch.submit:
@@ -30,7 +31,7 @@ def submit(plan: Plan, folder: RunFolder, console: Console) -> None:
         return
     _require_no_other(folder)
     jobs = sbatch(folder.script, launch)
-    folder.jobs.write_text(json.dumps([*folder.read_jobs(), *jobs]) + "\n", encoding="utf-8")
+    write_whole(folder.jobs, json.dumps([*folder.read_jobs(), *jobs]) + "\n")
     many = f" to {jobs[-1]}, one after the other" if len(jobs) > 1 else ""
     if launch.chain is Chain.array:
         many = f", an array of {launch.jobs} that run one at a time"
