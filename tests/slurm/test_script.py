@@ -138,6 +138,22 @@ def test_only_written_where_it_is_not_to_be_submitted(prepared: None, tmp_path: 
     assert "written, not submitted" in result.output
 
 
+@pytest.mark.parametrize("launch", ["slurm", "torchrun"])
+def test_looked_at_before_the_text_is_prepared(launch: str, tmp_path: Path) -> None:
+    text = tmp_path / "new.txt"
+    text.write_text("Nobody has prepared this text. " * 2000)
+    settings = [*TINY, *SMALL, f"corpus.text={text}", f"launch={launch}", "launch.address=node1"]
+    result = phalanx("train", *settings, "launch.submit=false", run_dir=tmp_path / "run")
+    assert result.status == 0, result.errors
+    assert "missing  corpus" in result.output
+    assert "first: phalanx prepare" in result.output
+    assert ("#SBATCH" if launch == "slurm" else "node 1: ") in result.output
+    refused = phalanx("train", *settings, run_dir=tmp_path / "other")
+    assert refused.status == 2
+    assert "is not prepared, and a job is no place for that" in refused.errors
+    assert not (tmp_path / "other").exists()
+
+
 def test_a_job_has_to_know_its_nodes(tmp_path: Path) -> None:
     result = phalanx("train", *TINY, "launch=slurm", "device=cpu", run_dir=tmp_path / "run")
     assert result.status == 2
