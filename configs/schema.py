@@ -1,8 +1,8 @@
 """The typed configuration: what may be set, of what type, with what meaning.
 
 Hydra composes the group files of this package; `configs.load` turns the result into these frozen
-dataclasses. Nothing beyond that door sees a DictConfig. A field without a default has its value in
-the group file, so that the YAML a user reads is complete.
+dataclasses. Nothing beyond that door sees a DictConfig. Values stand in the group files, so that
+the YAML a user reads is complete; a new field has a default here too, for runs from before it.
 """
 
 from __future__ import annotations
@@ -144,7 +144,9 @@ class LaunchConfig:
     port: int | None  # rendezvous; null: a free one
     timeout_s: int  # a collective that takes longer is a failure
     grace_s: int  # that a run has to save in when it is told to stop
-    lease_s: int  # a run directory is free again so long after its owner renewed its lease last
+    lease_s: int = (
+        60  # a run directory is free again so long after its owner renewed its lease last
+    )
     max_restarts: int  # of a job by SLURM
     max_idle_starts: int  # in a row that save nothing new, after which it ends too
     elastic: (
@@ -310,7 +312,9 @@ class TrainConfig:
     spike_window: int  # steps before, whose median is the usual loss
     skip_batches: int  # the bad one and those before it, at most back to the checkpoint
     max_skips: int  # steps of a run that may be skipped
-    allow_changes: bool  # a run may go on with another optimizer, schedule, batch or precision
+    allow_changes: bool = (
+        False  # a run may go on with another optimizer, schedule, batch or precision
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -180,7 +180,7 @@ def owning(
         yield lease
     finally:
         ended.set()
-        thread.join()
+        thread.join(1.0)  # longer only where the disk hangs
         os.environ.pop(VARIABLE, None)
         if before is not None:
             os.environ[VARIABLE] = before

@@ -17,6 +17,7 @@ from rich.console import Console
 from configs.errors import InputError
 from configs.override import override, shell_command
 from configs.schema import EngineName, LaunchName, Run
+from corpus.cache import Prepared
 from corpus.workers import die_with_parent
 from launcher import versions
 from launcher.changes import changes, keep_schedule, lines, require_meant
@@ -122,19 +123,11 @@ def prepare(
         if state.step and folder.checkpoints in checkpoint.parents:
             plan, asked = _go_on(plan, asked, state, folder, overrides, console)
     prepared = corpus_of_run(plan.run, folder) if checkpoint is not None else None
+    missing = ""
     if prepared is None:
-        try:
-            prepared = corpus_to_train_on(plan, overrides, console)
-        except NotPrepared as error:
-            # To be looked at, a script or a command needs no text yet.
-            if plan.run.launch.submit or starts_here(plan.run):
-                raise
-            missing = str(error)
-    if (
-        prepared is not None
-        and checkpoint is not None
-        and state.corpus not in ("", prepared.fingerprint)
-    ):
+        prepared, missing = _corpus(plan, overrides, console)
+    trained_on = "" if checkpoint is None else state.corpus
+    if prepared is not None and trained_on not in ("", prepared.fingerprint):
         raise InputError(
             f"corpus {corpus_name(plan.run)}: checkpoint={checkpoint} was trained on other text, "
             "and would go on with other data; give that text, or another run_dir"
@@ -143,7 +136,7 @@ def prepare(
     if prepared is not None:
         console.print(mixture_table(plan.run, prepared))
     console.print(run_summary(plan, prepared, folder.path))
-    if prepared is None:
+    if missing:
         console.print(f"missing  {missing}")
     run = resolved(plan.run, folder, checkpoint)
     folder.write(run, asked, layout_text(plan.shape, plan.layout))
@@ -163,6 +156,16 @@ def prepare(
             )
         )
     return plan
+
+
+def _corpus(plan: Plan, overrides: list[str], console: Console) -> tuple[Prepared | None, str]:
+    """The run's corpus; None, and why, where a script or command is only to be looked at."""
+    try:
+        return corpus_to_train_on(plan, overrides, console), ""
+    except NotPrepared as error:
+        if plan.run.launch.submit or starts_here(plan.run):
+            raise
+        return None, str(error)
 
 
 def _go_on(

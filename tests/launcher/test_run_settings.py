@@ -96,6 +96,14 @@ def test_a_run_from_before_goes_on_by_what_it_was_resolved_to(tmp_path: Path) ->
     assert run.launch.name is LaunchName.local
 
 
+def test_a_run_from_before_a_setting_was_made(tmp_path: Path) -> None:
+    folder = begun(tmp_path)
+    for path in (folder.config, folder.settings):
+        lines = path.read_text().splitlines(keepends=True)
+        path.write_text("".join(it for it in lines if "lease_s" not in it))
+    assert folder.resolved().launch.lease_s == again(tmp_path).launch.lease_s == 60
+
+
 def test_another_run_under_the_same_settings(tmp_path: Path) -> None:
     run = compose_run(["layout=tp2", "train.steps=9", "parity.steps=3"])
     other = composed_run(run, [], ["layout=pp2", "engine=deepspeed"])
