@@ -9,7 +9,7 @@ from enum import StrEnum
 @dataclass(frozen=True, kw_only=True)
 class GenerateConfig:
     prompt: str
-    file: str | None  # prompts in place of it: a JSON object a line with "prompt"; else one prompt
+    file: str | None  # prompts in its place, one a line; of .jsonl: "prompt" of each line
     out: str | None  # JSONL with "prompt", "text" and what "ended" it
     interactive: bool  # a prompt from each line that is typed
     title: str | None  # of a news article to be written, in the paper's form, in place of a prompt
