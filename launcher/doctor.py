@@ -13,20 +13,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from configs.schema import DeviceName, Run
 from launcher.compose import hydra_app
 from parallel.hardware import choose_device, cuda_devices, torch_is_built_for_cuda
+from slurm import environment
 
 TESTED = {"torch": "2.13.0", "megatron-core": "0.16.1", "deepspeed": "0.19.8"}
 OPTIONAL = {
     "transformer_engine": "Transformer Engine's layers on CUDA",
     "wandb": "log.wandb=true",
 }
+
+
+_FOUND = 24  # characters that are kept for what was found; more moves the rest of its line
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +44,17 @@ _MARKS = {True: Text("ok", "green"), False: Text("no", "red"), None: Text("-")}
 
 def doctor(run: Run, _overrides: list[str]) -> None:
     findings = [*_machine(run), *_packages(), *_compiler(), *_cluster()]
-    table = Table(box=box.SIMPLE_HEAD)
-    for heading in ("", "what", "found", "so"):
-        table.add_column(heading, overflow="fold")
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    left = max(len(finding.what) for finding in findings)
+    middle = min(max(len(finding.found) for finding in findings), _FOUND)
     for finding in findings:
-        table.add_row(_MARKS[finding.good], finding.what, finding.found, finding.means)
-    Console(markup=False).print(table)
+        mark, style = {True: ("ok", "green"), False: ("no", "red"), None: ("-", "")}[finding.good]
+        line = f" {finding.what:<{left}}  {finding.found:<{middle}}"
+        console.print(f"{mark:<2}", style=style or None, end="")
+        beside = len(line) + len(finding.means) + 4 <= console.width
+        # What does not fit beside it stands below, whole: a path in two pieces cannot be copied.
+        apart = "  " if beside else "\n" + " " * (left + 5)
+        console.print(f"{line if beside else line.rstrip()}{apart}{finding.means}".rstrip())
 
 
 def _machine(run: Run) -> Iterator[Finding]:
@@ -117,9 +124,20 @@ def _path() -> str:
 def _cluster() -> Iterator[Finding]:
     slurm = _run("sinfo", "--version")
     yield Finding("SLURM", slurm or "not here", "sbatch" if slurm else "", True if slurm else None)
-    inside = os.environ.get("SLURM_JOB_ID")
-    if inside:
-        yield Finding("SLURM job", inside, f"{os.environ.get('SLURM_NNODES', '?')} nodes")
+    if inside := os.environ.get("SLURM_JOB_ID"):
+        yield Finding("SLURM job", inside, _of_job())
+
+
+def _of_job() -> str:
+    """What the job was given, as far as SLURM says it."""
+    nodes, gpus = environment.nodes(os.environ), environment.gpus_per_node(os.environ)
+    tasks = environment.tasks_per_node(os.environ)
+    said = (
+        [f"{nodes} nodes" if nodes != 1 else "1 node"] if nodes else ["nodes: SLURM does not say"]
+    )
+    said += [f"{gpus} GPUs on each"] if gpus else []
+    said += [f"{sum(tasks)} tasks"] if tasks else []
+    return ", ".join(said)
 
 
 def _version(package: str) -> str | None:

@@ -25,6 +25,7 @@ from launcher.report import Report, nodes_to_leave_out, report_of
 from launcher.run_folder import RunFolder
 from parallel.layout import Layout
 from slurm import commands
+from slurm.environment import nodes as nodes_of
 from slurm.restart import Action, End, Start, verdict
 from slurm.script import AGAIN, NOTHING
 
@@ -60,12 +61,19 @@ def begin(folder: RunFolder, environment: Mapping[str, str] = os.environ) -> int
     append_line(folder.starts, asdict(start))
     _say(f"start {start.restart} of job {start.job} on {start.nodes}")
     try:
-        print(_nodes(folder, int(environment["SLURM_JOB_NUM_NODES"])), flush=True)
+        print(_nodes(folder, _given(environment)), flush=True)
     except InputError as error:
         release_of_job(folder.path, environment)
         _say(f"does not begin: {error}")
         return WRONG
     return 0
+
+
+def _given(environment: Mapping[str, str]) -> int:
+    given = nodes_of(environment)
+    if given is None:
+        raise InputError("SLURM_JOB_NUM_NODES: SLURM does not say how many nodes the job has")
+    return given
 
 
 def _nodes(folder: RunFolder, given: int) -> int:

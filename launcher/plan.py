@@ -14,10 +14,15 @@ from rich.console import Console
 from configs.errors import InputError
 from configs.schema import DeviceName, PlanFormat, Run
 from launcher.compose import hydra_app
+from launcher.run_settings import key_of
+from launcher.show import print_whole
 from launcher.show_plan import (
+    asked_line,
+    beside_the_search,
     headline_table,
     layout_yaml,
     plan_tables,
+    planned_for,
     search_tables,
     summary,
     trace_table,
@@ -40,13 +45,19 @@ PAGE = "plan.html"
 def plan(run: Run, overrides: list[str]) -> None:
     device, ranks = _ranks(run)
     found = _search(run, device, ranks) if run.plan.search else None
-    layout = found.ranked[0].layout if found else _layout(run, ranks, overrides)
+    asked = _layout(run, ranks, overrides)
+    layout = found.ranked[0].layout if found else asked
     check(run, layout, ranks=ranks, device=device)
     planned = Plan.of(run, layout, device)
     traces = _traces(planned) if run.plan.trace else []
     told = _told(planned, found, traces)
+    if found and _names_a_layout(overrides):
+        beside = beside_the_search(run, asked, device, ranks, found)
+        told["search"]["asked"] = beside
+    else:
+        beside = None
     if run.plan.timeline is not None:
-        _write("plan.timeline", run.plan.timeline, json.dumps(perfetto(planned.played)))
+        _write_timeline(run.plan.timeline, planned)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     if run.format is PlanFormat.json:
         json.dump(told, sys.stdout, indent=1)
@@ -58,7 +69,23 @@ def plan(run: Run, overrides: list[str]) -> None:
         _write("plan.out", path, page(planned, told, found))
         console.print(f"wrote {path}")
     else:
+        console.print(f"{planned_for(planned)}\n")
         _show(console, planned, found, traces)
+        if beside is not None:
+            console.print(asked_line(beside))
+
+
+def _write_timeline(path: str, planned: Plan) -> None:
+    """Says on stderr what is in it: stdout may be somebody's JSON."""
+    played, shown = planned.played_for_a_file()
+    whole = planned.job.micro_batches
+    _write("plan.timeline", path, json.dumps(perfetto(played, whole)))
+    part = "all" if shown == whole else f"the first {shown:,} of"
+    print(f"wrote {path}: {part} {whole:,} micro-batches of a step", file=sys.stderr)
+
+
+def _names_a_layout(overrides: list[str]) -> bool:
+    return any(key_of(override).split(".")[0] == "layout" for override in overrides)
 
 
 def _write(setting: str, path: str, text: str) -> None:
@@ -84,7 +111,7 @@ def _ranks(run: Run) -> tuple[DeviceName, int | None]:
 
 def _layout(run: Run, ranks: int | None, overrides: list[str]) -> Layout:
     """As asked; where no layout was asked for and there is one GPU, that of one rank."""
-    asked = any(override.lstrip("+~").startswith("layout") for override in overrides)
+    asked = _names_a_layout(overrides) or run.run_dir is not None
     if ranks == 1 and not asked:
         return Layout(micro_batch=1)
     return Layout.resolve(run.layout, ranks)
@@ -142,10 +169,12 @@ def _traces(planned: Plan) -> list[Any]:
     warnings.filterwarnings("ignore")
     from parallel.planner.trace import trace, traced_ranks
 
-    return [
-        trace(planned.run, planned.layout, rank, device=planned.device)
-        for rank in traced_ranks(planned.layout)
-    ]
+    found, ranks = [], traced_ranks(planned.layout)
+    for number, rank in enumerate(ranks, start=1):
+        stage = planned.layout.coordinates(rank).pipeline
+        print(f"tracing rank {rank}, stage {stage} ({number} of {len(ranks)})", file=sys.stderr)
+        found.append(trace(planned.run, planned.layout, rank, device=planned.device))
+    return found
 
 
 def _told(planned: Plan, found: Found | None, traces: list[Any]) -> dict[str, Any]:
@@ -159,13 +188,13 @@ def _told(planned: Plan, found: Found | None, traces: list[Any]) -> dict[str, An
 
 def _show(console: Console, planned: Plan, found: Found | None, traces: list[Any]) -> None:
     for table in search_tables(found, planned.run) if found else []:
-        console.print(table)
+        print_whole(console, table)
     for table in plan_tables(planned):
-        console.print(table)
+        print_whole(console, table)
     if traces:
-        console.print(trace_table(planned, traces))
+        print_whole(console, trace_table(planned, traces))
     if planned.run.cluster.sustained_tflops is not None:
-        console.print(headline_table())
+        print_whole(console, headline_table())
     if found is not None:
         console.print("# the fastest, as a file of configs/layout")
         console.print(f"{layout_yaml(planned.layout)}\n")

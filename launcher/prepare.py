@@ -12,6 +12,7 @@ from corpus.prepare import prepare as prepare_corpus
 from launcher.compose import hydra_app
 from launcher.corpora import human, mixture_table, orders_to_make, shares_of
 from launcher.progress_bar import progress_bar
+from launcher.show import print_whole
 from parallel.rules import check_ranges
 
 SHOWN = 5  # damaged records; the file has them all
@@ -24,9 +25,9 @@ def prepare(run: Run, overrides: list[str]) -> None:
         prepared = prepare_corpus(run.corpus, run.model, run.contamination, told)
         told("making the orders of epochs", 0, 0)
         _make_orders(run, prepared)
-    console.print(source_table(prepared))
+    print_whole(console, source_table(prepared))
     _show_damage(prepared, console)
-    console.print(mixture_table(run, prepared))
+    print_whole(console, mixture_table(run, prepared))
     console.print(f"prepared: {prepared.folder}")
 
 

@@ -61,7 +61,8 @@ def layout_table(shape: ModelShape, layout: Layout, rows: int | None = _ROWS) ->
 
 def layout_text(shape: ModelShape, layout: Layout) -> str:
     buffer = io.StringIO()
-    Console(file=buffer, width=100, markup=False).print(layout_table(shape, layout, rows=None))
+    console = Console(file=buffer, width=100, markup=False)
+    print_whole(console, layout_table(shape, layout, rows=None))
     return buffer.getvalue()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 from rich import box
@@ -14,10 +14,12 @@ from configs.schema import DeviceName, Run
 from launcher.corpora import human
 from parallel.layout import Layout
 from parallel.planner.headline import headline, petaflop_days_of_all
+from parallel.planner.known import cluster_names
 from parallel.planner.memory import CATEGORIES
 from parallel.planner.plan import Plan
 from parallel.planner.search import Candidate, Found
 from parallel.planner.traffic import Traffic
+from parallel.rules import violations
 
 if TYPE_CHECKING:
     from parallel.planner.trace import RankTrace
@@ -25,6 +27,50 @@ if TYPE_CHECKING:
 _GIB = 2**30
 _HEADINGS = ("weights", "grads", "optim", "activ", "logits", "buffers", "system")  # CATEGORIES
 _STAGES = 16  # of a long pipeline only the first are shown, and the fullest
+
+
+def planned_for(plan: Plan) -> str:
+    """What the answer is of, before the answer."""
+    ranks = f"{plan.layout.world_size} rank{'s' if plan.layout.world_size > 1 else ''}"
+    if plan.device is DeviceName.cuda:
+        cluster = plan.run.cluster
+        return f"plan for {ranks} on cluster={cluster.name}, {plan.machine.gpu}"
+    return (
+        f"plan for {ranks} on this machine's CPU, whose times are rough\n"
+        f"clusters: {', '.join(cluster_names())} (cluster=NAME cluster.nodes=N)"
+    )
+
+
+def beside_the_search(
+    run: Run, layout: Layout, device: DeviceName, ranks: int | None, found: Found
+) -> dict[str, Any]:
+    """The layout that was typed beside what a search has found: its place, or why it has none."""
+    settings = {"layout": str(layout), "micro_batch": layout.micro_batch}
+    faults = violations(run, layout, ranks=ranks, device=device)
+    if faults:
+        return {**settings, "valid": False, "why": [str(fault) for fault in faults]}
+    plan = Plan.of(run, layout, device)
+    best, faster = found.ranked[0].seconds, plan.time.seconds
+    return {
+        **settings,
+        "valid": True,
+        "fits": plan.fits,
+        "seconds": plan.time.seconds,
+        "gib": plan.memories[plan.fullest].total / _GIB,
+        "place": 1 + sum(each.seconds < faster for each in found.ranked),
+        "of": len(found.ranked),
+        "slower": plan.time.seconds / best - 1,
+    }
+
+
+def asked_line(asked: dict[str, Any]) -> str:
+    name = f"asked    {asked['layout']}, micro-batch {asked['micro_batch']}"
+    if not asked["valid"]:
+        return f"{name}: cannot be: " + "; ".join(asked["why"])
+    fits = "" if asked["fits"] else ", and does not fit"
+    slower = f"{asked['slower'] * 100:+.1f} % of the fastest's time"
+    place = f"place {asked['place']:,} of {asked['of']:,}" if asked["fits"] else "no place"
+    return f"{name}: {asked['seconds']:,.3f} s ({slower}), {asked['gib']:,.1f} GiB{fits}; {place}"
 
 
 def plan_tables(plan: Plan) -> list[Table]:
@@ -173,7 +219,8 @@ def summary(plan: Plan) -> str:
     run, time, cost, layout = plan.run, plan.time, plan.cost, plan.layout
     peak = plan.memories[plan.fullest].total / _GIB
     limit = plan.machine.memory_bytes / _GIB
-    verdict = "fits" if plan.fits else "DOES NOT FIT; nearest: plan.search=true"
+    mend = "plan.search=true" if plan.device is DeviceName.cuda else "a smaller model or a cluster"
+    verdict = "fits" if plan.fits else f"DOES NOT FIT; nearest: {mend}"
     dollars = "" if cost.dollars is None else f", ${cost.dollars:,.0f}"
     lines = [
         f"model    {run.model.name}, {plan.shape.parameters / 1e6:,.2f}M parameters",
@@ -185,7 +232,7 @@ def summary(plan: Plan) -> str:
         f"bubble {time.bubble_fraction * 100:.1f} %",
         f"speed    {plan.tflops_per_gpu:,.4g} TFLOPS a rank, MFU {plan.mfu * 100:.1f} %, "
         f"{plan.job.global_batch * plan.shape.context / time.seconds:,.0f} tokens/s",
-        f"training {human(cost.tokens)} tokens in {cost.steps:,} steps: {cost.days:,.2f} days, "
+        f"training {human(cost.tokens)} tokens in {cost.steps:,} steps: {_span(cost.days)}, "
         f"{cost.gpu_hours:,.0f} rank-hours{dollars}",
         f"basis    {plan.calibration.basis}",
     ]
@@ -198,6 +245,10 @@ def summary(plan: Plan) -> str:
             "         float32 is slow on this GPU; precision=bf16 (or fp16) is planned alike"
         )
     return "\n".join(lines)
+
+
+def _span(days: float) -> str:
+    return f"{days:,.2f} days" if days < 1000 else f"{days / 365.25:,.0f} years"
 
 
 def _size(size: float) -> str:

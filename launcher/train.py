@@ -40,7 +40,7 @@ from launcher.run_folder import (
     require_same_run,
     resolved,
 )
-from launcher.show import layout_table, layout_text, run_summary, shown
+from launcher.show import layout_table, layout_text, print_whole, run_summary, shown
 from launcher.whereabouts import owner
 from parallel.checkpoint_files import TrainState
 from parallel.deepspeed_config import deepspeed_config
@@ -132,9 +132,9 @@ def prepare(
             f"corpus {corpus_name(plan.run)}: checkpoint={checkpoint} was trained on other text, "
             "and would go on with other data; give that text, or another run_dir"
         )
-    console.print(layout_table(plan.shape, plan.layout))
+    print_whole(console, layout_table(plan.shape, plan.layout))
     if prepared is not None:
-        console.print(mixture_table(plan.run, prepared))
+        print_whole(console, mixture_table(plan.run, prepared))
     console.print(run_summary(plan, prepared, folder.path))
     if missing:
         console.print(f"missing  {missing}")

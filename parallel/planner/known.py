@@ -20,6 +20,14 @@ FIGURES = ("memory_gib", "memory_gb_s", "multiprocessors", "link_gb_s", "network
 
 
 @cache
+def cluster_names() -> list[str]:
+    """The shipped clusters that are not this machine."""
+    folder = files("configs").joinpath("cluster")
+    names = [path.name.removesuffix(".yaml") for path in folder.iterdir()]
+    return sorted(name for name in names if not name.startswith(("local", "_")))
+
+
+@cache
 def clusters_of_gpus() -> dict[str, str]:
     """Every GPU of the shipped cluster files and the first file that has it."""
     found: dict[str, str] = {}

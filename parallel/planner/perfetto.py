@@ -10,8 +10,11 @@ from typing import Any
 from parallel.planner.schedule import Played
 
 
-def perfetto(played: Played) -> dict[str, Any]:
-    """A process for the pipeline, a thread for each stage, an event for each pass."""
+def perfetto(played: Played, micro_batches: int) -> dict[str, Any]:
+    """A process for the pipeline, a thread for each stage, an event for each pass.
+
+    `micro_batches` are those of the whole step, of which `played` may have only the first.
+    """
     events: list[dict[str, Any]] = []
     for stage, passes in enumerate(played.events):
         events.append(
@@ -37,4 +40,9 @@ def perfetto(played: Played) -> dict[str, Any]:
                     "args": {"micro_batch": event.op.micro_batch, "chunk": event.op.chunk},
                 }
             )
-    return {"traceEvents": events, "displayTimeUnit": "ms"}
+    held = len({event.op.micro_batch for event in played.events[0]})
+    return {
+        "traceEvents": events,
+        "displayTimeUnit": "ms",
+        "otherData": {"micro_batches": f"{held} of {micro_batches}"},
+    }

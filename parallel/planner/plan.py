@@ -26,6 +26,7 @@ from parallel.planner.step import Step, StepTime
 from parallel.planner.traffic import Group, Traffic
 from parallel.shares import rank_parameters
 
+FILED = 200_000  # passes of a timeline's file: about 30 MB
 DRAWN = 3  # micro-batches of the timeline, in multiples of the stages
 
 
@@ -82,6 +83,15 @@ class Plan:
         if self.layout.interleave > 1:
             shown -= shown % self.layout.pipeline
         return self.step.played(max(shown, 1))
+
+    def played_for_a_file(self) -> tuple[Played, int]:
+        """The schedule of a whole step, or of as many micro-batches as a viewer opens; how many."""
+        micro_batches = self.job.micro_batches
+        each = 2 * self.layout.pipeline * self.layout.chunks_a_stage  # passes of one
+        if micro_batches * each > FILED:
+            rounds = max(FILED // (each * self.layout.pipeline), 1)
+            micro_batches = min(micro_batches, rounds * self.layout.pipeline)
+        return self.step.played(micro_batches), micro_batches
 
     @cached_property
     def traffic(self) -> list[list[Traffic]]:

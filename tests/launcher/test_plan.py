@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from rich.console import Console
 
-from configs.schema import LayoutConfig
+from configs.schema import DeviceName, LayoutConfig
+from launcher.show import print_whole
+from launcher.show_plan import asked_line, plan_tables
+from parallel.layout import Layout
+from parallel.planner.plan import Plan
 from tests.cli import phalanx
+from tests.runs import run_of
 
 GPT3 = ["model=gpt3_175b", "precision=bf16", "optimizer.ramp_tokens=0"]
 CLUSTER = ["cluster=dgx_a100", "cluster.nodes=64", "train.global_batch=1536"]
@@ -56,8 +64,10 @@ def test_the_headline_numbers_are_reproduced_by_name() -> None:
 
 def test_a_search_gives_a_layout_that_is_ready_to_use(tmp_path: Path) -> None:
     overrides = ["model=gpt3_1.3b", "precision=bf16", "cluster=dgx_a100"]
-    result = phalanx("plan", *overrides, "plan.search=true")
+    result = phalanx("plan", *overrides, "plan.search=true", "layout.tensor=8", "layout.pipeline=1")
     assert result.status == 0, result.errors
+    assert result.output.startswith("plan for 8 ranks on cluster=dgx_a100, A100-SXM4-80GB\n")
+    assert re.search(r"^asked    8x1, micro-batch 4: .* place \d+ of \d+$", result.output, re.M)
     text = result.output.split("# the fastest, as a file of configs/layout\n")[1].split("\n\n")[0]
     fields = yaml.safe_load(text)
     assert set(fields) == set(LayoutConfig.__dataclass_fields__)
@@ -74,6 +84,9 @@ def test_the_schedule_opens_in_perfetto(tmp_path: Path) -> None:
     planned(*GPT3, *CLUSTER, "layout=gpt3_175b", f"plan.timeline={path}")
     trace = json.loads(path.read_text(encoding="utf-8"))
     assert {event["ph"] for event in trace["traceEvents"]} == {"M", "X"}
+    passed = [event["args"]["micro_batch"] for event in trace["traceEvents"] if event["ph"] == "X"]
+    assert trace["otherData"]["micro_batches"] == f"{len(set(passed))} of {len(set(passed))}"
+    assert sorted(set(passed)) == list(range(1536 // 4))
 
 
 def test_a_trace_stands_beside_the_plan() -> None:
@@ -84,6 +97,38 @@ def test_a_trace_stands_beside_the_plan() -> None:
     assert compared
     assert all(len(line) == 7 for line in compared), "a difference would be an eighth word"
     assert "warn" not in result.errors.lower()
+    assert "tracing rank 0, stage 0 (1 of 1)" in result.errors
+
+
+def test_it_says_first_what_it_plans_for_and_no_table_is_cut() -> None:
+    result = phalanx("plan", "model=gpt3_13b")
+    assert result.status == 0, result.errors
+    first, second, *rest = result.output.splitlines()
+    assert first == "plan for 4 ranks on this machine's CPU, whose times are rough"
+    assert second.startswith("clusters: dgx_a100, ")
+    assert "cluster=NAME cluster.nodes=N" in second
+    assert re.search(r"steps: [\d,]+ years, ", result.output), "not millions of days"
+    assert not [line for line in rest if "..." in line or "…" in line]
+
+
+@pytest.mark.parametrize("columns", ["40", "60", "80"])
+def test_numbers_are_whole_at_any_width(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    console = Console(file=io.StringIO(), soft_wrap=True, markup=False)
+    run = run_of("model=gpt3_13b device=cpu")
+    planned = Plan.of(run, Layout.resolve(run.layout, None), DeviceName.cpu)
+    for table in plan_tables(planned):
+        print_whole(console, table)
+    assert isinstance(console.file, io.StringIO)
+    said = console.file.getvalue()
+    assert "…" not in said
+    assert "115.03" in said
+    assert "3,478.92 GB" in said
+
+
+def test_a_layout_that_cannot_be_is_told_beside_a_search() -> None:
+    asked = {"layout": "3x1", "micro_batch": 1, "valid": False, "why": ["a", "b"]}
+    assert asked_line(asked) == "asked    3x1, micro-batch 1: cannot be: a; b"
 
 
 def test_a_plan_on_a_laptop_needs_no_cluster() -> None:
