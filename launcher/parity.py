@@ -23,7 +23,8 @@ from rich.table import Table
 
 from configs.errors import InputError, RunError
 from configs.schema import LaunchName, Precision, Run
-from launcher.compose import compose_run, explain, hydra_app, merge_overrides
+from launcher.compose import compose_run, hydra_app, merge_overrides
+from launcher.explain import explain
 from launcher.json_lines import read_lines
 from launcher.plan_ranks import Plan, plan_ranks
 from launcher.run_folder import RunFolder

@@ -31,6 +31,7 @@ from configs.errors import InputError
 from configs.schema import Run
 from corpus.sources import sources_of
 from launcher.compose import store_overrides
+from launcher.multirun import own_name, require_own_folder
 from launcher.plan_ranks import Plan
 from parallel import checkpoint_files
 from parallel.batches import steps_of
@@ -166,11 +167,12 @@ def choose_folder(plan: Plan) -> RunFolder:
     asked = plan.run.run_dir
     if asked is None:
         stamp = time.strftime("%Y%m%d-%H%M%S")
-        name = f"{plan.run.model.name}-{plan.layout}-{stamp}"
+        name = f"{plan.run.model.name}-{plan.layout}-{stamp}{own_name()}"
         path = Path("runs") / name
         while path.exists():
             path = path.with_name(f"{name}-{os.getpid()}")
         return RunFolder(path.resolve())
+    require_own_folder(asked)
     folder = RunFolder(Path(asked).expanduser().resolve())
     if folder.stop_file.exists():
         raise InputError(f"run_dir={asked}: has a STOP file; without it the run goes on")

@@ -76,8 +76,15 @@ def _layers(shape: ModelShape, layout: Layout, stage: int) -> str:
     return ", ".join(pieces)
 
 
-def run_summary(plan: Plan, prepared: Prepared, folder: Path) -> str:
+def run_summary(plan: Plan, prepared: Prepared | None, folder: Path) -> str:
+    """`prepared` is None before the corpus is prepared."""
     run = plan.run
+    text = "not prepared yet"
+    if prepared is not None:
+        text = (
+            f"{human(prepared.train_tokens)} tokens to train on, "
+            f"{human(prepared.validation_tokens)} held out"
+        )
     batch = BatchPlan.of(run)
     steps = last_step(run)
     samples = batch.samples_after(steps)
@@ -85,8 +92,7 @@ def run_summary(plan: Plan, prepared: Prepared, folder: Path) -> str:
     return (
         f"model    {run.model.name}, {plan.shape.parameters / 1e6:,.2f}M parameters, "
         f"{run.model.attention} attention\n"
-        f"corpus   {corpus_name(run)}, {human(prepared.train_tokens)} tokens to train on, "
-        f"{human(prepared.validation_tokens)} held out\n"
+        f"corpus   {corpus_name(run)}, {text}\n"
         f"training {steps:,} steps of {run.train.global_batch} x {run.model.context} tokens = "
         f"{human(tokens)} tokens\n"
         f"engine   {run.engine.name} on {plan.device}, {run.precision}\n"

@@ -1,0 +1,158 @@
+"""`phalanx train --dry-run`: all that is checked and shown before a run; nothing is written."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shlex
+import shutil
+import sys
+import tempfile
+
+from rich.console import Console
+
+from configs.errors import InputError
+from configs.schema import DeviceName, EngineName, LaunchName, Run
+from corpus.cache import Prepared
+from corpus.prepare import prepared_before
+from launcher.compose import hydra_app
+from launcher.corpora import corpus_name, corpus_of_run, mixture_table
+from launcher.plan_ranks import Plan, plan_ranks
+from launcher.run_folder import (
+    RunFolder,
+    checkpoint_to_load,
+    choose_folder,
+    last_step,
+    require_same_run,
+    resolved,
+)
+from launcher.show import layout_table, run_summary, shown
+from launcher.show_plan import summary
+from parallel.checkpoint_files import TrainState
+from parallel.deepspeed_config import deepspeed_config
+from parallel.planner.plan import Plan as Cost
+
+
+def dry_run(run: Run, overrides: list[str]) -> None:
+    """Raises InputError for whatever the run itself would be refused for; if that is its text,
+    which may be on another machine, all else is shown before.
+    """
+    if os.environ.get("RANK", "0") != "0":  # of ranks that torchrun has started one speaks
+        return
+    plan = plan_ranks(run)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    folder = choose_folder(plan)
+    begins = _begins(plan, folder)
+    prepared, fault = _prepared(plan, folder, overrides)
+    console.print(layout_table(plan.shape, plan.layout))
+    if prepared is not None:
+        console.print(mixture_table(plan.run, prepared))
+    console.print(run_summary(plan, prepared, folder.path))
+    console.print(f"begins   {begins}")
+    _check_engine(plan, folder)
+    console.print(f"starts   {_how(plan)}")
+    for line in _started_by(plan, folder):
+        console.print(line, end="" if line.endswith("\n") else "\n")
+    _show_cost(plan, overrides, console)
+    console.print("dry run: nothing was started or written")
+    if fault is not None:
+        raise fault
+
+
+def _begins(plan: Plan, folder: RunFolder) -> str:
+    checkpoint = checkpoint_to_load(plan, folder)
+    if checkpoint is None:
+        return "with new weights" if not folder.path.exists() else "anew: it has no checkpoint yet"
+    state = TrainState.read(checkpoint)
+    require_same_run(plan, state, checkpoint)
+    last = last_step(plan.run)
+    if state.step >= last:
+        return (
+            f"nothing to do: {shown(checkpoint)} is of step {state.step} of {last}; "
+            "a larger train.steps goes on"
+        )
+    return f"going on from {shown(checkpoint)}, after step {state.step} of {last}"
+
+
+def _prepared(
+    plan: Plan, folder: RunFolder, overrides: list[str]
+) -> tuple[Prepared | None, InputError | None]:
+    """The run's corpus, if it has been prepared, and what the run would be refused for."""
+    run = plan.run
+    try:
+        prepared = corpus_of_run(run, folder) if folder.has_checkpoint() else None
+        prepared = prepared or prepared_before(run.corpus, run.model, run.contamination)
+    except InputError as fault:
+        return None, fault
+    if prepared is None and (plan.device is DeviceName.cuda or run.launch.name is LaunchName.slurm):
+        return None, InputError(
+            f"corpus {corpus_name(run)}: is not prepared, and a GPU job is no place for that; "
+            f"first: phalanx prepare {shlex.join(overrides)}".rstrip()
+        )
+    return prepared, None
+
+
+def _check_engine(plan: Plan, folder: RunFolder) -> None:
+    run = resolved(plan.run, folder, None)
+    if run.engine.name is EngineName.deepspeed:
+        deepspeed_config(
+            plan.shape,
+            plan.layout,
+            run.optimizer,
+            run.engine,
+            precision=run.precision,
+            device=plan.device,
+            global_batch=run.train.global_batch,
+        )
+
+
+def _how(plan: Plan) -> str:
+    ranks = "1 rank" if plan.layout.world_size == 1 else f"{plan.layout.world_size} ranks"
+    return {
+        LaunchName.local: f"{ranks} on this machine",
+        LaunchName.torchrun: f"{ranks} by torchrun:",
+        LaunchName.slurm: f"{ranks} by this job.sbatch:",
+    }[plan.run.launch.name]
+
+
+def _started_by(plan: Plan, folder: RunFolder) -> list[str]:
+    """The batch script, or the command of each node."""
+    launch = plan.run.launch
+    if launch.name is LaunchName.slurm:
+        from launcher.submit import job_of
+        from slurm.script import render
+
+        return [render(job_of(plan, folder))]
+    if launch.name is LaunchName.torchrun:
+        from launcher.torchrun import command_of
+
+        nodes = range(plan.layout.nodes(plan.run.cluster.gpus_per_node))
+        asked = nodes if launch.node is None else [launch.node]
+        return [f"node {node}: {shlex.join(command_of(plan, folder, node))}" for node in asked]
+    return []
+
+
+def _show_cost(plan: Plan, overrides: list[str], console: Console) -> None:
+    """What the planner makes of it, where it knows the machine."""
+    more = f"phalanx plan {shlex.join(overrides)}".rstrip()
+    try:
+        planned = summary(Cost.of(plan.run, plan.layout, plan.device))
+    except InputError as error:
+        console.print(f"cost     not known: {error}")
+        return
+    told = [line for line in planned.splitlines() if line.split()[0] in ("memory", "step", "speed")]
+    for line in told:
+        console.print(line)
+    console.print(f"cost     {more} shows more")
+
+
+composed = hydra_app(dry_run)
+
+
+def app() -> None:
+    """Hydra writes an account of each --multirun, here into a folder that does not last."""
+    if "--multirun" in sys.argv:
+        folder = tempfile.mkdtemp(prefix="phalanx-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        sys.argv.append(f"hydra.sweep.dir={folder}")
+    composed()
