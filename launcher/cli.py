@@ -35,7 +35,7 @@ def _answered(arguments: list[str]) -> int:
     from launcher.arguments import command_of
 
     command, rest = command_of(arguments)
-    if command == "help" or (command is None and _asks_for_help(rest)):
+    if command == "help" or (command is None and (not rest or _asks_for_help(rest))):
         return _help(rest)
     if "--version" in rest and (command is None or command in COMMANDS):
         return _version()
@@ -110,7 +110,7 @@ def _debugging() -> bool:
 
 
 def _asks_for_help(arguments: list[str]) -> bool:
-    return not arguments or "--help" in arguments or "-h" in arguments
+    return "--help" in arguments or "-h" in arguments
 
 
 def _help(words: list[str]) -> int:
@@ -159,7 +159,7 @@ def _complete(arguments: list[str]) -> int:
 
     words = os.environ.get("COMP_LINE", "").split(" ")
     if arguments[1:] and arguments[1].startswith("query=") and len(words) <= 2:
-        print("\n".join(f"{name} " for name in COMMANDS if name.startswith(words[-1])))
+        print("\n".join(f"{name} " for name in (*COMMANDS, "help") if name.startswith(words[-1])))
         return 0
     if len(words) > 2:
         os.environ["COMP_LINE"] = " ".join([words[0], *words[2:]])

@@ -35,6 +35,7 @@ def hydra_app(command: Callable[[Run, list[str]], None]) -> Callable[[], None]:
 
     def app() -> None:
         # Hydra only composes: were the command run inside, Hydra would tell its errors as well.
+        composed.clear()
         compose_only()
         jobs = [(given, config.get("run_dir")) for config, given in composed]
         for number, (config, given) in enumerate(composed):

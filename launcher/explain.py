@@ -6,21 +6,24 @@ import re
 from collections.abc import Sequence
 from typing import get_type_hints
 
+import yaml
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException, ValidationError
 
-from configs.describe import NAME, Setting, choices, find, groups, settings
+from configs.describe import CHOSEN_ALONE, NAME, Setting, choices, find, groups, settings
 from configs.errors import InputError
 from configs.schema import Run
 from launcher.arguments import Arguments, parse
 from launcher.nearest import nearest
-from launcher.own_configs import file_of, unsaid
+from launcher.own_configs import broken_yaml, file_of, unsaid
 
 OF_HYDRA = ("hydra", "query", "install", "uninstall")
 
 
 def explain(error: Exception, words: Sequence[str] = ()) -> InputError | None:
     """A composition error of these arguments; None for any other error."""
+    if isinstance(error, yaml.MarkedYAMLError):
+        return broken_yaml(error)
     if not isinstance(error, OmegaConfBaseException | HydraException):
         return None
     try:
@@ -62,6 +65,12 @@ def _no_file(path: str, options: list[str], arguments: Arguments) -> InputError:
 
 def _unknown(key: str, arguments: Arguments) -> InputError:
     """All settings of the command line that there are not, beside the one that was met first."""
+    if key in CHOSEN_ALONE:
+        path = file_of(key, _chosen(key, arguments), arguments)
+        return InputError(
+            f"{path or key}: fills settings of other names; nearest: as its first line\n"
+            "  # @package _global_"
+        )
     given = [override.lstrip("+~").partition("=")[0] for override in arguments.overrides]
     wrong = [name for name in given if not _is_known(name)]
     if not _is_known(key) and not any(name.startswith(key) for name in wrong):
@@ -106,8 +115,7 @@ def _unreadable(override: str) -> InputError:
 def _unsaid(key: str, setting: Setting, arguments: Arguments) -> InputError:
     """A value that no file and no argument has; of a file of the user's own, all of them."""
     group, _, name = key.partition(".")
-    chosen = next((it for it in arguments.overrides if it.lstrip("+").startswith(f"{group}=")), "")
-    path = file_of(group, chosen.partition("=")[2], arguments)
+    path = file_of(group, _chosen(group, arguments), arguments)
     if path is None:
         typed = f"+{key}=VALUE" if NAME in setting.name else f"{key}=VALUE"
         return InputError(f"{key}: has no value: {_meaning(setting)}; nearest: {typed}")
@@ -124,6 +132,12 @@ def _unsaid(key: str, setting: Setting, arguments: Arguments) -> InputError:
         f"{path}: does not say {', '.join(missing)}; add{''.join(lines)}\n"
         f"or begin the file with one of ours, and say what differs: defaults: [{like}, _self_]"
     )
+
+
+def _chosen(group: str, arguments: Arguments) -> str:
+    """The file of a group that the arguments name; "" where they do not."""
+    given = [it.lstrip("+") for it in arguments.overrides]
+    return next((it.partition("=")[2] for it in given if it.startswith(f"{group}=")), "")
 
 
 def _wrong_value(key: str, setting: Setting, arguments: Arguments, reason: str) -> InputError:

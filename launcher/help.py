@@ -136,7 +136,7 @@ def of_command(command: str, words: Sequence[str] = ()) -> str:
     composed = Composed(parse([it for it in kept if not it.startswith("against")], command))
     rows = [
         *_title(f"phalanx {command} [setting=value ...] [flags]"),
-        *textwrap.wrap(about.about, _width() - 2, initial_indent="  ", subsequent_indent="  "),
+        *_wrapped(about.about, "  "),
         *_title("examples"),
     ]
     for line, does in about.examples:
@@ -277,9 +277,8 @@ def _rows(pairs: Sequence[tuple[str, str]], left: int = 0) -> list[str]:
     column = left or (34 if _width() >= 90 else 28)
     rows: list[str] = []
     for name, text in pairs:
-        lines = _wrapped(text.strip(), " " * column)
-        if text.startswith("  "):
-            lines = [f"  {line}" for line in _wrapped(text.strip(), " " * column)]
+        indent = column + 2 if text.startswith("  ") else column
+        lines = _wrapped(text.strip(), " " * indent)
         begin = f"  {name}"
         if len(begin) < column - 1 and lines:
             lines[0] = begin + lines[0][len(begin) :]

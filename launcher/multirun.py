@@ -55,14 +55,15 @@ def require_own_folder(run_dir: str | None) -> None:
 
 
 def overrides_of(task: object, config: DictConfig) -> list[str]:
-    """A job's overrides as they were given, but for a run directory named by the job's number,
-    which nobody knows any more once Hydra has composed: it is filled in, in `config` too.
+    """A job's overrides as they were given, but for a run directory that is named by others'
+    values: ${hydra:job.num} is known while Hydra composes, so it is filled in, in `config` too.
     """
     given = OmegaConf.to_container(task, resolve=False)  # type: ignore[arg-type]
     assert isinstance(given, list)
     overrides = [str(each) for each in given]
-    for number, override in enumerate(overrides):
-        if override.startswith("run_dir=") and "${hydra:" in override:
-            config.run_dir = config.run_dir
-            overrides[number] = f"run_dir={config.run_dir}"
+    if OmegaConf.is_interpolation(config, "run_dir"):
+        config.run_dir = config.run_dir
+        return [it for it in overrides if not it.startswith("run_dir=")] + [
+            f"run_dir='{config.run_dir}'"
+        ]
     return overrides

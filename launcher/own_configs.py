@@ -48,13 +48,19 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """A file's settings. Raises InputError where it is no YAML, or no settings."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        line = "" if where is None else f":{where.line + 1}"
-        raise InputError(f"{path}{line}: {getattr(error, 'problem', 'is no YAML')}") from None
+    except yaml.MarkedYAMLError as error:
+        raise broken_yaml(error, path) from None
     if content is not None and not isinstance(content, dict):
         raise InputError(f"{path}: holds no settings, which are lines of key: value")
     return content or {}
+
+
+def broken_yaml(error: yaml.MarkedYAMLError, path: Path | None = None) -> InputError:
+    """The line where a file cannot be read."""
+    where = error.problem_mark or error.context_mark
+    if where is None:
+        return InputError(f"{path or 'a config file'}: {error.problem}")
+    return InputError(f"{path or where.name}:{where.line + 1}: {error.problem}")
 
 
 def file_of(group: str, name: str, arguments: Arguments) -> Path | None:

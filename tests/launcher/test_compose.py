@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from configs.schema import Run
-from launcher.compose import merge_overrides, settings, store_overrides, stored_overrides
+from launcher.compose import merge_overrides, store_overrides, stored_overrides
 
 
 @pytest.mark.parametrize(
@@ -43,8 +42,3 @@ def test_what_holds_once_is_not_stored(tmp_path: Path) -> None:
 def test_a_new_folder_has_none(tmp_path: Path) -> None:
     assert stored_overrides(None) == []
     assert stored_overrides(str(tmp_path / "new")) == []
-
-
-def test_every_setting_is_known_by_its_full_name() -> None:
-    known = settings(Run)
-    assert {"model", "model.layers", "model.recipe.tokens", "layout.tensor", "debug"} <= set(known)
