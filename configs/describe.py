@@ -17,7 +17,7 @@ from enum import StrEnum
 from functools import cache
 from inspect import getsource
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, cast, get_args, get_origin, get_type_hints
 
 from configs.schema import Run
 
@@ -113,9 +113,9 @@ def _named(name: str, kind: type[Any]) -> Setting:
 def _inner(hint: Any) -> tuple[type[Any] | None, str]:
     """The dataclass that a field holds, and what comes between their names."""
     if is_dataclass(hint):
-        return hint, ""  # type: ignore[return-value]
+        return cast(type[Any], hint), ""
     item = get_args(hint)[1] if get_origin(hint) is dict else None
-    return (item, f"{NAME}.") if is_dataclass(item) else (None, "")
+    return (cast(type[Any], item), f"{NAME}.") if is_dataclass(item) else (None, "")
 
 
 def _values(hint: Any) -> dict[str, str]:

@@ -174,8 +174,13 @@ def _no_setting(word: str, command: str) -> str:
 def _quoted(override: str, sweeps: bool) -> str:
     """A text with = in it, such as a run directory's name, which Hydra reads in quotes only."""
     key, _, value = override.partition("=")
-    plain = "=" in value and not value.startswith(("'", '"', "[", "{")) and "${" not in value
-    if not plain or re.fullmatch(r"\w+\(.*\)", value) or (sweeps and "," in value):
+    if "=" not in value or re.search(r"""['"{}$]|^\w+\(.*\)$""", value):
         return override
-    escaped = value.replace("'", "\\'")
-    return f"{key}='{escaped}'"
+    if value.startswith("[") and value.endswith("]"):
+        items = [_in_quotes(item) if "=" in item else item for item in value[1:-1].split(",")]
+        return f"{key}=[{','.join(items)}]"
+    return override if sweeps and "," in value else f"{key}={_in_quotes(value)}"
+
+
+def _in_quotes(text: str) -> str:
+    return f"'{text.strip()}'"

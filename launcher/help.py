@@ -88,7 +88,6 @@ class Composed:
 
     def __init__(self, arguments: Arguments) -> None:
         import hydra
-        from omegaconf import OmegaConf
 
         self.folders = () if arguments.folder is None else (arguments.folder.absolute(),)
         search = [f"hydra.searchpath=[{','.join(f'file://{it}' for it in self.folders)}]"]
@@ -99,7 +98,7 @@ class Composed:
                 name, [*overrides, *(search if self.folders else [])], return_hydra_config=True
             )
         self._chosen = dict(config.hydra.runtime.choices)
-        self._select = lambda key: OmegaConf.select(config, key, default=...)
+        self._config = config
 
     def default(self, name: str) -> str | None:
         """As it would be typed; None where there is nothing to type."""
@@ -108,7 +107,9 @@ class Composed:
         setting = find(name)
         if NAME in name or setting is None or setting.inner:
             return None
-        return typed(self._select(name))
+        from omegaconf import OmegaConf
+
+        return typed(OmegaConf.select(self._config, name, default=...))
 
 
 def typed(value: Any) -> str | None:

@@ -58,7 +58,7 @@ def overrides_of(task: object, config: DictConfig) -> list[str]:
     """A job's overrides as they were given, but for a run directory that is named by others'
     values: ${hydra:job.num} is known while Hydra composes, so it is filled in, in `config` too.
     """
-    given = OmegaConf.to_container(task, resolve=False)  # type: ignore[arg-type]
+    given = OmegaConf.to_container(task, resolve=False)
     assert isinstance(given, list)
     overrides = [str(each) for each in given]
     if OmegaConf.is_interpolation(config, "run_dir"):

@@ -81,9 +81,9 @@ def test_all_mistakes_are_told() -> None:
     ("word", "arranged"),
     [
         ("run_dir=runs/x-layout=tp2,train.seed=3", "run_dir='runs/x-layout=tp2,train.seed=3'"),
-        ("corpus.text=it's=1", "corpus.text='it\\'s=1'"),
         ("run_dir='a=b'", "run_dir='a=b'"),
-        ("launch.directives=[--mem=0]", "launch.directives=[--mem=0]"),
+        ("launch.directives=[--mem=0,-x]", "launch.directives=['--mem=0',-x]"),
+        ("launch.directives=['--mem=0']", "launch.directives=['--mem=0']"),
         ("+corpus.sources.a={path: x=y}", "+corpus.sources.a={path: x=y}"),
         ("train.seed=range(start=1,stop=3)", "train.seed=range(start=1,stop=3)"),
         ("train.seed=3", "train.seed=3"),

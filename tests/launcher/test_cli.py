@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.cli import COMMANDS
+from launcher.commands import COMMANDS
 from tests.cli import phalanx
 
 
