@@ -1,7 +1,8 @@
 # Every target sets itself up in .venv. `make train` and `make test` are all a newcomer needs.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
-PIP := $(BIN)/pip --disable-pip-version-check
+# Errors alone: some machines' settings of pip give hundreds of warnings, none of them ours.
+PIP := $(BIN)/pip --disable-pip-version-check -qq
 READY := .venv/.ready
 
 .PHONY: train test test-long setup check format clean
@@ -19,11 +20,17 @@ setup: $(READY)
 
 # torch comes first: the packages built from source here look at it.
 $(READY): pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
-	$(PIP) install --quiet --constraint constraints.txt pip setuptools wheel packaging ninja py-cpuinfo
-	$(PIP) install --quiet --constraint constraints.txt torch==2.13.0 numpy
-	$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable ".[dev]"
-	touch $(READY)
+	@echo "phalanx: installing into .venv, once; a few minutes and 2 GB of disk"
+	@echo "phalanx: 1 of 4, a Python environment"
+	@$(PYTHON) -m venv .venv
+	@echo "phalanx: 2 of 4, what builds packages"
+	@$(PIP) install --constraint constraints.txt pip setuptools wheel packaging ninja py-cpuinfo
+	@echo "phalanx: 3 of 4, torch, the largest"
+	@$(PIP) install --constraint constraints.txt torch==2.13.0 numpy
+	@echo "phalanx: 4 of 4, Megatron-core, DeepSpeed and the rest; parts are compiled here"
+	@$(PIP) install --constraint constraints.txt --no-build-isolation --editable ".[dev]"
+	@touch $(READY)
+	@echo "phalanx: installed; the command is $(BIN)/phalanx"
 
 check: setup ## the whole gate, in order of cost
 	$(BIN)/ruff format --check .

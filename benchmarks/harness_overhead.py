@@ -72,7 +72,7 @@ def _start(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = RunFolder(Path(temporary) / "run")
         plan = plan_ranks(compose_run([*overrides, f"run_dir={folder.path}"]))
-        prepare(plan, folder, overrides, Console(quiet=True))
+        prepare(plan, plan.run, folder, overrides, Console(quiet=True))
         ranks = plan.layout.world_size
         threads = threads_of(ranks)
         torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]

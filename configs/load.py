@@ -1,13 +1,21 @@
-"""The one door between Hydra and the program: a composed config becomes a frozen `Run`."""
+"""The one door between Hydra and the program: a composed config becomes a frozen `Run`.
+
+Values of the command line and of config files may refer to others (`${model.recipe.tokens}`,
+`${oc.env:HOME}`). What a run directory holds is taken to the letter: nothing in it is resolved.
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, cast, get_args, get_origin, get_type_hints
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
+from configs.errors import InputError
 from configs.schema import Run
 
 
@@ -28,9 +36,45 @@ def save(run: Run, path: Path) -> None:
 
 
 def read(path: Path) -> Run:
-    config = OmegaConf.load(path)
-    assert isinstance(config, DictConfig)
-    return load(config)
+    """The run that `save` wrote. Raises InputError where it is not one."""
+    try:
+        return load(literal(path))
+    except OmegaConfBaseException as error:
+        raise InputError(f"{path}: {str(error).splitlines()[0]}") from None
+
+
+def as_config(run: Run) -> DictConfig:
+    """A run's settings, to be changed and loaded again."""
+    return _literally(OmegaConf.structured(run))
+
+
+def literal(path: Path) -> DictConfig:
+    """A YAML file whose values mean what they say. Raises InputError where it is none."""
+    try:
+        content = OmegaConf.load(path)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: cannot be read: {reason}") from None
+    if not isinstance(content, DictConfig):
+        raise InputError(f"{path}: holds no settings")
+    return _literally(content)
+
+
+def _literally(content: DictConfig) -> DictConfig:
+    taken = OmegaConf.create(_escaped(OmegaConf.to_container(content, enum_to_str=True)))
+    assert isinstance(taken, DictConfig)
+    return taken
+
+
+def _escaped(value: Any) -> Any:
+    """OmegaConf's spelling of text that is no interpolation."""
+    if isinstance(value, dict):
+        return {key: _escaped(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_escaped(each) for each in value]
+    if isinstance(value, str):
+        return re.sub(r"(\\*)\$\{", lambda found: 2 * found[1] + r"\${", value)
+    return value
 
 
 def _schema(kind: type[Any], given: Any) -> DictConfig:

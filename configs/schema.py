@@ -1,8 +1,8 @@
 """The typed configuration: what may be set, of what type, with what meaning.
 
 Hydra composes the group files of this package; `configs.load` turns the result into these frozen
-dataclasses. Nothing beyond that door sees a DictConfig. A field without a default has its value in
-the group file, so that the YAML a user reads is complete.
+dataclasses. Nothing beyond that door sees a DictConfig. Values stand in the group files, so that
+the YAML a user reads is complete; a new field has a default here too, for runs from before it.
 """
 
 from __future__ import annotations
@@ -147,6 +147,7 @@ class LaunchConfig:
     port: int | None  # of the rendezvous; null: a free one
     timeout_s: int  # seconds after which a collective has failed
     grace_s: int  # seconds that a run has to save in when it is told to stop
+    lease_s: int = 60  # seconds until a run directory is free again whose owner is gone
     max_restarts: int  # times that SLURM starts a job again
     max_idle_starts: int  # starts in a row that save nothing new, after which a job ends
     elastic: bool  # fewer or more nodes than cluster.nodes will do, in the planner's best layout
@@ -309,6 +310,8 @@ class TrainConfig:
     spike_window: int  # steps before, whose median is the usual loss
     skip_batches: int  # how many: the bad one and those before it, back to the checkpoint at most
     max_skips: int  # most steps of a run that are skipped
+    # a run may go on with another optimizer, schedule, batch or precision
+    allow_changes: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,8 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+import stat
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,8 +26,10 @@ from typing import Any
 from uuid import uuid4
 
 from configs.errors import InputError, RunError
+from configs.reading import is_plain_name, read_small
 
 MANIFEST = "manifest.json"
+MODE = 0o775  # of new folders: whatever the umask, not everybody writes there
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,22 +102,25 @@ def seal(prepared: Prepared) -> None:
 def reopen(folder: Path) -> Prepared:
     """What an earlier preparation left in `folder`. Raises InputError if a file is not whole."""
     content = check_whole(folder)
-    return Prepared(
-        folder=folder,
-        fingerprint=content["fingerprint"],
-        sources=tuple(Source(**source) for source in content["sources"]),
-    )
+    try:
+        sources = tuple(Source(**source) for source in content["sources"])
+        fingerprint = str(content["fingerprint"])
+    except (KeyError, TypeError) as error:
+        raise _damaged(folder, f"{folder / MANIFEST} cannot be read") from error
+    _require_plain(folder, (source.name for source in sources))
+    return Prepared(folder=folder, fingerprint=fingerprint, sources=sources)
 
 
 def check_whole(folder: Path) -> dict[str, Any]:
     """The manifest. Raises InputError naming the file that is missing, cut short or damaged."""
     try:
-        content: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        sizes: dict[str, int] = content["files"]
+        content: dict[str, Any] = json.loads(read_small(folder / MANIFEST))
+        sizes: dict[str, int] = dict(content["files"])
     except PermissionError as error:
         raise InputError(f"{folder / MANIFEST}: {error.strerror}") from error
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise _damaged(folder, f"{folder / MANIFEST} cannot be read") from error
+    _require_plain(folder, sizes)
     for name, size in sizes.items():
         path = folder / name
         actual = path.stat().st_size if path.is_file() else None
@@ -125,22 +131,58 @@ def check_whole(folder: Path) -> dict[str, Any]:
     return content
 
 
+def _require_plain(folder: Path, names: Iterable[object]) -> None:
+    for name in names:
+        if not is_plain_name(name):
+            raise _damaged(folder, f"{folder / MANIFEST} names {name!r}")
+
+
+def require_own(root: Path) -> None:
+    """Raises InputError where everybody on the machine may put another corpus in its place.
+
+    A group may share a cache. Folders above it are of no harm where the sticky bit keeps what is in
+    them to its owners, as in /tmp.
+    """
+    for folder in dict.fromkeys([root, *root.absolute().parents, *root.resolve().parents]):
+        try:
+            mode = folder.stat().st_mode
+        except OSError:  # not there yet, or told of where it is read
+            continue
+        if mode & stat.S_IWOTH and (folder == root or not mode & stat.S_ISVTX):
+            raise InputError(
+                f"corpus.cache={root}: others may write to {folder} (mode {mode & 0o7777:o}), and "
+                f"change what is trained on; nearest: chmod o-w {folder}, or "
+                "corpus.cache=~/.cache/phalanx"
+            )
+
+
 def find(root: Path, key: str) -> Path | None:
     """The folder that the text and settings of `key` were prepared into."""
     note = root / "known" / key
     try:
-        name = note.read_text(encoding="utf-8") if note.is_file() else ""
+        name = read_small(note) if note.is_file() else ""
     except OSError as error:
         raise InputError(f"corpus.cache: cannot read {note}: {error.strerror}") from error
     # A power cut may have left the note empty.
-    return root / name if name and (root / name).is_dir() else None
+    if not is_plain_name(name) or not (root / name).is_dir():
+        return None
+    require_own(note.parent)
+    require_own(root / name)
+    return root / name
 
 
 def remember(root: Path, key: str, folder: Path) -> None:
-    (root / "known").mkdir(exist_ok=True)
+    (root / "known").mkdir(MODE, exist_ok=True)
     note = root / "known" / f"{key}.{uuid4().hex}"
     note.write_text(folder.name, encoding="utf-8")
     note.rename(root / "known" / key)
+
+
+def make_folder(path: Path) -> None:
+    """And those above it that are missing, which not everybody may write to."""
+    for folder in (*reversed(path.parents), path):
+        if not folder.is_dir():
+            folder.mkdir(MODE, exist_ok=True)
 
 
 @contextmanager
@@ -150,7 +192,7 @@ def writable(root: Path, setting: str, doing: str) -> Iterator[None]:
     What fails to be written within is a RunError.
     """
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        make_folder(root)
         probe = root / f".{uuid4().hex}"
         probe.touch()
         probe.unlink()
@@ -171,7 +213,7 @@ def alone(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
 
     `path` is a file that is there for this alone.
     """
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(MODE, exist_ok=True)
     with path.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -187,7 +229,7 @@ def publish(root: Path, name: str, fill: Callable[[Path], None]) -> Path:
     If another process publishes it first, its work is taken and ours discarded.
     """
     target, scratch = root / name, root / f".{name}.{uuid4().hex}"
-    scratch.mkdir()
+    scratch.mkdir(MODE)
     try:
         fill(scratch)
         _sync(scratch)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import pickle
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,10 +29,9 @@ from corpus.survey import Filters, Survey, progressing
 from corpus.tokenise import Selection
 from corpus.units import Unit, units_of
 from corpus.whole import make_once
-from corpus.work import Meter, Progress, load, survey_all
+from corpus.work import Meter, Progress, keep_rules, kept_rules, survey_all
 from corpus.workers import Workers, workers
 
-RULES = "rules.pickle"
 REMOVED = "removed.jsonl"  # documents that were cut or dropped
 REPORT = "report.json"
 
@@ -64,7 +62,7 @@ def filter_corpus(
         surveys = survey_all(work, job.units, lambda: Filters(grams=table()), pool, job.meter)
         job.check_damage(surveys)
         choices = without_common([_keep_all(survey) for survey in surveys], settings)
-        make_once(work / RULES, lambda: pickle.dumps(rules_of(settings)))
+        keep_rules(work, rules_of(settings))
         chosen = list(zip(job.units, choices, strict=True))
         left = [each for each in chosen if not _counts_file(work, each[0]).exists()]
         job.meter.begin("writing", [unit for unit, _ in left])
@@ -190,7 +188,7 @@ def _filter_unit(work: Path, out: Path, chosen: tuple[Unit, Choice]) -> None:
     target = folder / f"{unit.number:07}.jsonl.zst"
     unfinished = target.with_suffix(".unfinished")
     with removed, zstandard.open(unfinished, "wt", encoding="utf-8") as file:
-        selection = Selection(choice, load(work / RULES), removed)
+        selection = Selection(choice, kept_rules(work), removed)
         for record in progressing(unit):
             if isinstance(record, Record):
                 for stretch in selection.next(record):

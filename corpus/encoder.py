@@ -56,12 +56,8 @@ class _TiktokenEncoder:
         self._inner = tiktoken.Encoding(
             "phalanx", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens={}
         )
-        self._given = ids
         self._ids = np.array(list(ids.values()))
         self._same = bool((self._ids == np.arange(len(self._ids))).all())
-
-    def __reduce__(self) -> tuple[type[_TiktokenEncoder], tuple[dict[bytes, int]]]:
-        return _TiktokenEncoder, (self._given,)
 
     def encode(self, texts: Sequence[str]) -> list[Ids]:
         return [self._encode(text) for text in texts]

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from corpus import orders
-from corpus.cache import publish
+from corpus.cache import make_folder, publish
 from corpus.orders import order_folder, samples_in
 from corpus.quiet import quiet_import
 
@@ -67,7 +67,7 @@ class Epoch(GPTDataset):  # type: ignore[misc]  # Megatron-core is untyped
         if not folder.is_dir():
             order = super()._build_document_sample_shuffle_indices()
             try:
-                folder.parent.mkdir(exist_ok=True)
+                make_folder(folder.parent)
                 publish(folder.parent, folder.name, lambda scratch: _save(order, scratch))
             except OSError:  # a cache that is read-only or full is no obstacle
                 return order
@@ -109,4 +109,6 @@ def _config(context: int, seed: int) -> GPTDatasetConfig:
         reset_attention_mask=False,
         eod_mask_loss=False,
         create_attention_mask=False,
+        # No folder: Megatron-core unpickles what it finds where it looks for orders by itself.
+        path_to_cache="",
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 from configs.errors import InputError
 from configs.schema import ContaminationConfig, CorpusConfig, ModelConfig
+from corpus.cache import require_own
 from corpus.contamination.benchmarks import Benchmark, read_benchmark
 from corpus.contamination.filter import Rules
 from corpus.duplicates import check as check_duplicates
@@ -150,7 +151,10 @@ def rules_of(settings: ContaminationConfig) -> Rules:
 
 
 def cache_root(corpus: CorpusConfig) -> Path:
-    return expanded("corpus.cache", corpus.cache) if corpus.cache else CACHE.expanduser()
+    """Raises InputError where everybody may write to it."""
+    root = expanded("corpus.cache", corpus.cache) if corpus.cache else CACHE.expanduser()
+    require_own(root)
+    return root
 
 
 def _digest(benchmark: Benchmark) -> str:

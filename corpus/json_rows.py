@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from configs.errors import InputError
+from corpus.formats.streams import Block, Broken, blocks
+
+LARGEST = 1 << 31  # bytes, unpacked
 
 
 def json_rows(path: Path, setting: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -32,34 +33,26 @@ def json_rows(path: Path, setting: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _content(path: Path, setting: str) -> bytes:
-    try:
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            return gzip.decompress(content)
-        return _unpack_zst(content) if path.suffix == ".zst" else content
-    except EOFError as error:
-        raise InputError(f"{setting}: {path} is cut short") from error
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(f"{setting}: {path} is not whole: {error}") from error
-    except OSError as error:
-        raise InputError(f"{setting}: cannot read {path}: {error.strerror}") from error
-
-
-def _unpack_zst(content: bytes) -> bytes:
-    """Raises EOFError if it is cut short, BadGzipFile if it is something else."""
-    import zstandard
-
-    parts = []
-    while content:
-        frame = zstandard.ZstdDecompressor().decompressobj()
-        try:
-            parts.append(frame.decompress(content))
-        except zstandard.ZstdError as error:
-            raise gzip.BadGzipFile(str(error)) from error
-        if not frame.eof:
-            raise EOFError
-        content = frame.unused_data
+    """All of it, unpacked: a small file may unpack to more than there is memory."""
+    parts, size = [], 0
+    for block in _blocks(path, setting):
+        if isinstance(block, Broken):
+            raise InputError(f"{setting}: {path} is not whole: {block.reason}")
+        parts.append(block.data)
+        size += len(block.data)
+        if size > LARGEST:
+            raise InputError(
+                f"{setting}: {path} holds more than {LARGEST:,} bytes, and all of it is read into "
+                "memory; nearest: a file of fewer rows"
+            )
     return b"".join(parts)
+
+
+def _blocks(path: Path, setting: str) -> Iterator[Block | Broken]:
+    try:
+        yield from blocks(path)
+    except InputError as error:
+        raise InputError(f"{setting}: {error}") from error
 
 
 def _row(line: str, where: str) -> dict[str, Any]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from itertools import chain, groupby, islice
 from pathlib import Path
 
@@ -29,13 +28,13 @@ from corpus.tokenise import Shard, Writing, tokenise, training_text
 from corpus.tokenizer import Tokenizer
 from corpus.units import Unit, units_of
 from corpus.whole import make_once
-from corpus.work import Meter, Progress, load, survey_all
+from corpus.work import Meter, Progress, keep_rules, kept_rules, survey_all
 from corpus.workers import Workers, workers
 
 LEARNED_FROM = 1 << 26  # characters of each source that a vocabulary is trained on
 EXAMPLE = 1 << 14  # characters of a document that the classifier learns from
 
-TOKENIZER, WRITING = "tokenizer.json", "writing.pickle"
+TOKENIZER = "tokenizer.json"
 
 
 def prepare(
@@ -104,7 +103,7 @@ class _Preparation:
 
     def run(self) -> Path:
         """The folder of the prepared corpus."""
-        self._work.mkdir(exist_ok=True)
+        self._work.mkdir(cache.MODE, exist_ok=True)
         inventory, units, meter = self._inventory, self._units, self._meter
         with workers(inventory.corpus.workers, meter.told) as pool:
             surveys = survey_all(self._work, units, self._filters, pool, meter)
@@ -132,7 +131,7 @@ class _Preparation:
     def _tokenise(self, pool: Workers, choices: list[Choice]) -> list[Shard]:
         chosen = list(zip(self._units, choices, strict=True))
         make_once(self._work / TOKENIZER, lambda: self._tokenizer(chosen).encode())
-        make_once(self._work / WRITING, lambda: pickle.dumps(self._writing()))
+        keep_rules(self._work, self._inventory.rules)
         left = [each for each in chosen if not _shard_file(self._work, each[0]).exists()]
         self._meter.begin("tokenising", [unit for unit, _ in left])
         for _ in pool.map(partial(_tokenise_unit, self._work), left):
@@ -179,16 +178,6 @@ class _Preparation:
             self._meter.say("training a tokenizer")
         return vocabulary.make(vocabulary_text(chosen, self._inventory.rules))
 
-    def _writing(self) -> Writing:
-        tokenizer = Tokenizer.load(self._work / TOKENIZER)
-        return Writing(
-            encoder=encoder_of(tokenizer),
-            end_of_text=tokenizer.end_of_text,
-            dtype=dtype_for(tokenizer.size),
-            rules=self._inventory.rules,
-            folder=self._work,
-        )
-
 
 def examples(units: Sequence[Unit], most: int) -> list[str]:
     """Beginnings of documents, as many from each unit."""
@@ -209,8 +198,20 @@ def vocabulary_text(chosen: Iterable[tuple[Unit, Choice]], rules: Rules | None) 
 
 
 def _tokenise_unit(work: Path, chosen: tuple[Unit, Choice]) -> None:
-    how: Writing = load(work / WRITING)
+    how = _writing(work, (work / TOKENIZER).stat().st_mtime_ns)
     tokenise(*chosen, how).save(_shard_file(work, chosen[0]))
+
+
+@lru_cache(maxsize=1)  # once in a process
+def _writing(work: Path, _modified_ns: int) -> Writing:
+    tokenizer = Tokenizer.load(work / TOKENIZER)
+    return Writing(
+        encoder=encoder_of(tokenizer),
+        end_of_text=tokenizer.end_of_text,
+        dtype=dtype_for(tokenizer.size),
+        rules=kept_rules(work),
+        folder=work,
+    )
 
 
 def _shard_file(work: Path, unit: Unit) -> Path:

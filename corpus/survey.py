@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from corpus.duplicates import signatures
 from corpus.quality import Classifier
 from corpus.records import Damage, Record
 from corpus.units import Unit
-from corpus.whole import save_arrays
+from corpus.whole import from_text_array, save_arrays, text_array
 from corpus.workers import advance
 
 BATCH = 1 << 20  # characters that the filters see at once
@@ -34,6 +33,33 @@ class Filters:
     classifier: Classifier | None = None
     duplicates: DuplicatesConfig | None = None
     grams: GramTable | None = None
+
+    def save(self, path: Path) -> None:
+        """Whole or not at all."""
+        content: dict[str, Array] = {}
+        if self.classifier is not None:
+            content["weights"] = self.classifier.weights
+            content["bias"] = np.array(self.classifier.bias)
+        if self.duplicates is not None:
+            content["duplicates"] = text_array(asdict(self.duplicates))
+        if self.grams is not None:
+            content |= {f"grams.{name}": array for name, array in self.grams.arrays().items()}
+        save_arrays(path, content)
+
+    @classmethod
+    def load(cls, path: Path) -> Filters:
+        with np.load(path) as arrays:
+            content: dict[str, Array] = dict(arrays)
+        grams = {name[6:]: array for name, array in content.items() if name.startswith("grams.")}
+        return cls(
+            classifier=Classifier(content["weights"], float(content["bias"]))
+            if "weights" in content
+            else None,
+            duplicates=DuplicatesConfig(**from_text_array(content["duplicates"]))
+            if "duplicates" in content
+            else None,
+            grams=GramTable.of_arrays(grams) if grams else None,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,14 +78,13 @@ class Survey:
     def save(self, path: Path) -> None:
         """Whole or not at all."""
         arrays = {name: getattr(self, name) for name in self.__slots__ if name != "damage"}
-        damage = np.frombuffer(json.dumps(self.damage).encode(), np.uint8)
-        save_arrays(path, {**arrays, "damage": damage})
+        save_arrays(path, {**arrays, "damage": text_array(self.damage)})
 
     @classmethod
     def load(cls, path: Path) -> Survey:
         with np.load(path) as arrays:
             fields = {name: arrays[name] for name in cls.__slots__}
-        fields["damage"] = tuple(json.loads(fields["damage"].tobytes()))
+        fields["damage"] = tuple(from_text_array(fields["damage"]))
         return cls(**fields)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import tokenizers
 
 from configs.errors import InputError
+from configs.reading import read_small
 
 END_OF_TEXT = ("<|endoftext|>", "</s>")
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"
@@ -43,7 +44,7 @@ class Tokenizer:
     def load(cls, path: Path | str) -> Tokenizer:
         """Raises InputError if there is no such file, or it is not a tokenizer.json."""
         try:
-            text = Path(path).expanduser().read_text(encoding="utf-8")
+            text = read_small(Path(path).expanduser())
         except OSError as error:
             raise InputError(f"model.tokenizer: cannot read {path}: {error.strerror}") from error
         except UnicodeDecodeError as error:

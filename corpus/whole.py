@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +20,16 @@ def save_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         file.flush()
         os.fsync(file.fileno())
     unfinished.rename(path)
+
+
+def text_array(content: object) -> npt.NDArray[np.uint8]:
+    """What JSON can say, to go with other arrays."""
+    return np.frombuffer(json.dumps(content).encode(), np.uint8)
+
+
+def from_text_array(array: npt.NDArray[np.uint8]) -> Any:
+    """What `text_array` was given."""
+    return json.loads(array.tobytes())
 
 
 def make_once(path: Path, make: Callable[[], bytes]) -> None:

@@ -1,19 +1,24 @@
-"""Work that survives a kill: what is done is a file, and is not done again."""
+"""Work that survives a kill: what is done is a file, and is not done again.
+
+What all processes need is a file too, of numbers and text: where others may have written it, it
+makes no process run anything.
+"""
 
 from __future__ import annotations
 
-import pickle
+import json
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
 
+from corpus.contamination.filter import Rules
 from corpus.survey import Filters, Survey, survey
 from corpus.units import Unit
 from corpus.whole import make_once
 from corpus.workers import Workers
 
-FILTERS = "filters.pickle"
+FILTERS, RULES = "filters.npz", "rules.json"
 
 Progress = Callable[[str, int, int], None]
 """Told what is going on, and how many bytes of how many are done (0 of 0: nobody knows)."""
@@ -46,7 +51,8 @@ def survey_all(
     work: Path, units: Sequence[Unit], filters: Callable[[], Filters], pool: Workers, meter: Meter
 ) -> list[Survey]:
     """The surveys of all units; `filters` is asked once, however often the work is taken up."""
-    make_once(work / FILTERS, lambda: pickle.dumps(filters()))
+    if not (work / FILTERS).exists():
+        filters().save(work / FILTERS)
     left = [unit for unit in units if not _survey_file(work, unit).exists()]
     meter.begin("reading", left)
     for _ in pool.map(partial(_survey_unit, work), left):
@@ -54,18 +60,25 @@ def survey_all(
     return [Survey.load(_survey_file(work, unit)) for unit in units]
 
 
-def load(path: Path) -> Any:
-    """What the parent left for all jobs of a process; our own file, in the user's cache."""
-    return _load(path, path.stat().st_mtime_ns)
+def keep_rules(work: Path, rules: Rules | None) -> None:
+    """For all processes; `kept_rules` gives them again."""
+    content = None if rules is None else asdict(rules)
+    make_once(work / RULES, lambda: json.dumps(content).encode())
 
 
-@lru_cache(maxsize=1)
-def _load(path: Path, modified_ns: int) -> Any:
-    return pickle.loads(path.read_bytes())
+def kept_rules(work: Path) -> Rules | None:
+    content = json.loads((work / RULES).read_bytes())
+    return None if content is None else Rules(**content)
+
+
+@lru_cache(maxsize=1)  # once in a process
+def _filters(path: Path, _modified_ns: int) -> Filters:
+    return Filters.load(path)
 
 
 def _survey_unit(work: Path, unit: Unit) -> None:
-    filters: Filters = load(work / FILTERS)
+    path = work / FILTERS
+    filters = _filters(path, path.stat().st_mtime_ns)
     survey(unit, filters).save(_survey_file(work, unit))
 
 

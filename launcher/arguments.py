@@ -14,6 +14,7 @@ from pathlib import Path
 
 from configs.describe import find, settings
 from configs.errors import InputError
+from configs.override import override
 
 DRY_RUN = ("--dry-run", "--dryrun")
 CFG = ("job", "hydra", "all")
@@ -65,7 +66,7 @@ class Arguments:
             if flag not in DRY_RUN
         ]
         sweeps = "--multirun" in self.flags
-        return [*flags, *(_quoted(override, sweeps) for override in self.overrides)]
+        return [*flags, *(_quoted(word, sweeps) for word in self.overrides)]
 
 
 def parse(words: Sequence[str], command: str = "") -> Arguments:
@@ -171,16 +172,16 @@ def _no_setting(word: str, command: str) -> str:
     return f"{word!r} is not a setting; nearest: {meant or 'key=value'}"
 
 
-def _quoted(override: str, sweeps: bool) -> str:
+def _quoted(word: str, sweeps: bool) -> str:
     """A text with = in it, such as a run directory's name, which Hydra reads in quotes only."""
-    key, _, value = override.partition("=")
+    key, _, value = word.partition("=")
     if "=" not in value or re.search(r"""['"{}$]|^\w+\(.*\)$""", value):
-        return override
+        return word
     if value.startswith("[") and value.endswith("]"):
         items = [_in_quotes(item) if "=" in item else item for item in value[1:-1].split(",")]
         return f"{key}=[{','.join(items)}]"
-    return override if sweeps and "," in value else f"{key}={_in_quotes(value)}"
+    return word if sweeps and "," in value else override(key, value)
 
 
-def _in_quotes(text: str) -> str:
-    return f"'{text.strip()}'"
+def _in_quotes(item: str) -> str:
+    return override("", item.strip()).removeprefix("=")

@@ -21,7 +21,7 @@ from launcher.plan_ranks import Plan, plan_ranks
 from launcher.run_folder import RunFolder
 from models.shape import ModelShape
 from parallel import checkpoint_files
-from parallel.checkpoint_files import TrainState, shape_fields
+from parallel.checkpoint_files import shape_fields
 
 if TYPE_CHECKING:
     from parallel.devices import Device
@@ -72,7 +72,7 @@ def _found(run: Run, command: str) -> Source:
     checkpoint_files.require_whole(checkpoint)
     if not (checkpoint / checkpoint_files.TOKENIZER).exists():
         raise InputError(f"checkpoint={checkpoint}: there is no {checkpoint_files.TOKENIZER} in it")
-    return Source(checkpoint, TrainState.read(checkpoint).shape())
+    return Source(checkpoint, checkpoint_files.shape_in(checkpoint))
 
 
 def plan_to_ask(run: Run, source: Source, command: str, *, data: bool) -> Plan:
@@ -109,7 +109,7 @@ def ask(plan: Plan, command: str) -> Iterator[Path]:
 
     with tempfile.TemporaryDirectory(prefix="phalanx-") as scratch:
         folder = RunFolder(Path(scratch))
-        folder.write(plan.run, [], "")
+        folder.write(plan.run, plan.run, "")
         run_ranks(command, folder, plan.layout, plan.run.launch)
         yield folder.path
 

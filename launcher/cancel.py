@@ -10,8 +10,6 @@ from launcher.compose import hydra_app
 from launcher.status import existing_folder
 from slurm import commands
 
-ENDED = {"COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY"}
-
 
 def cancel(run: Run, _overrides: list[str]) -> None:
     """Raises InputError where there is no job to end."""
@@ -20,7 +18,7 @@ def cancel(run: Run, _overrides: list[str]) -> None:
     if not jobs:
         raise InputError(f"run_dir={run.run_dir}: was never submitted")
     known = commands.states(jobs)
-    alive = [job for job, about in known.items() if about.get("JobState") not in ENDED]
+    alive = [job for job, about in known.items() if about.get("JobState") not in commands.ENDED]
     if not alive:
         raise InputError(f"run_dir={run.run_dir}: none of its jobs is left; {len(jobs)} have ended")
     # scancel sends SIGTERM, which the ranks heed, and SIGKILL after the cluster's KillWait.

@@ -91,8 +91,8 @@ def _arranged(app: Callable[[], None]) -> Callable[[], None]:
         raise InputError(
             f"--dry-run: `phalanx {command}` has none; nearest: phalanx train --dry-run"
         )
-    from launcher.dry_run import app as dry_app
-
+    module = importlib.import_module("launcher.dry_run")
+    dry_app: Callable[[], None] = module.app
     return dry_app
 
 

@@ -11,18 +11,19 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from configs.errors import InputError
+from configs.override import override, shell_command
 from configs.schema import Run
 from launcher.compose import compose_run, hydra_app, merge_overrides
 from launcher.gpt2_folder import Gpt2Folder
+from launcher.ownership import owning
 from launcher.run_folder import RunFolder
+from launcher.whole import whole_folder
 from models.shape import ModelShape
 from parallel import checkpoint_files
 from parallel.checkpoint_files import TrainState, shape_fields
@@ -51,7 +52,7 @@ def _export(run: Run, target: Path, console: Console) -> None:
     if source is None:
         raise InputError("checkpoint=null: convert.to needs checkpoint=DIR or run_dir=DIR")
     checkpoint = checkpoint_files.find(Path(source).expanduser())
-    shape = TrainState.read(checkpoint).shape()
+    shape = checkpoint_files.shape_in(checkpoint)
     from models.huggingface import gpt2_config, require_gpt2, to_gpt2
 
     require_gpt2(shape)
@@ -66,7 +67,8 @@ def _export(run: Run, target: Path, console: Console) -> None:
     weights = {name: weight.to(DTYPES[run.precision]) for name, weight in weights.items()}
     tokenizer = checkpoint / checkpoint_files.TOKENIZER
     end = Tokenizer.load(tokenizer).end_of_text if tokenizer.exists() else None
-    with _whole_or_not_at_all(target) as folder:
+    with whole_folder("convert.to", target) as filling:
+        folder = filling.folder
         save_torch_state_dict(weights, folder, max_shard_size=SHARD)
         for file in folder.iterdir():  # safetensors keeps them from all others
             file.chmod(0o666 & ~_umask())
@@ -85,10 +87,22 @@ def _import(run: Run, overrides: list[str], console: Console) -> None:
     if run.run_dir is None:
         raise InputError("run_dir=null: convert.source needs run_dir=DIR, the run to be made")
     folder = RunFolder(Path(run.run_dir).expanduser().resolve())
-    if folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
-        raise InputError(f"run_dir={run.run_dir}: is there already; give another")
     given = Gpt2Folder(source, f"convert.source={source}")
-    shape, weights = given.shape(), given.weights()
+    shape = given.shape()
+    with owning(folder.path, run.launch.lease_s):
+        if folder.has_entries():
+            raise InputError(f"{override('run_dir', run.run_dir)}: is there already; give another")
+        _make_run(run, given, shape, folder, overrides)
+    ask = shell_command("phalanx", "generate", override("run_dir", run.run_dir))
+    console.print(f"wrote {folder.path}: {shape.parameters:,} parameters\n{ask}")
+
+
+def _make_run(
+    run: Run, given: Gpt2Folder, shape: ModelShape, folder: RunFolder, overrides: list[str]
+) -> None:
+    from parallel.checkpoint_tensors import write_tensors
+
+    weights = given.weights()
     state = TrainState(
         step=0,
         samples=0,
@@ -99,19 +113,13 @@ def _import(run: Run, overrides: list[str], console: Console) -> None:
         scaler={},
         model=shape_fields(shape),
     )
-    from parallel.checkpoint_tensors import write_tensors
-
     kept = folder.path / checkpoint_files.TOKENIZER
     with given.tokenizer() as tokenizer:
         write_tensors(_with_moments(weights), state, tokenizer, folder.checkpoints)
         # The checkpoint's own goes with it, once training has made newer ones.
         shutil.copyfile(tokenizer, kept)
-    made = _overrides(source.name, shape, kept, overrides)
-    folder.write(compose_run(made), made, "")
-    console.print(
-        f"wrote {folder.path}: {shape.parameters:,} parameters\n"
-        f"phalanx generate run_dir={run.run_dir}"
-    )
+    made = compose_run(_overrides(given.path.name, shape, kept, overrides))
+    folder.write(made, made, "")
 
 
 def _with_moments(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -125,10 +133,12 @@ def _with_moments(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _overrides(name: str, shape: ModelShape, tokenizer: Path, given: list[str]) -> list[str]:
-    model = {"name": f"'{name}'", **shape_fields(shape)}
-    fixed = [f"model.{key}={value}" for key, value in model.items()]
+    model = {"name": name, **shape_fields(shape)}
+    fixed = [override(f"model.{key}", value) for key, value in model.items()]
     kept = [it for it in given if not it.startswith(("convert.", "run_dir="))]
-    return merge_overrides([f"model.tokenizer='{tokenizer}'", "layout=single", *fixed], kept)
+    return merge_overrides(
+        [override("model.tokenizer", str(tokenizer)), "layout=single", *fixed], kept
+    )
 
 
 def _tokenizer_config(tokenizer: Path, shape: ModelShape) -> dict[str, Any]:
@@ -144,25 +154,6 @@ def _tokenizer_config(tokenizer: Path, shape: ModelShape) -> dict[str, Any]:
         "eos_token": token,
         "unk_token": token,
     }
-
-
-@contextmanager
-def _whole_or_not_at_all(target: Path) -> Iterator[Path]:
-    """A folder to fill, which takes its name when all is in it."""
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise InputError(f"convert.to={target}: is there already; give another")
-    unfinished = target.with_name(f"{target.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    try:
-        unfinished.mkdir(parents=True)
-        yield unfinished
-        if target.exists():
-            target.rmdir()
-        os.rename(unfinished, target)
-    except OSError as error:
-        raise InputError(f"convert.to={target}: {error.strerror}") from None
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _umask() -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 
 from rich import box
 from rich.console import Console
@@ -12,15 +11,16 @@ from rich.table import Table
 
 from configs import load as config_files
 from configs.errors import InputError
-from configs.schema import DeviceName, LaunchName, Run
+from configs.override import shell_command
+from configs.schema import DeviceName, Run
 from corpus.cache import Prepared, reopen
 from corpus.mixture_plan import plan_mixture
 from corpus.orders import missing_orders
 from corpus.prepare import prepare, prepared_before
 from corpus.sources import sources_of
-from launcher.compose import ONCE
-from launcher.plan_ranks import Plan
+from launcher.plan_ranks import Plan, starts_here
 from launcher.run_folder import RunFolder
+from launcher.run_settings import lasts
 from parallel.batches import BatchPlan, steps_of
 
 
@@ -41,13 +41,17 @@ def corpus_of_run(run: Run, folder: RunFolder) -> Prepared | None:
     return reopen(prepared) if prepared.is_dir() else None
 
 
-def corpus_to_train_on(plan: Plan, overrides: list[str], console: Console) -> Prepared:
-    """The run's corpus. On CPU it is prepared if need be; a GPU job must find it prepared.
+class NotPrepared(InputError):
+    """Ranks that start elsewhere, or on GPUs, find their text prepared or do not start."""
 
-    Raises InputError where it is not.
+
+def corpus_to_train_on(plan: Plan, overrides: list[str], console: Console) -> Prepared:
+    """The run's corpus. For ranks of this machine's CPU it is prepared if need be.
+
+    Raises NotPrepared where it is not and has to be.
     """
     run = plan.run
-    if plan.device is not DeviceName.cuda and run.launch.name is not LaunchName.slurm:
+    if plan.device is not DeviceName.cuda and starts_here(run):
         with console.status("corpus") as status:
             return prepare(
                 run.corpus,
@@ -60,10 +64,10 @@ def corpus_to_train_on(plan: Plan, overrides: list[str], console: Console) -> Pr
     prepared = prepared_before(run.corpus, run.model, run.contamination)
     missing = "is not prepared" if prepared is None else _missing(run, prepared)
     if missing or prepared is None:
-        same = [each for each in overrides if each.split("=")[0].split(".")[0] not in ONCE]
-        raise InputError(
-            f"corpus {corpus_name(run)}: {missing}, and a GPU job is no place for that; first: "
-            f"phalanx prepare {shlex.join(same)}".rstrip()
+        same = [each for each in overrides if lasts(each)]
+        first = shell_command("phalanx", "prepare", *same)
+        raise NotPrepared(
+            f"corpus {corpus_name(run)}: {missing}, and a job is no place for that; first: {first}"
         )
     return prepared
 

@@ -16,6 +16,7 @@ import psutil
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from configs.schema import DeviceName, Run
 from launcher.compose import hydra_app
@@ -36,15 +37,17 @@ class Finding:
     good: bool | None = True  # None: neither good nor bad
 
 
+_MARKS = {True: Text("ok", "green"), False: Text("no", "red"), None: Text("-")}
+
+
 def doctor(run: Run, _overrides: list[str]) -> None:
     findings = [*_machine(run), *_packages(), *_compiler(), *_cluster()]
     table = Table(box=box.SIMPLE_HEAD)
     for heading in ("", "what", "found", "so"):
         table.add_column(heading, overflow="fold")
     for finding in findings:
-        mark = {True: "[green]ok[/]", False: "[red]no[/]", None: "-"}[finding.good]
-        table.add_row(mark, finding.what, finding.found, finding.means)
-    Console().print(table)
+        table.add_row(_MARKS[finding.good], finding.what, finding.found, finding.means)
+    Console(markup=False).print(table)
 
 
 def _machine(run: Run) -> Iterator[Finding]:

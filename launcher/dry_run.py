@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import shlex
 import shutil
 import sys
 import tempfile
@@ -12,12 +11,14 @@ import tempfile
 from rich.console import Console
 
 from configs.errors import InputError
+from configs.override import shell_command
 from configs.schema import DeviceName, EngineName, LaunchName, Run
 from corpus.cache import Prepared
 from corpus.prepare import prepared_before
 from launcher.compose import hydra_app
-from launcher.corpora import corpus_name, corpus_of_run, mixture_table
-from launcher.plan_ranks import Plan, plan_ranks
+from launcher.corpora import NotPrepared, corpus_of_run, corpus_to_train_on, mixture_table
+from launcher.ownership import Lease
+from launcher.plan_ranks import Plan, plan_ranks, starts_here
 from launcher.run_folder import (
     RunFolder,
     checkpoint_to_load,
@@ -26,8 +27,10 @@ from launcher.run_folder import (
     require_same_run,
     resolved,
 )
+from launcher.run_settings import lasts
 from launcher.show import layout_table, run_summary, shown
 from launcher.show_plan import summary
+from launcher.train import go_on, require_same_text
 from parallel.checkpoint_files import TrainState
 from parallel.deepspeed_config import deepspeed_config
 from parallel.planner.plan import Plan as Cost
@@ -42,13 +45,15 @@ def dry_run(run: Run, overrides: list[str]) -> None:
     plan = plan_ranks(run)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     folder = choose_folder(plan)
-    begins = _begins(plan, folder)
-    prepared, fault = _prepared(plan, folder, overrides)
+    plan, begins, prepared, fault = _begins(plan, run, folder, overrides, console)
     console.print(layout_table(plan.shape, plan.layout))
     if prepared is not None:
         console.print(mixture_table(plan.run, prepared))
     console.print(run_summary(plan, prepared, folder.path))
     console.print(f"begins   {begins}")
+    lease = Lease.newest(folder.path)
+    if lease is not None and not lease.holder.released and not lease.holder.is_dead():
+        console.print(f"held     by {lease.holder}, unless that is gone")
     _check_engine(plan, folder)
     console.print(f"starts   {_how(plan)}")
     for line in _started_by(plan, folder):
@@ -59,37 +64,48 @@ def dry_run(run: Run, overrides: list[str]) -> None:
         raise fault
 
 
-def _begins(plan: Plan, folder: RunFolder) -> str:
+def _begins(
+    plan: Plan, asked: Run, folder: RunFolder, overrides: list[str], console: Console
+) -> tuple[Plan, str, Prepared | None, InputError | None]:
+    """The plan of the run as it goes on, from where, its corpus, and what is amiss with that."""
     checkpoint = checkpoint_to_load(plan, folder)
     if checkpoint is None:
-        return "with new weights" if not folder.path.exists() else "anew: it has no checkpoint yet"
-    state = TrainState.read(checkpoint)
+        new = "with new weights" if not folder.config.exists() else "anew: no checkpoint is there"
+        return plan, new, *_corpus(plan, folder, overrides, console)
+    state, last = TrainState.read(checkpoint), last_step(plan.run)
     require_same_run(plan, state, checkpoint)
-    last = last_step(plan.run)
+    begins = f"going on from {shown(checkpoint)}, after step {state.step} of {last}"
     if state.step >= last:
-        return (
+        begins = (
             f"nothing to do: {shown(checkpoint)} is of step {state.step} of {last}; "
             "a larger train.steps goes on"
         )
-    return f"going on from {shown(checkpoint)}, after step {state.step} of {last}"
+    elif state.step and folder.checkpoints in checkpoint.parents:
+        plan, _ = go_on(plan, asked, state, folder, overrides, console)
+    prepared, fault = _corpus(plan, folder, overrides, console)
+    if prepared is not None:
+        require_same_text(plan.run, prepared, state, checkpoint)
+    return plan, begins, prepared, fault
 
 
-def _prepared(
-    plan: Plan, folder: RunFolder, overrides: list[str]
+def _corpus(
+    plan: Plan, folder: RunFolder, overrides: list[str], console: Console
 ) -> tuple[Prepared | None, InputError | None]:
-    """The run's corpus, if it has been prepared, and what the run would be refused for."""
+    """The run's corpus if it has been prepared, and what the run would be refused for."""
     run = plan.run
     try:
-        prepared = corpus_of_run(run, folder) if folder.has_checkpoint() else None
-        prepared = prepared or prepared_before(run.corpus, run.model, run.contamination)
+        if folder.has_checkpoint() and (before := corpus_of_run(run, folder)) is not None:
+            return before, None
+        if plan.device is not DeviceName.cuda and starts_here(run):  # prepares it by itself
+            return prepared_before(run.corpus, run.model, run.contamination), None
+        return corpus_to_train_on(plan, overrides, console), None
+    except NotPrepared as fault:
+        if run.launch.submit or starts_here(run):
+            return None, fault
+        console.print(f"missing  {fault}")
+        return None, None
     except InputError as fault:
         return None, fault
-    if prepared is None and (plan.device is DeviceName.cuda or run.launch.name is LaunchName.slurm):
-        return None, InputError(
-            f"corpus {corpus_name(run)}: is not prepared, and a GPU job is no place for that; "
-            f"first: phalanx prepare {shlex.join(overrides)}".rstrip()
-        )
-    return prepared, None
 
 
 def _check_engine(plan: Plan, folder: RunFolder) -> None:
@@ -128,13 +144,15 @@ def _started_by(plan: Plan, folder: RunFolder) -> list[str]:
 
         nodes = range(plan.layout.nodes(plan.run.cluster.gpus_per_node))
         asked = nodes if launch.node is None else [launch.node]
-        return [f"node {node}: {shlex.join(command_of(plan, folder, node))}" for node in asked]
+        commands = {node: command_of(plan, folder, node) for node in asked}
+        return [f"node {node}: {shell_command(*words)}" for node, words in commands.items()]
     return []
 
 
 def _show_cost(plan: Plan, overrides: list[str], console: Console) -> None:
     """What the planner makes of it, where it knows the machine."""
-    more = f"phalanx plan {shlex.join(overrides)}".rstrip()
+    same = [each for each in overrides if lasts(each) and not each.startswith("launch")]
+    more = shell_command("phalanx", "plan", *same)
     try:
         planned = summary(Cost.of(plan.run, plan.layout, plan.device))
     except InputError as error:

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from rich.table import Table
 
 from configs.asking import Scoring
 from configs.errors import InputError
+from configs.override import override
 from configs.schema import BenchmarkConfig, ContaminationAction, Run
 from corpus.decontaminate import study_corpus
 from corpus.sources import expanded
@@ -31,6 +30,7 @@ from launcher.decontaminate import study_table
 from launcher.eval_tasks import tasks_of
 from launcher.progress_bar import progress_bar
 from launcher.show import print_whole, shown
+from launcher.whole import is_taken, whole_folder
 
 STUDY = "contamination"
 RESULTS, HARNESS = "results.json", "harness.json"
@@ -44,9 +44,11 @@ def evaluate(run: Run, _overrides: list[str]) -> None:
             raise InputError("evaluate.harness: needs pip install 'phalanx[lm-eval]'")
     else:
         tasks_of(plan.run)
-    out = _out(run, source)
+    out, next_name = _out(run, source)
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    with ask(plan, "evaluate") as found, _whole_or_not_at_all(out) as folder:
+    into = whole_folder("evaluate.out", out, next_name)
+    with ask(plan, "evaluate") as found, into as filling:
+        folder = filling.folder
         for path in sorted(found.glob("*.json*")):
             shutil.copyfile(path, folder / path.name)
         shutil.copyfile(found / "config.yaml", folder / "config.yaml")
@@ -58,41 +60,28 @@ def evaluate(run: Run, _overrides: list[str]) -> None:
             print_whole(console, results_table(rows))
             if run.evaluate.contamination:
                 _study(plan.run, rows, folder, console)
-    console.print(f"done: {shown(out)}")
+    console.print(f"done: {shown(filling.target)}")
 
 
-def _out(run: Run, source: Source) -> Path:
-    """Raises InputError where something is there already."""
+def _out(run: Run, source: Source) -> tuple[Path, Callable[[Path], Path] | None]:
+    """Where results go, and what is tried where that is taken. Raises InputError for a name that is
+    taken and was given.
+    """
     given = run.evaluate.out
     if given is not None:
         out = expanded("evaluate.out", given).resolve()
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise InputError(f"evaluate.out={given}: is there already; give another")
-        return out
+        if is_taken(out):
+            raise InputError(f"{override('evaluate.out', given)}: is there already; give another")
+        return out, None
     of_run = source.folder is None and source.path.parent.name == "checkpoints"
     parent = source.path.parent.parent if of_run else Path.cwd()
-    first = out = parent / "evaluations" / source.path.name
-    number = 1
-    while out.exists():
-        number += 1
-        out = first.with_name(f"{first.name}-{number}")
-    return out
+    first = parent / "evaluations" / source.path.name
 
+    def next_name(taken: Path) -> Path:
+        number = int(taken.name.removeprefix(f"{first.name}-")) if taken != first else 1
+        return first.with_name(f"{first.name}-{number + 1}")
 
-@contextmanager
-def _whole_or_not_at_all(out: Path) -> Iterator[Path]:
-    unfinished = out.with_name(f"{out.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    try:
-        unfinished.mkdir(parents=True)
-        yield unfinished
-        if out.exists():
-            out.rmdir()
-        os.rename(unfinished, out)
-    except OSError as error:
-        raise InputError(f"evaluate.out={out}: {error.strerror}") from None
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    return first, next_name
 
 
 def results_table(rows: list[dict[str, Any]]) -> Table:

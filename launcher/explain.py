@@ -12,6 +12,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException, Vali
 
 from configs.describe import CHOSEN_ALONE, NAME, Setting, choices, find, groups, settings
 from configs.errors import InputError
+from configs.override import override, shell_command
 from configs.schema import Run
 from launcher.arguments import Arguments, parse
 from launcher.nearest import nearest
@@ -71,7 +72,7 @@ def _unknown(key: str, arguments: Arguments) -> InputError:
             f"{path or key}: fills settings of other names; nearest: as its first line\n"
             "  # @package _global_"
         )
-    given = [override.lstrip("+~").partition("=")[0] for override in arguments.overrides]
+    given = [word.lstrip("+~").partition("=")[0] for word in arguments.overrides]
     wrong = [name for name in given if not _is_known(name)]
     if not _is_known(key) and not any(name.startswith(key) for name in wrong):
         wrong.insert(0, key)
@@ -102,14 +103,12 @@ def _new_name(key: str, arguments: Arguments) -> str:
     return f"{key}: a name of your own is new there, and is added with +; nearest: +{whole}"
 
 
-def _unreadable(override: str) -> InputError:
-    key, _, value = override.partition("=")
+def _unreadable(word: str) -> InputError:
+    key, _, value = word.partition("=")
     if _is_known(key.lstrip("+~")) and value:
-        escaped = value.replace("'", "\\'")
-        return InputError(
-            f"{override}: cannot be read; nearest, if it is a text: \"{key}='{escaped}'\""
-        )
-    return InputError(f"{override!r} is not a setting; nearest: key=value")
+        quoted = shell_command(override(key, value))
+        return InputError(f"{word}: cannot be read; nearest, if it is a text: {quoted}")
+    return InputError(f"{word!r} is not a setting; nearest: key=value")
 
 
 def _unsaid(key: str, setting: Setting, arguments: Arguments) -> InputError:
@@ -144,7 +143,7 @@ def _wrong_value(key: str, setting: Setting, arguments: Arguments, reason: str) 
     given = next((it for it in arguments.overrides if it.lstrip("+").startswith(f"{key}=")), None)
     if given is None:
         return InputError(f"{key}: {reason}; {_meaning(setting)}")
-    value = given.partition("=")[2]
+    given, value = given.lstrip("+"), given.partition("=")[2]
     if setting.values:
         near = nearest(value, list(setting.values), f"{key}=")
         told = f"; {near}" if near.startswith("nearest") else ""

@@ -17,9 +17,9 @@ from pathlib import Path
 from configs.errors import InputError, RunError
 from configs.load import read
 from configs.schema import Chain, Run
-from launcher.compose import compose_run, stored_overrides
 from launcher.failures import Kind, clear_notes
 from launcher.json_lines import append_line, read_lines
+from launcher.ownership import release_of_job, take_for_job
 from launcher.plan_ranks import device_of
 from launcher.report import Report, nodes_to_leave_out, report_of
 from launcher.run_folder import RunFolder
@@ -32,7 +32,10 @@ WRONG = 2
 
 
 def begin(folder: RunFolder, environment: Mapping[str, str] = os.environ) -> int:
-    """Notes a start, unless there is nothing to do; prints how many nodes it is on."""
+    """Takes the run directory and notes a start, unless there is nothing to do or another has it.
+
+    Prints how many nodes it is on.
+    """
     for path, why in (
         (folder.done, "the run is done"),
         (folder.stop_file, "the run directory has a STOP file"),
@@ -40,6 +43,11 @@ def begin(folder: RunFolder, environment: Mapping[str, str] = os.environ) -> int
         if path.exists():
             _say(f"nothing to do: {why}")
             return NOTHING
+    try:
+        take_for_job(folder.path, folder.resolved().launch.lease_s, environment)
+    except InputError as error:
+        _say(f"does not begin: {error}")
+        return WRONG
     clear_notes(folder.logs)
     folder.forget_end()
     start = Start(
@@ -54,6 +62,7 @@ def begin(folder: RunFolder, environment: Mapping[str, str] = os.environ) -> int
     try:
         print(_nodes(folder, int(environment["SLURM_JOB_NUM_NODES"])), flush=True)
     except InputError as error:
+        release_of_job(folder.path, environment)
         _say(f"does not begin: {error}")
         return WRONG
     return 0
@@ -61,7 +70,7 @@ def begin(folder: RunFolder, environment: Mapping[str, str] = os.environ) -> int
 
 def _nodes(folder: RunFolder, given: int) -> int:
     """How many of the job's nodes are trained on. Raises InputError where they do not do."""
-    run = compose_run(stored_overrides(str(folder.path)))
+    run = folder.asked()
     asked = run.cluster.nodes
     if not run.launch.elastic:
         if given != asked:
@@ -92,6 +101,7 @@ def end(folder: RunFolder, status: int, environment: Mapping[str, str] = os.envi
     _say(f"{_WORDS[judged.action]}: {judged.reason}")
     if judged.action is Action.again:
         _leave_out(folder, run)
+    release_of_job(folder.path, environment)
     if judged.action is Action.stop and report is not None and report.kind is Kind.settings:
         return WRONG
     return {Action.done: 0, Action.again: AGAIN, Action.stop: 1}[judged.action]

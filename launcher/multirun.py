@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from omegaconf import DictConfig, OmegaConf
 
 from configs.errors import InputError
+from configs.override import override
 
 LONGEST = 120  # of what a folder's name says of its job; file systems take 255 bytes
 
@@ -39,7 +40,7 @@ def job(number: int, jobs: Sequence[tuple[list[str], str | None]]) -> Iterator[N
 
 def own_name() -> str:
     """What sets this job apart, to end a folder's name with; "" for a job that is alone."""
-    own = [override for override in _JOB.get().own if not override.startswith("run_dir=")]
+    own = [each for each in _JOB.get().own if not each.startswith("run_dir=")]
     safe = re.sub(r"[^\w.,=+-]+", "_", ",".join(own))[:LONGEST]
     return f"-{safe}" if safe else ""
 
@@ -63,7 +64,6 @@ def overrides_of(task: object, config: DictConfig) -> list[str]:
     overrides = [str(each) for each in given]
     if OmegaConf.is_interpolation(config, "run_dir"):
         config.run_dir = config.run_dir
-        return [it for it in overrides if not it.startswith("run_dir=")] + [
-            f"run_dir='{config.run_dir}'"
-        ]
+        others = [it for it in overrides if not it.startswith("run_dir=")]
+        return [*others, override("run_dir", config.run_dir)]
     return overrides

@@ -20,12 +20,14 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from configs.errors import InputError, RunError
 from configs.schema import LaunchName, Precision, Run
-from launcher.compose import compose_run, hydra_app, merge_overrides
+from launcher.compose import composed_run, hydra_app
 from launcher.explain import explain
 from launcher.json_lines import read_lines
+from launcher.ownership import owning
 from launcher.plan_ranks import Plan, plan_ranks
 from launcher.run_folder import RunFolder
 from launcher.train import prepare
@@ -45,7 +47,6 @@ _ROUGHNESS = (Precision.float32, Precision.fp16, Precision.bf16)
 @dataclass(frozen=True, slots=True)
 class Side:
     name: str  # its folder, and what it is called in the report
-    overrides: list[str]
     plan: Plan
 
     def __str__(self) -> str:
@@ -84,13 +85,13 @@ def parity(run: Run, overrides: list[str], against: list[str]) -> None:
             "against: there is nothing to compare with; nearest: against=tp2_pp2 (a layout) or "
             "against.engine=deepspeed (any setting)"
         )
-    other = _compose_other(merge_overrides(overrides, against))
+    other = _compose_other(run, overrides, against)
     _require_same_training(run, other, against)
     sides = [
-        _side("run", run, overrides),
-        _side("against", other, merge_overrides(overrides, against)),
+        _side("run", run),
+        _side("against", other),
     ]
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
     with _folder(run) as base:
         for side in sides:
             console.print(f"{side.name}: {side}")
@@ -124,9 +125,9 @@ def _require_same_training(run: Run, other: Run, against: list[str]) -> None:
     )
 
 
-def _compose_other(overrides: list[str]) -> Run:
+def _compose_other(run: Run, overrides: list[str], against: list[str]) -> Run:
     try:
-        return compose_run(overrides)
+        return composed_run(run, overrides, against)
     except Exception as error:
         explained = explain(error)
         if explained is None:
@@ -134,7 +135,7 @@ def _compose_other(overrides: list[str]) -> Run:
         raise InputError(f"against.{explained}") from None
 
 
-def _side(name: str, run: Run, overrides: list[str]) -> Side:
+def _side(name: str, run: Run) -> Side:
     """A few steps of the run, as the whole run would take them."""
     first = 0
     if run.checkpoint is not None:
@@ -150,7 +151,7 @@ def _side(name: str, run: Run, overrides: list[str]) -> Side:
     plan = plan_ranks(replace(run, train=train, log=log, run_dir=None))
     if plan.run.launch.name is not LaunchName.local:
         raise InputError(f"launch={plan.run.launch.name}: parity starts its own ranks")
-    return Side(name, overrides, plan)
+    return Side(name, plan)
 
 
 @contextmanager
@@ -170,8 +171,10 @@ def _folder(run: Run) -> Iterator[Path]:
 def _train(side: Side, folder: RunFolder) -> None:
     from launcher.ranks import run_ranks
 
-    prepare(side.plan, folder, side.overrides, Console(quiet=True))
-    run_ranks("train", folder, side.plan.layout, side.plan.run.launch)
+    launch = side.plan.run.launch
+    with owning(folder.path, launch.lease_s):
+        prepare(side.plan, side.plan.run, folder, [], Console(quiet=True, markup=False))
+        run_ranks("train", folder, side.plan.layout, launch)
 
 
 def _trace(folder: RunFolder) -> Trace:
@@ -216,7 +219,7 @@ def _table(comparison: Comparison) -> Table:
             f"{row.loss:.1e}",
             *(f"{norm:.6f}" for norm in row.grad_norms),
             f"{row.grad_norm:.1e}",
-            "[green]ok[/]" if row.agrees else "[red]no[/]",
+            Text("ok", "green") if row.agrees else Text("no", "red"),
         )
     return table
 

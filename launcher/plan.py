@@ -23,6 +23,7 @@ from launcher.show_plan import (
     trace_table,
     why_the_runner_up_lost,
 )
+from launcher.whole import write_whole
 from parallel.hardware import choose_device, cuda_devices
 from parallel.layout import Layout
 from parallel.planner.answer import answer, search_answer, trace_answer
@@ -62,7 +63,7 @@ def plan(run: Run, overrides: list[str]) -> None:
 
 def _write(setting: str, path: str, text: str) -> None:
     try:
-        Path(path).write_text(text, encoding="utf-8")
+        write_whole(Path(path), text)
     except OSError as error:
         raise InputError(
             f"{setting}={path}: {error.strerror}; nearest: {setting}={Path(path).name or PAGE}"

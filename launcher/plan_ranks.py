@@ -52,7 +52,7 @@ def plan_ranks(run: Run, environment: Mapping[str, str] = os.environ) -> Plan:
         ranks = _ranks_at_hand(run, device)
     run, layout = _fitted(run, ranks, device)
     faults = [str(fault) for fault in violations(run, layout, ranks=ranks, device=device)]
-    faults += _other_faults(run, layout, device)
+    faults += _other_faults(run, layout, device, starts_here(run, environment))
     if faults:
         raise refusal(faults)
     run = replace(run, device=device, layout=layout.as_config())
@@ -71,11 +71,18 @@ def _fitted(run: Run, ranks: int | None, device: DeviceName) -> tuple[Run, Layou
 
 
 def device_of(run: Run, environment: Mapping[str, str] = os.environ) -> DeviceName:
-    """`auto` is what this machine has, but for a job: what its cluster has."""
-    is_job = run.launch.name is LaunchName.slurm and "RANK" not in environment
-    if is_job and run.device is DeviceName.auto and run.cluster.gpu is not None:
+    """`auto` is what this machine has; where the ranks start elsewhere, what their cluster has."""
+    elsewhere = not starts_here(run, environment)
+    if elsewhere and run.device is DeviceName.auto and run.cluster.gpu is not None:
         return DeviceName.cuda
     return choose_device(run.device)
+
+
+def starts_here(run: Run, environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether ranks of the run are, or will be, processes of this machine."""
+    launch = run.launch
+    this_node = launch.name is LaunchName.torchrun and launch.node is not None
+    return "RANK" in environment or launch.name is LaunchName.local or this_node
 
 
 def _ranks_at_hand(run: Run, device: DeviceName) -> int | None:
@@ -85,15 +92,14 @@ def _ranks_at_hand(run: Run, device: DeviceName) -> int | None:
     return cuda_devices() if device is DeviceName.cuda else None
 
 
-def _other_faults(run: Run, layout: Layout, device: DeviceName) -> list[str]:
+def _other_faults(run: Run, layout: Layout, device: DeviceName, here: bool) -> list[str]:
     faults = []
     if run.log.wandb and importlib.util.find_spec("wandb") is None:
         faults.append("log.wandb=true: wandb is not installed; nearest: log.wandb=false")
-    here = run.launch.name is not LaunchName.slurm
     if here and run.device is DeviceName.cuda and cuda_devices() == 0:
         faults.append("device=cuda: no CUDA device here; nearest: device=cpu")
-    starts_here = run.launch.name is LaunchName.local
-    if starts_here and device is DeviceName.cpu and (fault := memory_fault(run, layout)):
+    alone = run.launch.name is LaunchName.local
+    if alone and device is DeviceName.cpu and (fault := memory_fault(run, layout)):
         faults.append(fault)
     return faults
 

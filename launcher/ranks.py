@@ -57,7 +57,7 @@ def run_ranks(command: str, folder: RunFolder, layout: Layout, launch: LaunchSet
         with kept_on_this_node() as places:
             try:
                 start = elastic_launch(config, sys.executable)
-                start("-m", "launcher.rank", command, str(folder.path))
+                start("-P", "-m", "launcher.rank", command, str(folder.path))
             except ChildFailedError as error:
                 codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
                 note_for_others(folder.logs, codes, places, oom)

@@ -1,7 +1,8 @@
 """The run directory: what belongs to one run, and whether it is new or goes on.
 
 config.yaml      the resolved configuration that every rank reads
-overrides.yaml   what was typed; a resume composes from it
+settings.yaml    what was asked for, with `auto` and `null` still open; a resume begins from it
+versions.json    of the packages that computed it
 layout.txt       which rank holds what
 metrics.jsonl    a line a step
 skips.jsonl      a line for each step that is not taken, under train.on_bad_loss=skip
@@ -14,6 +15,7 @@ left_out         nodes that a job is to do without
 DONE             the last step was taken
 stopped.json     why the last start ended before it, where it saved and ended of itself
 STOP  SAVE       files for you to make: save and end; save now
+owner/           who has the directory, and had it before (launcher.ownership)
 checkpoints/  tensorboard/  logs/rank_N.log  loss.png
 """
 
@@ -30,9 +32,12 @@ from configs import load as config_files
 from configs.errors import InputError
 from configs.schema import Run
 from corpus.sources import sources_of
-from launcher.compose import store_overrides
+from launcher import versions
 from launcher.multirun import own_name, require_own_folder
+from launcher.ownership import FOLDER as OWNER
 from launcher.plan_ranks import Plan
+from launcher.run_settings import SETTINGS
+from launcher.whole import whole_file, write_whole
 from parallel import checkpoint_files
 from parallel.batches import steps_of
 from parallel.checkpoint_files import TrainState
@@ -45,6 +50,14 @@ class RunFolder:
     @property
     def config(self) -> Path:
         return self.path / "config.yaml"
+
+    @property
+    def settings(self) -> Path:
+        return self.path / SETTINGS
+
+    @property
+    def versions(self) -> Path:
+        return self.path / "versions.json"
 
     @property
     def metrics(self) -> Path:
@@ -120,10 +133,10 @@ class RunFolder:
     def write_end(self, step: int, stopped_by: str | None) -> None:
         """A start has ended after `step`, as it should: at the end, or because it was told to."""
         if stopped_by is None:
-            self.done.write_text(f"{step}\n", encoding="utf-8")
+            write_whole(self.done, f"{step}\n")
         else:
             text = json.dumps({"step": step, "reason": stopped_by})
-            self.stopped.write_text(text + "\n", encoding="utf-8")
+            write_whole(self.stopped, text + "\n")
 
     def stopped_by(self) -> tuple[int, str] | None:
         """The step after which the last start was told to end, and what told it."""
@@ -140,23 +153,44 @@ class RunFolder:
     def has_checkpoint(self) -> bool:
         return bool(checkpoint_files.whole_checkpoints(self.checkpoints))
 
-    def write(self, run: Run, overrides: list[str], layout_text: str) -> None:
-        """Raises InputError where the directory cannot be written."""
+    def has_entries(self) -> bool:
+        """Whether anything is in the directory but who has it."""
+        return self.path.is_dir() and any(path.name != OWNER for path in self.path.iterdir())
+
+    def write(self, run: Run, asked: Run, layout_text: str) -> None:
+        """`run` is what `asked` came to.
+
+        Raises InputError where the directory cannot be written.
+        """
         try:
             for folder in (self.path, self.checkpoints, self.logs):
                 folder.mkdir(parents=True, exist_ok=True)
-            config_files.save(run, self.config)
-            store_overrides(overrides, self.path)
-            (self.path / "layout.txt").write_text(layout_text, encoding="utf-8")
+            write_whole(self.versions, json.dumps(versions.installed()) + "\n")
+            write_whole(self.path / "layout.txt", layout_text)
+            for settings, path in ((asked, self.settings), (run, self.config)):
+                with whole_file(path) as unfinished:
+                    config_files.save(settings, unfinished)
         except OSError as error:
             raise InputError(f"run_dir={self.path}: {error.strerror}") from None
 
+    def resolved(self) -> Run:
+        """What the run was at its last start. Raises InputError where that cannot be read."""
+        return config_files.read(self.config)
+
+    def read_versions(self) -> str:
+        """JSON; empty for a run from before they were kept."""
+        return self.versions.read_text(encoding="utf-8") if self.versions.exists() else ""
+
+    def asked(self) -> Run:
+        """What the run was asked to be. Raises InputError where that cannot be read."""
+        return config_files.read(self.settings if self.settings.exists() else self.config)
+
     def write_corpus(self, folder: Path) -> None:
-        self.corpus.write_text(json.dumps({"folder": str(folder)}) + "\n", encoding="utf-8")
+        write_whole(self.corpus, json.dumps({"folder": str(folder)}) + "\n")
 
     def write_deepspeed(self, config: dict[str, Any]) -> None:
         text = json.dumps(config, indent=2)
-        (self.path / "deepspeed.json").write_text(text + "\n", encoding="utf-8")
+        write_whole(self.path / "deepspeed.json", text + "\n")
 
     def read_corpus(self) -> Path:
         return Path(json.loads(self.corpus.read_text(encoding="utf-8"))["folder"])
@@ -167,7 +201,8 @@ def choose_folder(plan: Plan) -> RunFolder:
     asked = plan.run.run_dir
     if asked is None:
         stamp = time.strftime("%Y%m%d-%H%M%S")
-        name = f"{plan.run.model.name}-{plan.layout}-{stamp}{own_name()}"
+        model = plan.run.model.name.replace(os.sep, "_")  # a name, and no way to another folder
+        name = f"{model}-{plan.layout}-{stamp}{own_name()}"
         path = Path("runs") / name
         while path.exists():
             path = path.with_name(f"{name}-{os.getpid()}")
@@ -178,7 +213,7 @@ def choose_folder(plan: Plan) -> RunFolder:
         raise InputError(f"run_dir={asked}: has a STOP file; without it the run goes on")
     if folder.path.is_file():
         raise InputError(f"run_dir={asked}: is a file")
-    if folder.path.is_dir() and any(folder.path.iterdir()) and not folder.config.exists():
+    if folder.has_entries() and not folder.config.exists():
         raise InputError(
             f"run_dir={asked}: is not empty and holds no run; give another or a new one"
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from corpus.tokenizer import StreamDecoder, Tokenizer
 from evals.ranks import Generation, Ranks
 from launcher.asked import opened
 from launcher.prompts import prompts_of, require_room
+from launcher.whole import write_whole
 from parallel.decoding import Draw
 from parallel.devices import Device
 
@@ -62,10 +62,7 @@ class _Writer:
         if settings.out is None:
             self._say("\n".join(lines) + "\n")
         else:
-            path = Path(settings.out).expanduser()
-            new = path.with_name(f"{path.name}.unfinished")
-            new.write_text("\n".join(lines) + "\n", encoding="utf-8")
-            os.replace(new, path)
+            write_whole(Path(settings.out).expanduser(), "\n".join(lines) + "\n")
 
     def _question(self, prompts: Sequence[str]) -> Generation:
         settings = self._settings

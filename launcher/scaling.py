@@ -24,6 +24,7 @@ from launcher.json_lines import read_lines
 from launcher.run_folder import RunFolder
 from launcher.show import print_whole, shown
 from launcher.show_scaling import draw, laws_table, runs_table
+from launcher.whole import whole_file, write_whole
 from models.shape import ModelShape
 from parallel.batches import BatchPlan, steps_of
 from parallel.rules import check_ranges
@@ -123,8 +124,9 @@ def _write(
         "laws": {axis: asdict(law) for axis, law in laws.items()},
         "predicted": {"model": asked.name, "compute": asked.compute, **asdict(predicted)},
     }
-    (out / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    draw(fitted, laws["compute"], asked, measured, predicted, out / FIGURE)
+    write_whole(out / REPORT, json.dumps(report, indent=1) + "\n")
+    with whole_file(out / FIGURE) as picture:
+        draw(fitted, laws["compute"], asked, measured, predicted, picture)
 
 
 def _row(run: Trained) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from launcher.hooks.tensorboard import TensorBoard
 from launcher.hooks.wandb import WeightsAndBiases
 from launcher.hooks.watchdog import Watchdog
 from launcher.loop import Course, train_loop
+from launcher.ownership import lease_of_owner
 from launcher.preflight import preflight
 from launcher.resume import load_newest_whole
 from launcher.run_folder import RunFolder, last_step
@@ -88,14 +89,16 @@ class _Session:
         self.engine = engine
         self.shape = ModelShape.of(run.model)
         self.rank = torch.distributed.get_rank()
+        self.lease = lease_of_owner(folder.path) if self.rank == 0 else None
         self.watchdog = Watchdog(folder.logs, self.rank, run.launch.timeout_s)
         self.store = CheckpointStore(
             folder.checkpoints,
             parallel_state.get_tensor_model_parallel_group(),
             prepared.tokenizer,
             group_beside() if run.train.async_save else None,
+            self.lease.require if self.lease is not None else None,
         )
-        self.stop = Stop(signals, folder, device, self.store)
+        self.stop = Stop(signals, folder, device, self.store, self.lease)
         self.skips = Skips(folder.skips)
         self.shares = {source.name: source.share for source in sources_of(run.corpus)}
         self.place = self.layout.coordinates(self.rank)

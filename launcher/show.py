@@ -61,7 +61,7 @@ def layout_table(shape: ModelShape, layout: Layout, rows: int | None = _ROWS) ->
 
 def layout_text(shape: ModelShape, layout: Layout) -> str:
     buffer = io.StringIO()
-    Console(file=buffer, width=100).print(layout_table(shape, layout, rows=None))
+    Console(file=buffer, width=100, markup=False).print(layout_table(shape, layout, rows=None))
     return buffer.getvalue()
 
 
@@ -77,9 +77,9 @@ def _layers(shape: ModelShape, layout: Layout, stage: int) -> str:
 
 
 def run_summary(plan: Plan, prepared: Prepared | None, folder: Path) -> str:
-    """`prepared` is None before the corpus is prepared."""
+    """`prepared` None: the text is still to be prepared."""
     run = plan.run
-    text = "not prepared yet"
+    text = "not prepared"
     if prepared is not None:
         text = (
             f"{human(prepared.train_tokens)} tokens to train on, "

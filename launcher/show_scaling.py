@@ -78,6 +78,8 @@ def draw(
     axes.set(xscale="log", yscale="log", xlabel="compute, PF-days", ylabel="loss on held-out text")
     axes.yaxis.set_minor_formatter("{x:.1f}")
     axes.yaxis.set_major_formatter("{x:.1f}")
-    axes.legend(fontsize=8, title="model, parameters")
+    legend = axes.legend(fontsize=8, title="model, parameters")
+    for entry in legend.get_texts():
+        entry.set_parse_math(False)  # a name with a $ in it is a name
     figure.savefig(picture, dpi=150)
     pyplot.close(figure)

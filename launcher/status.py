@@ -12,6 +12,7 @@ from configs.schema import Run
 from launcher.compose import hydra_app
 from launcher.job import read_starts
 from launcher.json_lines import read_lines
+from launcher.ownership import owner_of
 from launcher.run_folder import RunFolder, last_step
 from slurm.commands import states
 
@@ -37,6 +38,8 @@ def _lines(run: Run, folder: RunFolder) -> Iterator[str]:
     rows = read_lines(folder.metrics)
     steps = [row for row in rows if "loss" in row]
     yield f"run      {folder.path}"
+    if owner := owner_of(folder.path):
+        yield f"owner    {owner}"
     if steps:
         newest = steps[-1]
         loss = "none" if newest["loss"] is None else f"{newest['loss']:.4f}"

@@ -12,12 +12,15 @@ from types import FrameType
 
 import torch
 
+from launcher.agreement import agree
+from launcher.ownership import Lease
 from launcher.run_folder import RunFolder
 from parallel.checkpoint import CheckpointStore
 from parallel.devices import Device
 
 _STOP_FILE = 1 << 16  # above all signals' numbers
 _SAVE_FILE = 1
+_TAKEN_OVER = 2  # more than 1, which is a save that has failed
 
 
 class Signals:
@@ -40,12 +43,19 @@ class Stop:
     """Collective: every rank asks at the same moments."""
 
     def __init__(
-        self, signals: Signals, folder: RunFolder, device: Device, store: CheckpointStore
+        self,
+        signals: Signals,
+        folder: RunFolder,
+        device: Device,
+        store: CheckpointStore,
+        lease: Lease | None,
     ) -> None:
+        """`lease`: of the run directory, where rank 0 knows it."""
         self._signals = signals
         self._folder = folder
         self._store = store
-        # Signals that came, whether to save, and whether a save has failed, on the device whose
+        self._lease = lease
+        # Signals that came, whether to save, and whether something has failed, on the device whose
         # backend carries them.
         self._asked = torch.zeros(3, dtype=torch.int64, device=device.torch_device)
         self._reads_files = torch.distributed.get_rank() == 0
@@ -55,17 +65,21 @@ class Stop:
     def agreed(self) -> bool:
         """Whether any rank was told to stop.
 
-        Raises RunError on every rank where a save beside the training has failed.
+        Raises RunError on every rank where a save beside the training has failed, or another run
+        has taken the directory over.
         """
         if self.reason is not None:
             return True
-        stop, save = self._signals.came, 0
+        stop, save, failed = self._signals.came, 0, int(self._store.has_failed())
         if self._reads_files:
             stop = max(stop, _STOP_FILE * self._folder.stop_file.exists())
             save = _SAVE_FILE * self._folder.save_file.exists()
-        self._asked.copy_(torch.tensor([stop, save, self._store.has_failed()]))
+            failed = _TAKEN_OVER if self._lease is not None and self._lease.is_lost() else failed
+        self._asked.copy_(torch.tensor([stop, save, failed]))
         torch.distributed.all_reduce(self._asked, torch.distributed.ReduceOp.MAX)
         stop, save, failed = self._asked.tolist()
+        if failed == _TAKEN_OVER:
+            agree(self._require_lease)
         if failed:
             self._store.finish()
         self.save_now = save == _SAVE_FILE
@@ -74,3 +88,7 @@ class Stop:
         if stop:
             self.reason = "a STOP file" if stop == _STOP_FILE else signal.Signals(stop).name
         return self.reason is not None
+
+    def _require_lease(self) -> None:
+        if self._lease is not None:
+            self._lease.require()

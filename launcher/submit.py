@@ -3,35 +3,53 @@
 from __future__ import annotations
 
 import json
-import shlex
 from pathlib import Path
 
 from rich.console import Console
 
+from configs.errors import InputError
+from configs.override import override, shell_command
 from configs.schema import Chain, DeviceName
 from launcher.plan_ranks import Plan
 from launcher.run_folder import RunFolder
 from launcher.show import shown
+from launcher.whole import write_whole
+from slurm.commands import ENDED, states
 from slurm.commands import submit as sbatch
 from slurm.script import Job, render
 
 
 def submit(plan: Plan, folder: RunFolder, console: Console) -> None:
     """Raises InputError where SLURM refuses the script."""
-    folder.script.write_text(render(job_of(plan, folder)), encoding="utf-8")
+    write_whole(folder.script, render(job_of(plan, folder)))
     folder.script.chmod(0o755)
     launch = plan.run.launch
     if not launch.submit:
         console.print(folder.script.read_text(encoding="utf-8"), end="")
-        console.print(f"# written, not submitted: sbatch {shlex.quote(shown(folder.script))}")
+        again = shell_command("sbatch", shown(folder.script))
+        console.print(f"# written, not submitted: {again}")
         return
+    _require_no_other(folder)
     jobs = sbatch(folder.script, launch)
-    folder.jobs.write_text(json.dumps([*folder.read_jobs(), *jobs]) + "\n", encoding="utf-8")
+    write_whole(folder.jobs, json.dumps([*folder.read_jobs(), *jobs]) + "\n")
     many = f" to {jobs[-1]}, one after the other" if len(jobs) > 1 else ""
     if launch.chain is Chain.array:
         many = f", an array of {launch.jobs} that run one at a time"
     console.print(f"submitted: job {jobs[0]}{many}; {shown(folder.script)}")
-    console.print(f"phalanx status run_dir={shown(folder.path)} says how it stands")
+    ask = shell_command("phalanx", "status", override("run_dir", shown(folder.path)))
+    console.print(f"{ask} says how it stands")
+
+
+def _require_no_other(folder: RunFolder) -> None:
+    """Raises InputError where a job of the run waits or runs: the second would only be refused."""
+    before = folder.read_jobs()
+    for job, known in states(before[-1:]).items():
+        if known.get("JobState") not in ENDED:
+            where = override("run_dir", shown(folder.path))
+            raise InputError(
+                f"{where}: job {job} of this run is {known.get('JobState', 'there')}; nearest: "
+                f"{shell_command('phalanx', 'cancel', where)}, or let it go on"
+            )
 
 
 def job_of(plan: Plan, folder: RunFolder) -> Job:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 
 from rich.console import Console
 
+from configs.override import override, shell_command
 from launcher.plan_ranks import Plan
 from launcher.run_folder import RunFolder
 from slurm.agent import agent_arguments
@@ -20,7 +20,7 @@ def start_by_torchrun(plan: Plan, folder: RunFolder, console: Console) -> None:
     node = plan.run.launch.node
     if node is None:
         for number in range(_nodes(plan)):
-            console.print(f"node {number}: {shlex.join(command_of(plan, folder, number))}")
+            console.print(f"node {number}: {shell_command(*command_of(plan, folder, number))}")
         return
     command = command_of(plan, folder, node)
     sys.stdout.flush()
@@ -35,7 +35,7 @@ def command_of(plan: Plan, folder: RunFolder, node: int) -> list[str]:
     """torchrun's arguments on one node, behind the run directory, which all nodes see."""
     launch, nodes = plan.run.launch, _nodes(plan)
     return [
-        *(sys.executable, "-m", "launcher.agent", str(folder.path)),
+        *(sys.executable, "-P", "-m", "launcher.agent", str(folder.path)),
         *agent_arguments(
             nodes=nodes,
             ranks_per_node=plan.layout.world_size // nodes,
@@ -45,5 +45,5 @@ def command_of(plan: Plan, folder: RunFolder, node: int) -> list[str]:
             signal=launch.signal,
             grace_s=launch.grace_s,
         ),
-        *("-m", "launcher.train", f"run_dir={folder.path}"),
+        *("-m", "launcher.train", override("run_dir", str(folder.path))),
     ]

@@ -8,23 +8,30 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from configs.errors import InputError
+from configs.override import override, shell_command
 from configs.schema import EngineName, LaunchName, Run
+from corpus.cache import Prepared
 from corpus.workers import die_with_parent
+from launcher import versions
+from launcher.changes import changes, keep_schedule, lines, require_meant
 from launcher.cli import STOPPED, guarded
 from launcher.compose import hydra_app
 from launcher.corpora import (
+    NotPrepared,
     corpus_name,
     corpus_of_run,
     corpus_to_train_on,
     mixture_table,
 )
-from launcher.plan_ranks import Plan, plan_ranks
+from launcher.ownership import owning
+from launcher.plan_ranks import Plan, plan_ranks, starts_here
 from launcher.run_folder import (
     RunFolder,
     checkpoint_to_load,
@@ -49,19 +56,27 @@ def train(run: Run, overrides: list[str]) -> None:
     plan = plan_ranks(run)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     folder = choose_folder(plan)
-    if not prepare(plan, folder, overrides, console):
-        return
+    with owning(folder.path, plan.run.launch.lease_s):
+        plan_or_none = prepare(plan, run, folder, overrides, console)
+        if plan_or_none is None:
+            return
+        plan = plan_or_none
+        if plan.run.launch.name is LaunchName.local:
+            _train_here(plan, folder, console)
+            if run.run_dir is None:  # somebody's first look, most likely
+                from launcher.next_steps import next_steps
+
+                console.print(next_steps(plan.run, folder.path, overrides))
+            return
+    # The ranks take the directory over.
     if plan.run.launch.name is LaunchName.slurm:
         from launcher.submit import submit
 
         submit(plan, folder, console)
         return
-    if plan.run.launch.name is LaunchName.torchrun:
-        from launcher.torchrun import start_by_torchrun
+    from launcher.torchrun import start_by_torchrun
 
-        start_by_torchrun(plan, folder, console)
-        return
-    _train_here(plan, folder, console)
+    start_by_torchrun(plan, folder, console)
 
 
 def _train_here(plan: Plan, folder: RunFolder, console: Console) -> None:
@@ -77,17 +92,22 @@ def _train_here(plan: Plan, folder: RunFolder, console: Console) -> None:
         console.print(f"done: {shown(folder.path)}")
         return
     step, reason = stopped
-    console.print(
-        f"stopped by {reason} after step {step} and saved; "
-        f"phalanx train run_dir={shown(folder.path)} goes on"
-    )
+    again = shell_command("phalanx", "train", override("run_dir", shown(folder.path)))
+    console.print(f"stopped by {reason} after step {step} and saved; {again} goes on")
     sys.exit(STOPPED)
 
 
-def prepare(plan: Plan, folder: RunFolder, overrides: list[str], console: Console) -> bool:
-    """All that is done once for a run, before its ranks begin. False: there is nothing to do.
+def prepare(
+    plan: Plan, asked: Run, folder: RunFolder, overrides: list[str], console: Console
+) -> Plan | None:
+    """All that is done once for a run, before its ranks begin. None: there is nothing to do.
 
-    Raises InputError for text, checkpoints and folders that cannot be used.
+    The plan that is returned keeps the learning rates of a run that goes on. Raises InputError for
+    text, checkpoints and folders that cannot be used, and for changes of a run that nobody meant.
+
+    Args:
+        asked: the settings before `plan` resolved them.
+        overrides: those of this start.
     """
     checkpoint = checkpoint_to_load(plan, folder)
     if checkpoint is not None:
@@ -98,22 +118,26 @@ def prepare(plan: Plan, folder: RunFolder, overrides: list[str], console: Consol
                 f"nothing to do: {shown(checkpoint)} is of step {state.step} of "
                 f"{last_step(plan.run)}; a larger train.steps goes on",
             )
-            return False
+            return None
         console.print(f"going on from {shown(checkpoint)}")
+        if state.step and folder.checkpoints in checkpoint.parents:
+            plan, asked = go_on(plan, asked, state, folder, overrides, console)
     prepared = corpus_of_run(plan.run, folder) if checkpoint is not None else None
+    missing = ""
     if prepared is None:
-        prepared = corpus_to_train_on(plan, overrides, console)
-    if checkpoint is not None and state.corpus not in ("", prepared.fingerprint):
-        raise InputError(
-            f"corpus {corpus_name(plan.run)}: checkpoint={checkpoint} was trained on other text, "
-            "and would go on with other data; give that text, or another run_dir"
-        )
+        prepared, missing = _corpus(plan, overrides, console)
+    if checkpoint is not None and prepared is not None:
+        require_same_text(plan.run, prepared, state, checkpoint)
     console.print(layout_table(plan.shape, plan.layout))
-    console.print(mixture_table(plan.run, prepared))
+    if prepared is not None:
+        console.print(mixture_table(plan.run, prepared))
     console.print(run_summary(plan, prepared, folder.path))
+    if missing:
+        console.print(f"missing  {missing}")
     run = resolved(plan.run, folder, checkpoint)
-    folder.write(run, overrides, layout_text(plan.shape, plan.layout))
-    folder.write_corpus(prepared.folder)
+    folder.write(run, asked, layout_text(plan.shape, plan.layout))
+    if prepared is not None:
+        folder.write_corpus(prepared.folder)
     folder.forget_end()
     if run.engine.name is EngineName.deepspeed:
         folder.write_deepspeed(
@@ -127,7 +151,45 @@ def prepare(plan: Plan, folder: RunFolder, overrides: list[str], console: Consol
                 global_batch=run.train.global_batch,
             )
         )
-    return True
+    return plan
+
+
+def _corpus(plan: Plan, overrides: list[str], console: Console) -> tuple[Prepared | None, str]:
+    """The run's corpus; None, and why, where a script or command is only to be looked at."""
+    try:
+        return corpus_to_train_on(plan, overrides, console), ""
+    except NotPrepared as error:
+        if plan.run.launch.submit or starts_here(plan.run):
+            raise
+        return None, str(error)
+
+
+def require_same_text(run: Run, prepared: Prepared, state: TrainState, checkpoint: Path) -> None:
+    """Raises InputError where a checkpoint was trained on another corpus."""
+    if state.corpus not in ("", prepared.fingerprint):
+        raise InputError(
+            f"corpus {corpus_name(run)}: checkpoint={checkpoint} was trained on other text, "
+            "and would go on with other data; give that text, or another run_dir"
+        )
+
+
+def go_on(
+    plan: Plan,
+    asked: Run,
+    state: TrainState,
+    folder: RunFolder,
+    overrides: list[str],
+    console: Console,
+) -> tuple[Plan, Run]:
+    """Shows what is other than at the last start. Raises InputError where that must be meant."""
+    before = folder.resolved()
+    found = changes(before, plan.run)
+    require_meant(found, state.step, plan.run, overrides)
+    plan, asked, schedule = keep_schedule(before, plan, asked, state, overrides)
+    for line in (*lines(found), schedule, versions.changed(folder.read_versions())):
+        if line:
+            console.print(line)
+    return plan, asked
 
 
 def _train_as_rank(run: Run, overrides: list[str]) -> None:
@@ -141,19 +203,22 @@ def _train_as_rank(run: Run, overrides: list[str]) -> None:
     # A run that is new has no directory yet; what it fails with is only printed.
     logs = RunFolder(Path(run.run_dir or "/nowhere").expanduser()).logs
     with noting_failure(logs, rank):
-        _train_in_world(plan_ranks(run), overrides, rank, signals)
+        _train_in_world(run, overrides, rank, signals)
 
 
-def _train_in_world(plan: Plan, overrides: list[str], rank: int, signals: Signals) -> None:
+def _train_in_world(run: Run, overrides: list[str], rank: int, signals: Signals) -> None:
     from launcher.agreement import agree
     from launcher.rank import joined_world
 
+    plan = plan_ranks(run)
     console = Console(soft_wrap=True, highlight=False, markup=False, quiet=rank != 0)
-    with joined_world(plan.run) as device:
+    with joined_world(plan.run) as device, ExitStack() as owned:
 
         def begin() -> str | None:
             folder = choose_folder(plan)
-            return str(folder.path) if prepare(plan, folder, overrides, console) else None
+            owned.enter_context(owning(folder.path, plan.run.launch.lease_s))
+            found = prepare(plan, run, folder, overrides, console)
+            return None if found is None else str(folder.path)
 
         path = agree(begin)
         if path is None:

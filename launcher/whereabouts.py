@@ -88,10 +88,18 @@ def _prefix() -> str:
 
 
 def _clear_those_of_the_dead(parent: Path) -> None:
-    """Of launchers that were killed."""
+    """Of launchers of ours that were killed. Others may leave there what they like."""
     for folder in parent.glob(f"{_prefix()}*-*"):
-        if not Path(f"/proc/{_owner(folder)}").exists():
+        number = folder.name.removeprefix(_prefix()).split("-")[0]
+        if number.isdecimal() and _is_ours(folder) and not Path(f"/proc/{number}").exists():
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_ours(folder: Path) -> bool:
+    try:
+        return folder.lstat().st_uid == os.getuid()
+    except OSError:  # gone by now
+        return False
 
 
 def owner() -> int | None:

@@ -120,6 +120,7 @@ def gpt2_config(shape: ModelShape, dtype: str, end_of_text: int | None) -> dict[
 
 def shape_of_gpt2(config: Mapping[str, Any]) -> ModelShape:
     """The shape that a `config.json` describes. Raises InputError naming what is not our GPT-2."""
+    width = config.get("n_embd", 768)
     faults = [
         f"{key}={config.get(key, default)!r}, not {' or '.join(map(repr, allowed))}"
         for key, default, allowed in (
@@ -130,24 +131,31 @@ def shape_of_gpt2(config: Mapping[str, Any]) -> ModelShape:
             ("scale_attn_by_inverse_layer_idx", False, (False,)),
             ("add_cross_attention", False, (False,)),
             ("tie_word_embeddings", True, (True,)),
-            ("n_inner", None, (None, 4 * int(config.get("n_embd", 768)))),
+            ("n_inner", None, (None, 4 * width if type(width) is int else None)),
         )
         if config.get(key, default) not in allowed
     ]
     if faults:
         raise InputError(f"config.json: another model than ours: {'; '.join(faults)}")
-    try:
-        return ModelShape(
-            layers=int(config["n_layer"]),
-            hidden=int(config["n_embd"]),
-            heads=int(config["n_head"]),
-            context=int(config.get("n_positions") or config["n_ctx"]),
-            vocab=int(config["vocab_size"]),
-            attention=AttentionPattern.dense,
-            window=int(config.get("n_positions") or config["n_ctx"]),
-        )
-    except KeyError as missing:
-        raise InputError(f"config.json: {missing.args[0]} is missing") from None
+    context = _size(config, "n_positions" if config.get("n_positions") else "n_ctx")
+    return ModelShape(
+        layers=_size(config, "n_layer"),
+        hidden=_size(config, "n_embd"),
+        heads=_size(config, "n_head"),
+        context=context,
+        vocab=_size(config, "vocab_size"),
+        attention=AttentionPattern.dense,
+        window=context,
+    )
+
+
+def _size(config: Mapping[str, Any], key: str) -> int:
+    if key not in config:
+        raise InputError(f"config.json: {key} is missing")
+    size = config[key]
+    if type(size) is not int or size < 1:
+        raise InputError(f"config.json: {key}={size!r} is no size")
+    return size
 
 
 def _names(shape: ModelShape) -> dict[str, str]:

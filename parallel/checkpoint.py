@@ -28,6 +28,7 @@ from configs.errors import InputError, RunError
 from parallel import checkpoint_files as files
 from parallel.checkpoint_files import Digest, TrainState
 from parallel.checkpoint_io import Tensors, local, read, write
+from parallel.checkpoint_metadata import read_metadata
 from parallel.engine import Engine, OptimizerTensors, ParameterPart, WeightTaker
 
 KINDS = ("master", "exp_avg", "exp_avg_sq")
@@ -43,6 +44,7 @@ class CheckpointStore:
         tokenizer: a file that travels with every checkpoint, so that one is enough to generate.
         beside: all ranks, over a CPU backend and used for nothing else: what saves need to agree
             while training goes on. None: a save is over when `begin_save` returns.
+        may_publish: raises RunError on rank 0 where the folder is another run's by now.
     """
 
     def __init__(
@@ -51,8 +53,10 @@ class CheckpointStore:
         tensor_group: ProcessGroup,
         tokenizer: Path | None,
         beside: ProcessGroup | None = None,
+        may_publish: Callable[[], None] | None = None,
     ) -> None:
         self.folder = folder
+        self._may_publish = may_publish or (lambda: None)
         self.tokenizer = tokenizer
         # Tensors travel through host memory; the mesh only says who holds which part.
         self.mesh = DeviceMesh.from_group(tensor_group, "cpu")
@@ -102,7 +106,7 @@ class CheckpointStore:
             _together(lambda: self._begin(unfinished, state, size), group)
             written = _gather(_together(lambda: write(tensors, unfinished, group), group), group)
             found = _gather(_together(lambda: _read_back(unfinished, written), group), group)
-            _together(lambda: _publish(unfinished, final, found, keep), group)
+            _together(lambda: self._publish(unfinished, final, found, keep), group)
         except (InputError, RunError) as error:
             if torch.distributed.get_rank() == 0:
                 shutil.rmtree(unfinished, ignore_errors=True)
@@ -176,6 +180,15 @@ class CheckpointStore:
         if self.tokenizer is not None:
             shutil.copyfile(self.tokenizer, unfinished / files.TOKENIZER)
 
+    def _publish(
+        self, unfinished: Path, final: Path, digests: list[dict[str, Digest]], keep: int
+    ) -> None:
+        if torch.distributed.get_rank() == 0:
+            files.write_manifest(unfinished, _union(digests))
+            self._may_publish()
+            files.publish(unfinished, final)
+            files.prune(final.parent, keep)
+
     def _load(
         self,
         checkpoint: Path,
@@ -187,12 +200,15 @@ class CheckpointStore:
         _together(lambda: files.require_whole(checkpoint))
         data, small = files.by_kind(checkpoint)
         _together(lambda: files.require_digests(checkpoint, _share(small)))
+        metadata = _together(lambda: read_metadata(checkpoint))
         shapes = {f"{kind}.{at.name}": at for kind in kinds for at in parts}
         tensors = {
             name: self._place(at, own[name] if name in own else torch.empty(at.shape))
             for name, at in shapes.items()
         }
-        proven = _gather(_together(lambda: read(tensors, checkpoint, _share(data))))
+        proven = _gather(
+            _together(lambda: read(tensors, checkpoint, _share(data), metadata=metadata))
+        )
         left = [name for name in data if not any(name in each for each in proven)]
         _together(lambda: files.require_digests(checkpoint, _share(left)))
         return tensors
@@ -282,10 +298,3 @@ def _share(names: list[str]) -> list[str]:
 
 def _union(digests: list[dict[str, Digest]]) -> dict[str, Digest]:
     return {name: digest for each in digests for name, digest in each.items()}
-
-
-def _publish(unfinished: Path, final: Path, digests: list[dict[str, Digest]], keep: int) -> None:
-    if torch.distributed.get_rank() == 0:
-        files.write_manifest(unfinished, _union(digests))
-        files.publish(unfinished, final)
-        files.prune(final.parent, keep)

@@ -22,6 +22,7 @@ from typing import Any, Protocol
 import xxhash
 
 from configs.errors import InputError
+from configs.reading import is_plain_name, read_small
 from configs.schema import AttentionPattern
 from models.shape import ModelShape
 from parallel.direct_file import read_blocks
@@ -36,7 +37,7 @@ _DATA_SUFFIX = ".distcp"
 _PIECE = 1 << 20  # bytes; larger ones go past a core's cache
 FILES_AT_A_TIME = 2  # that a rank writes or reads
 _FORMAT = 1
-
+_BYTES = 4  # of a float32, as weights are stored
 
 XXH3 = "xxh3_128"  # against accidents; many times as fast as a digest against forgers
 SHA256 = "sha256"  # of checkpoints from before
@@ -71,12 +72,19 @@ class TrainState:
     def read(cls, folder: Path) -> TrainState:
         """Raises InputError where the folder holds no checkpoint of ours."""
         try:
-            fields = json.loads((folder / STATE).read_text(encoding="utf-8"))
-            return cls(**fields)
-        except (OSError, ValueError, TypeError) as error:
+            state = cls(**json.loads(read_small(folder / STATE)))
+            state.shape()
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise InputError(f"checkpoint={folder}: no readable {STATE} in it ({error})") from None
+        return state
 
     def shape(self) -> ModelShape:
+        """Raises ValueError, TypeError or KeyError where the model's fields are no shape."""
+        for key, field_ in ModelShape.__dataclass_fields__.items():
+            size = self.model.get(key, field_.default)
+            least = 0 if key == "window" else 1
+            if field_.type == "int" and (type(size) is not int or size < least):
+                raise ValueError(f"model.{key} is {size!r}")
         return ModelShape(**{**self.model, "attention": AttentionPattern(self.model["attention"])})
 
     def require_shape(self, shape: ModelShape, folder: Path) -> None:
@@ -199,10 +207,32 @@ def write_manifest(folder: Path, files: dict[str, Digest]) -> None:
 
 
 def read_manifest(folder: Path) -> dict[str, Digest]:
+    """Raises Damaged where it cannot be read, or names what is not a file in the folder."""
     try:
-        return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-    except (OSError, ValueError, KeyError) as error:
+        found: dict[str, Digest] = json.loads(read_small(folder / MANIFEST))["files"]
+        for name, digest in found.items():
+            if not is_plain_name(name):
+                raise ValueError(f"it names the file {name!r}")
+            if type(digest["bytes"]) is not int or not digest.keys() & {XXH3, SHA256}:
+                raise ValueError(f"it has no digest of {name}")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Damaged(f"checkpoint={folder}: no readable {MANIFEST} in it ({error})") from None
+    return found
+
+
+def shape_in(folder: Path) -> ModelShape:
+    """The shape of the model in a checkpoint.
+
+    Raises InputError where that cannot be read, or could not be in files of their size.
+    """
+    shape = TrainState.read(folder).shape()
+    stored = sum(digest["bytes"] for digest in read_manifest(folder).values())
+    if shape.parameters * _BYTES > stored:
+        raise InputError(
+            f"checkpoint={folder}: {STATE} tells of {shape.parameters:,} parameters, and its files "
+            f"have {stored:,} bytes"
+        )
+    return shape
 
 
 def by_kind(folder: Path) -> tuple[list[str], list[str]]:
@@ -219,6 +249,11 @@ def require_whole(folder: Path) -> None:
         found = path.stat().st_size if path.exists() else None
         if found is None:
             raise Damaged(f"checkpoint={folder}: {name} is missing{_others(folder)}")
+        if path.is_symlink() and path.resolve().parent != folder.resolve():
+            raise Damaged(
+                f"checkpoint={folder}: {name} is a link to a file elsewhere; nearest: the file "
+                "itself in its place"
+            )
         if found != written["bytes"]:
             raise Damaged(
                 f"checkpoint={folder}: {name} has {found} bytes, {written['bytes']} were written"

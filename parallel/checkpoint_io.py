@@ -19,13 +19,15 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystem, FileSystemWriter
+from torch.distributed.checkpoint.metadata import Metadata
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.tensor import DTensor
 
 from configs.errors import RunError
 from parallel import checkpoint_files as files
-from parallel.checkpoint_files import Digest
+from parallel.checkpoint_files import Damaged, Digest
+from parallel.checkpoint_metadata import read_metadata
 from parallel.checkpoint_reader import HashingReader
 from parallel.direct_file import DirectWriter
 
@@ -60,19 +62,33 @@ def write(
     return disk.digests
 
 
-def read(tensors: Tensors, checkpoint: Path, names: list[str], alone: bool = False) -> set[str]:
+def read(
+    tensors: Tensors,
+    checkpoint: Path,
+    names: list[str],
+    alone: bool = False,
+    metadata: Metadata | None = None,
+) -> set[str]:
     """Fills the tensors; collective, or in one process `alone`.
+
+    `metadata` is the checkpoint's: where others take part, all have looked at it before.
 
     Returns the names of the files whose digests this rank has found right on the way. Raises
     Damaged where one of those, or of the files `names`, is not what was written: the tensors may
-    then hold anything. torch unpickles `.metadata`, whose digest must have been looked at before.
+    then hold anything.
     """
-    reader = HashingReader(checkpoint, files.read_manifest(checkpoint))
+    known = read_metadata(checkpoint) if metadata is None else metadata
+    reader = HashingReader(checkpoint, files.read_manifest(checkpoint), known)
     try:
         with _quiet():
             load(tensors, storage_reader=reader, no_dist=alone)
-    except CheckpointException:  # of this rank or another
+    except CheckpointException as error:  # of this rank or another
         files.require_digests(checkpoint, names)
+        first = next(iter(error.failures.values()))[0]
+        if isinstance(first, Damaged):
+            raise Damaged(f"checkpoint={checkpoint}: {first}") from None
+        if alone:
+            raise RunError(f"checkpoint={checkpoint} cannot be read: {first}") from None
         raise
     return reader.proven
 

@@ -10,6 +10,7 @@ import io
 import math
 import os
 import pickle
+import re
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -21,6 +22,7 @@ import torch
 import xxhash
 from torch import Tensor
 from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.metadata import Metadata
 from torch.distributed.checkpoint.planner import LoadItemType, LoadPlan, LoadPlanner, ReadItem
 from torch.futures import Future
 
@@ -30,6 +32,7 @@ from parallel.direct_file import read_blocks
 _WORTH_HASHING = 4  # a file of which a rank wants less than this part of it is not read whole
 _END = 4096  # bytes, of an archive: what says what lies where in it
 _RECORD = "data/0"  # of a tensor's bytes, in the archive that torch.save makes of it
+_GLOBAL = re.compile(r"GLOBAL (\S+)")  # in torch's account of what it does not unpickle
 _Piece = tuple[int, memoryview]  # where it begins in the file, and where its bytes are wanted
 
 
@@ -38,16 +41,24 @@ class HashingReader(FileSystemReader):
 
     Args:
         digests: of the checkpoint's files, by name.
+        metadata: of the checkpoint; torch's own way to read it runs what code it names.
     """
 
-    def __init__(self, checkpoint: Path, digests: dict[str, Digest]) -> None:
+    def __init__(self, checkpoint: Path, digests: dict[str, Digest], metadata: Metadata) -> None:
         super().__init__(checkpoint)
         self.proven: set[str] = set()  # files that were read and are what was written
         self._folder = checkpoint
         self._digests = digests
+        self._metadata = metadata
+
+    # Without `kwargs` among its parameters torch looks for no metadata of each rank.
+    def read_metadata(self, *_: Any, **__: Any) -> Metadata:
+        return self._metadata
 
     def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
-        """Raises Damaged where a file that was read whole is not what was written."""
+        """Raises Damaged where a file that was read whole is not what was written, or holds
+        something else than tensors.
+        """
         by_file: dict[str, list[ReadItem]] = {}
         for item in plan.items:
             by_file.setdefault(self.storage_data[item.storage_index].relative_path, []).append(item)
@@ -55,7 +66,12 @@ class HashingReader(FileSystemReader):
             left = list(
                 readers.map(lambda name: self._read_file(name, by_file[name], planner), by_file)
             )
-        return super().read_data(replace(plan, items=list(chain(*left))), planner)
+        try:
+            return super().read_data(replace(plan, items=list(chain(*left))), planner)
+        except pickle.UnpicklingError as error:  # torch's own reader is one of weights only
+            named = _GLOBAL.search(str(error))
+            what = named[1] if named else "something else than a tensor"
+            raise Damaged(f"where a tensor should be, its files hold {what}") from None
 
     def _read_file(self, name: str, items: list[ReadItem], planner: LoadPlanner) -> list[ReadItem]:
         """Reads what lies there as it is wanted; returns what does not."""
@@ -103,7 +119,8 @@ class HashingReader(FileSystemReader):
         )
         if _shape_of_contiguous(archive.get_record("data.pkl")) != tuple(target.shape):
             return None
-        return at.offset + archive.get_record_offset(_RECORD)
+        start = int(archive.get_record_offset(_RECORD))
+        return at.offset + start if start + target.nbytes <= at.length else None
 
 
 class _Ends(io.RawIOBase):
@@ -185,7 +202,7 @@ def _shape_of_contiguous(pickled: bytes) -> tuple[int, ...] | None:
     """The shape of a float32 tensor that is its whole storage, in order. None: another kind."""
     try:
         start, shape, strides = _TensorPickle(io.BytesIO(pickled)).load()
-    except (pickle.UnpicklingError, ValueError, TypeError):
+    except Exception:  # a pickle that was made to harm may raise anything
         return None
     in_order = tuple(math.prod(shape[dim + 1 :]) for dim in range(len(shape)))
     return shape if start == 0 and strides == in_order else None

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
 from parallel import checkpoint_files as files
 from parallel.checkpoint import KINDS
 from parallel.checkpoint_files import TrainState
 from parallel.checkpoint_io import read, write
+from parallel.checkpoint_metadata import read_metadata
 
 
 def read_tensors(checkpoint: Path, kinds: tuple[str, ...] = KINDS) -> dict[str, Tensor]:
@@ -24,12 +24,13 @@ def read_tensors(checkpoint: Path, kinds: tuple[str, ...] = KINDS) -> dict[str, 
     files.require_whole(checkpoint)
     data, small = files.by_kind(checkpoint)
     files.require_digests(checkpoint, small)
+    metadata = read_metadata(checkpoint)
     tensors = {
         name: torch.empty(stored.size)
-        for name, stored in FileSystemReader(checkpoint).read_metadata().state_dict_metadata.items()
+        for name, stored in metadata.state_dict_metadata.items()
         if isinstance(stored, TensorStorageMetadata) and name.partition(".")[0] in kinds
     }
-    proven = read(tensors, checkpoint, data, alone=True)
+    proven = read(tensors, checkpoint, data, alone=True, metadata=metadata)
     files.require_digests(checkpoint, [name for name in data if name not in proven])
     return tensors
 

@@ -12,6 +12,7 @@ from configs.errors import InputError, RunError
 from configs.schema import Chain, LaunchConfig
 
 WITHIN_S = 60
+ENDED = {"COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY"}
 _USABLE = {"idle", "mixed", "allocated", "completing", "planned", "reserved"}
 
 
@@ -42,6 +43,15 @@ def states(numbers: Sequence[int]) -> dict[int, dict[str, str]]:
             words = (word.split("=", 1) for word in done.stdout.split() if "=" in word)
             known[number] = dict(words)
     return known
+
+
+def has_ended(number: int) -> bool:
+    """Whether SLURM says so of a job; False where there is nobody to ask."""
+    try:
+        known = states([number])
+    except InputError:
+        return False
+    return known.get(number, {}).get("JobState") in ENDED
 
 
 def hostnames(nodes: str) -> list[str]:

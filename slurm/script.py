@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import jinja2
 
+from configs.errors import InputError
+from configs.override import override
 from configs.schema import Chain, ClusterConfig, GpusBy, LaunchConfig
 from slurm.agent import agent_arguments
 
@@ -39,7 +42,10 @@ class Job:
 
 
 def render(job: Job) -> str:
-    """The script. Nodes and ranks are the job's alone, so that they cannot disagree."""
+    """The script. Nodes and ranks are the job's alone, so that they cannot disagree.
+
+    Raises InputError for names that SLURM cannot be told.
+    """
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(
             lambda name: files("slurm").joinpath(name).read_text(encoding="utf-8")
@@ -56,6 +62,7 @@ def render(job: Job) -> str:
         script=job.run_dir / SCRIPT,
         work_dir=job.work_dir,
         run_dir=job.run_dir,
+        run_dir_setting=override("run_dir", str(job.run_dir)),
         setup=launch.setup,
         ranks_per_node=job.ranks_per_node,
         cpus_per_task=launch.cpus_per_task,
@@ -84,11 +91,11 @@ def render(job: Job) -> str:
 def _directives(job: Job) -> Iterator[str]:
     launch = job.launch
     array = launch.chain is Chain.array
-    yield f"--job-name={job.name}"
+    yield f"--job-name={_one_word('model.name', job.name)}"
     for name in ("account", "partition", "qos", "reservation", "constraint", "exclude"):
         value = getattr(launch, name)
         if value is not None:
-            yield f"--{name}={value}"
+            yield f"--{name}={_one_word(f'launch.{name}', value)}"
     if launch.elastic and launch.min_nodes < job.nodes:
         # With a number of tasks SLURM gives no more nodes than those of the fewest take.
         yield f"--nodes={launch.min_nodes}-{job.nodes}"
@@ -106,12 +113,29 @@ def _directives(job: Job) -> Iterator[str]:
         yield f"--time={launch.time_limit}"
     # Not B: with it only the batch script's shell would be told.
     yield f"--signal={launch.signal}@{launch.grace_s}"
-    yield f"--output={job.run_dir}/logs/slurm-{'%A_%a' if array else '%j'}.out"
+    logs = str(job.run_dir / "logs").replace("%", "%%")  # sbatch has its own use for one
+    out = f"{logs}/slurm-{'%A_%a' if array else '%j'}.out"
+    yield f"--output={_one_word('run_dir', out)}"
     yield "--open-mode=append"  # a requeued job goes on in the same file
     if array:
         yield f"--array=1-{launch.jobs}%1"
     yield "--requeue" if launch.chain is Chain.none else "--no-requeue"
     yield from launch.directives
+
+
+def _one_word(setting: str, value: str) -> str:
+    """As sbatch reads a line behind #SBATCH: it knows quotes, and no shell's variables.
+
+    Raises InputError for what no such line can hold.
+    """
+    if "\n" in value or "\\" in value:
+        raise InputError(
+            f"{setting}={value!r}: a line of #SBATCH holds neither line breaks nor backslashes; "
+            f"nearest: {setting}={value.replace(chr(10), '_').replace(chr(92), '_')}"
+        )
+    if re.fullmatch(r"[\w./%@:+,=&|*\[\]{}()^~-]+", value):
+        return value
+    return '"' + value.replace('"', '\\"') + '"'
 
 
 def _srun_arguments(launch: LaunchConfig) -> list[str]:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from configs.override import override
+
 ROOT = Path(__file__).parent.parent
 TEXT = ROOT / "LICENSE"
 TINY = [
@@ -39,7 +41,7 @@ class _Phalanx:
         self, *arguments: str, run_dir: Path | None = None, before: Callable[[], None] | None = None
     ) -> PhalanxResult:
         """`phalanx ARGUMENTS`; `before` runs in the new process."""
-        given = [*arguments, *([f"run_dir={run_dir}"] if run_dir else [])]
+        given = [*arguments, *([override("run_dir", str(run_dir))] if run_dir else [])]
         return self.python("-m", "launcher", *given, before=before)
 
     def python(self, *arguments: str, before: Callable[[], None] | None = None) -> PhalanxResult:
@@ -56,7 +58,7 @@ class _Phalanx:
 
     def start(self, *arguments: str, run_dir: Path) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "launcher", *arguments, f"run_dir={run_dir}"],
+            [sys.executable, "-m", "launcher", *arguments, override("run_dir", str(run_dir))],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,17 +12,20 @@ from numpy.typing import NDArray
 from corpus.contamination.hashing import Numbers, Powers, Rolling, hash_words
 from corpus.contamination.shelf import Shelf
 from corpus.contamination.words import encode, fold, squeeze, words
+from corpus.whole import from_text_array, text_array
 
 Ids = NDArray[np.int32]
+_ARRAYS = ("tokens", "starts", "lengths", "owned", "owned_starts")  # of a table
+_OF_A_SHELF = ("hashes", "grams", "bitmap")
 
 
 @dataclass(frozen=True, eq=False)
 class GramTable:
     """Distinct grams, numbered from 0, of one or several lengths, and whose they are.
 
-    It is sent to worker processes. 18 bytes for a gram and 4 to 8 of bitmap, 4 for each place in an
-    example where a gram begins and 4 for each word of the examples: 33 for each of the 508,080
-    13-grams of LAMBADA and BoolQ, with the distinct words.
+    Worker processes read it from a file. 18 bytes for a gram and 4 to 8 of bitmap, 4 for each
+    place in an example where a gram begins and 4 for each word of the examples: 33 for each of
+    the 508,080 13-grams of LAMBADA and BoolQ, with the distinct words.
     """
 
     shelves: tuple[Shelf, ...]  # one for each length
@@ -31,6 +35,28 @@ class GramTable:
     lengths: NDArray[np.int16]  # words of each gram
     owned: Ids  # grams, example by example
     owned_starts: Numbers  # where those of each example begin, and the end
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All of it, for a file."""
+        content = {name: getattr(self, name) for name in _ARRAYS}
+        content["vocabulary"] = text_array(self.vocabulary)
+        content["shelves"] = np.array([shelf.length for shelf in self.shelves], np.int64)
+        for shelf in self.shelves:
+            for name in _OF_A_SHELF:
+                content[f"{name}.{shelf.length}"] = getattr(shelf, name)
+        return content
+
+    @classmethod
+    def of_arrays(cls, content: Mapping[str, NDArray[Any]]) -> GramTable:
+        """What `arrays` gave."""
+        return cls(
+            **{name: content[name] for name in _ARRAYS},
+            vocabulary=tuple(from_text_array(content["vocabulary"])),
+            shelves=tuple(
+                Shelf(length, *(content[f"{name}.{length}"] for name in _OF_A_SHELF))
+                for length in content["shelves"].tolist()
+            ),
+        )
 
     def __len__(self) -> int:
         """How many distinct grams."""

@@ -16,6 +16,7 @@ import zstandard
 
 from configs.errors import InputError, RunError
 from configs.schema import MachineText
+from corpus.cache import make_folder
 from corpus.machine.arithmetic import arithmetic_documents
 from corpus.machine.crawl import crawl
 from corpus.machine.docstrings import docstring_documents
@@ -83,7 +84,7 @@ def machine_path(kind: MachineText, folder: Path, max_bytes: int) -> Path:
 @contextmanager
 def _published(path: Path) -> Iterator[BinaryIO]:
     """A new file that gets its name when it is whole; the first to have it stays."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     new = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
         with new.open("xb") as stream:

@@ -41,7 +41,8 @@ def draw(metrics: Path, picture: Path, title: str) -> None:
             "o-",
             label="held out",
         )
-    axes.set(title=title, xlabel="tokens", ylabel="loss (nats a token)")
+    axes.set(xlabel="tokens", ylabel="loss (nats a token)")
+    axes.set_title(title, parse_math=False)  # a name with a $ in it is a name
     bits = axes.secondary_yaxis(
         "right", functions=(lambda nats: nats / math.log(2), lambda bits: bits * math.log(2))
     )

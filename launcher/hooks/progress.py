@@ -42,7 +42,7 @@ class ProgressBar(Hook):
             TextColumn("left"),
             TimeRemainingColumn(),
             TextColumn("{task.description}"),
-            console=Console(file=terminal),
+            console=Console(file=terminal, markup=False),
         )
         self._task = self._bar.add_task("the first step", total=last, completed=first - 1)
         self._bar.start()

@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from configs.errors import InputError
+from configs.override import override
 from configs.schema import Run
 from parallel.layout import Layout
 from parallel.rules import batch, cut, engine, launch, schedule, settings, world
 from parallel.rules.case import Case
-from parallel.rules.fault import Rule, Violation, override
+from parallel.rules.fault import Rule, Violation
 from parallel.rules.nearest import keys, nearest
 
 RULES: tuple[Rule, ...] = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from configs.override import override
 from parallel.rules.case import Case
 
 Change = Mapping[str, object]
@@ -40,14 +41,3 @@ class Violation:
     def __str__(self) -> str:
         line = f"{override(self.setting, self.value)}: {self.why}"
         return f"{line}; nearest: {' or '.join(self.nearest)}" if self.nearest else line
-
-
-def override(setting: str, value: object) -> str:
-    """setting=value as it is typed on the command line."""
-    if value is None:
-        return f"{setting}=null"
-    if isinstance(value, bool):
-        return f"{setting}={str(value).lower()}"
-    if isinstance(value, list):
-        return f"{setting}={str(value).replace(' ', '')}"
-    return f"{setting}={value}"

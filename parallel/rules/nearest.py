@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import islice
 
+from configs.override import override
 from parallel.rules.case import Case
-from parallel.rules.fault import Change, Fault, Rule, Way, override
+from parallel.rules.fault import Change, Fault, Rule, Way
 
 Key = tuple[Rule, str]
 

@@ -64,6 +64,7 @@ RANGES = (
             "cluster.gpus_per_node",
             "launch.timeout_s",
             "launch.grace_s",
+            "launch.lease_s",
             "launch.jobs",
             "launch.min_nodes",
             "launch.max_idle_starts",

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import threading
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from configs.errors import InputError, RunError
+from configs.schema import CorpusConfig, ModelConfig
 from corpus.cache import (
     Prepared,
     alone,
@@ -17,6 +22,9 @@ from corpus.cache import (
     reopen,
     writable,
 )
+from corpus.inventory import cache_root
+from corpus.prepare import prepare
+from tests.runs import run_of
 
 
 @pytest.fixture
@@ -112,6 +120,83 @@ def test_a_note_that_says_nothing_is_no_note(tmp_path: Path, note: str) -> None:
     (tmp_path / "known").mkdir()
     (tmp_path / "known" / "key").write_text(note)
     assert find(tmp_path, "key") is None
+
+
+@pytest.mark.parametrize("name", ["../other", "/tmp", "..", "."])
+def test_a_note_leads_nowhere_else(tmp_path: Path, name: str) -> None:
+    root = tmp_path / "cache"
+    for folder in (root / "known", tmp_path / "other"):
+        folder.mkdir(parents=True)
+    (root / "known" / "key").write_text(name)
+    assert find(root, "key") is None
+
+
+@pytest.mark.parametrize("name", ["../text", "/tmp/text", ""])
+def test_a_manifest_names_nothing_elsewhere(folder: Path, name: str) -> None:
+    manifest = folder / "manifest.json"
+    content = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**content, "files": {name: 1}}))
+    with pytest.raises(InputError, match=rf"manifest\.json names {name!r}: delete the folder"):
+        reopen(folder)
+    sources = [{**content["sources"][0], "name": name}]
+    manifest.write_text(json.dumps({**content, "sources": sources}))
+    with pytest.raises(InputError, match=rf"manifest\.json names {name!r}: delete the folder"):
+        reopen(folder)
+
+
+@pytest.mark.parametrize(
+    ("which", "mode", "refused"),
+    [
+        ("cache", 0o777, True),
+        ("cache", 0o1777, True),  # anybody may be there first
+        ("above", 0o777, True),
+        ("above", 0o1777, False),
+        ("cache", 0o775, False),
+        ("cache", 0o2775, False),
+        ("cache", 0o700, False),
+    ],
+)
+def test_a_cache_that_everybody_may_write_to_is_refused(
+    tmp_path: Path, which: str, mode: int, refused: bool
+) -> None:
+    folders = {"above": tmp_path / "above", "cache": tmp_path / "above" / "cache"}
+    for folder in folders.values():
+        folder.mkdir()
+    folders[which].chmod(mode)
+    link = tmp_path / "link"
+    link.symlink_to(folders["cache"])
+    for root in (folders["cache"], link, folders["cache"] / "not there yet"):
+        wrong = refused and not (mode == 0o1777 and root.name == "not there yet")
+        with pytest.raises(InputError) if wrong else nullcontext() as told:
+            cache_root(replace(run_of().corpus, cache=str(root)))
+        if told is not None:
+            said = str(told.value)
+            assert said.startswith(f"corpus.cache={root}: others may write to ")
+            assert f"(mode {mode:o})" in said
+            assert "\n" not in said
+
+
+def test_a_folder_of_a_cache_that_everybody_may_write_to_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "corpus").mkdir()
+    remember(tmp_path, "key", tmp_path / "corpus")
+    for folder in (tmp_path / "known", tmp_path / "corpus"):
+        folder.chmod(0o777)
+        with pytest.raises(InputError, match=f"others may write to {folder}"):
+            find(tmp_path, "key")
+        folder.chmod(0o755)
+
+
+def test_what_is_made_is_not_for_everybody_to_write(
+    corpus: CorpusConfig, model: ModelConfig
+) -> None:
+    before = os.umask(0)
+    try:
+        prepared = prepare(corpus, model)
+    finally:
+        os.umask(before)
+    for folder in (prepared.folder, prepared.folder.parent, prepared.folder.parent / "known"):
+        assert folder.stat().st_mode & 0o7777 == 0o775
+    assert prepare(corpus, model) == prepared
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:

@@ -126,13 +126,3 @@ def test_what_tiktoken_would_do_otherwise_is_left_to_tokenizers(
     encoder = encoder_of(one)
     assert not fast(encoder)
     assert same(one, encoder, ["Hello abc hello", "", "x " * 40_000])
-
-
-def test_encoders_travel_to_other_processes() -> None:
-    import pickle
-
-    for encoder in (_FAST, encoder_of(changed(_GPT2, _lower))):
-        again = pickle.loads(pickle.dumps(encoder))
-        assert [ids.tolist() for ids in again.encode(["A phalanx"])] == [
-            ids.tolist() for ids in encoder.encode(["A phalanx"])
-        ]

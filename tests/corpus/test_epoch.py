@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import os
+import pickle
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -126,3 +129,25 @@ def test_the_orders_a_run_needs_are_known_before_it(
     assert missing() == [("part0", 0), ("part0", 1), ("part1", 0), ("part2", 0)]
     mixture.ids(np.arange(samples))
     assert missing() == []
+
+
+def test_orders_beside_the_tokens_are_not_unpickled(prefix: Path, tmp_path: Path) -> None:
+    """Where Megatron-core would look for its own, and unpickle what it finds."""
+    first, mark = make(prefix), tmp_path / "mark"
+    cache = prefix / "cache" / "Epoch_indices"
+    cache.mkdir(parents=True)
+    for part in ("document_index.npy", "sample_index.npy", "shuffle_index.npy", "description.txt"):
+        name = f"{first.unique_description_hash}-Epoch-train-{part}"
+        (cache / name).write_bytes(pickle.dumps(Touches(mark)))
+    assert make(prefix).tokens(0).tolist() == first.tokens(0).tolist()
+    assert not mark.exists()
+
+
+class Touches:
+    """A file, when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
+        return os.system, (f"touch {self._path}",)

@@ -98,3 +98,16 @@ def test_a_tokenizer_that_cannot_end_a_text_is_refused(words: Path) -> None:
     words.write_text(json.dumps(content))
     with pytest.raises(InputError, match=r"has no end-of-text token \(<\|endoftext\|> or </s>\)"):
         Tokenizer.load(words)
+
+
+def test_a_file_that_is_too_large_or_no_file_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from configs import reading
+
+    monkeypatch.setattr(reading, "LARGEST", 1000)
+    (tmp_path / "large").write_bytes(b"{" * 1001)
+    (tmp_path / "endless").symlink_to("/dev/zero")
+    for name, reason in (("large", "File too large"), ("endless", "is not a file")):
+        with pytest.raises(InputError, match=rf"^model\.tokenizer: cannot read .*{name}: {reason}"):
+            Tokenizer.load(tmp_path / name)

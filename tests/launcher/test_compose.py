@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from launcher.compose import merge_overrides, store_overrides, stored_overrides
+from launcher.compose import merge_overrides
 
 
 @pytest.mark.parametrize(
@@ -19,26 +17,3 @@ from launcher.compose import merge_overrides, store_overrides, stored_overrides
 )
 def test_what_is_given_wins(stored: list[str], given: list[str], merged: list[str]) -> None:
     assert merge_overrides(stored, given) == merged
-
-
-def test_what_holds_once_is_not_stored(tmp_path: Path) -> None:
-    own = tmp_path / "checkpoints" / "step_00000002"
-    store_overrides(
-        [
-            "train.steps=9",
-            "train.stop_after=3",
-            "debug=true",
-            f"run_dir={tmp_path}",
-            "profile.start=2",
-            f"checkpoint={own}",
-        ],
-        tmp_path,
-    )
-    assert stored_overrides(str(tmp_path)) == ["train.steps=9"]
-    store_overrides(["checkpoint=/elsewhere/step_00000002"], tmp_path)
-    assert stored_overrides(str(tmp_path)) == ["checkpoint=/elsewhere/step_00000002"]
-
-
-def test_a_new_folder_has_none(tmp_path: Path) -> None:
-    assert stored_overrides(None) == []
-    assert stored_overrides(str(tmp_path / "new")) == []

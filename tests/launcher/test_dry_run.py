@@ -45,7 +45,7 @@ def test_a_new_run(dry: DryRun) -> None:
     assert (status, err) == (0, "")
     for line in (
         "layout 2x1: 2 ranks",
-        "LICENSE, not prepared yet",
+        "LICENSE, not prepared\n",
         f"run      {dry.folder}/runs/gpt3_nano-2x1-",
         "begins   with new weights",
         "starts   2 ranks on this machine",
@@ -112,19 +112,24 @@ def test_a_job_is_shown_although_its_text_is_elsewhere(dry: DryRun) -> None:
     assert "starts   8 ranks by this job.sbatch:\n#!/bin/bash\n#SBATCH --job-name" in out
     assert "#SBATCH --partition=gpu" in out
     _, _, err = dry(*GPUS, "launch=slurm")
-    assert "is not prepared, and a GPU job is no place for that; first: phalanx prepare" in err
+    assert "is not prepared, and a job is no place for that; first: phalanx prepare" in err
     assert list(dry.folder.iterdir()) == []
 
 
 def test_commands_of_torchrun_are_shown(dry: DryRun) -> None:
     words = ["launch=torchrun", "launch.address=node1", "layout=tp2", "cluster.nodes=2"]
-    status, out, _ = dry(*words, "cluster.gpus_per_node=1", "device=cpu")
-    assert status == 0
+    words += ["cluster.gpus_per_node=1", "device=cpu"]
+    status, out, err = dry(*words)
+    assert status == 2
     assert "starts   2 ranks by torchrun:\nnode 0: " in out
     assert "\nnode 1: " in out
-    assert (
-        dry(*words, "cluster.gpus_per_node=1", "device=cpu", "launch.node=1")[1].count("node ") == 1
-    )
+    assert "is not prepared, and a job is no place for that" in err
+    status, out, _ = dry(*words, "launch.submit=false")
+    assert status == 0
+    assert "missing  corpus " in out
+    status, out, _ = dry(*words, "launch.node=1")
+    assert status == 0
+    assert out.count("node ") == 1
     assert list(dry.folder.iterdir()) == []
 
 

@@ -88,4 +88,4 @@ def test_run_dirs_of_their_own(
     jobs = composed(monkeypatch, tmp_path, "train.seed=3,4", f"run_dir={run_dir}")
     assert [path for _, _, path in jobs] == [str(tmp_path / folder) for folder in folders]
     assert [run.run_dir for run, _, _ in jobs] == folders
-    assert all(overrides[-1].startswith("run_dir='mine") for _, overrides, _ in jobs)
+    assert all(overrides[-1].startswith("run_dir=mine") for _, overrides, _ in jobs)

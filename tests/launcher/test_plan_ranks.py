@@ -41,3 +41,25 @@ def test_faults_of_all_kinds_come_together() -> None:
     assert lines[0].endswith(f"for {len(lines) - 1} reasons:")
     for setting in ("layout.tensor=3", "layout.pipeline=2"):
         assert any(line.strip().startswith(setting) for line in lines)
+
+
+DGX = "cluster=dgx_a100 layout.tensor=8 layout.pipeline=1 model.heads=8 model.hidden=128"
+
+
+@pytest.mark.parametrize("launch", ["slurm", "torchrun"])
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_the_cluster_decides_the_device_where_ranks_start_elsewhere(
+    launch: str, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    plan = plan_ranks(run_of(f"{DGX} launch={launch} device={device}"), {})
+    assert plan.device is DeviceName.cuda
+    assert plan.layout.world_size == 8
+
+
+def test_a_node_that_starts_its_ranks_here_needs_the_device(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(InputError, match="device=cuda: no CUDA device here"):
+        plan_ranks(run_of(f"{DGX} launch=torchrun launch.node=0 device=cuda"), {})

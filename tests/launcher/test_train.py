@@ -39,7 +39,7 @@ def samples_read(run: Path) -> str:
 
 def test_what_a_run_leaves(trained: Path) -> None:
     names = {path.name for path in trained.iterdir()}
-    assert {"config.yaml", "overrides.yaml", "layout.txt", "loss.png", "tensorboard"} <= names
+    assert {"config.yaml", "settings.yaml", "layout.txt", "loss.png", "tensorboard"} <= names
     steps = [row for row in rows(trained) if "loss" in row]
     assert [row["step"] for row in steps] == [1, 2, 3, 4, 5, 6]
     assert set(steps[0]) >= KEYS

@@ -14,6 +14,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from parallel import checkpoint_files as files
 from parallel.checkpoint_files import Damaged
 from parallel.checkpoint_io import read, write
+from parallel.checkpoint_metadata import read_metadata
 from parallel.checkpoint_reader import HashingReader
 
 SHAPES: dict[str, tuple[int, ...]] = {
@@ -128,7 +129,7 @@ def test_a_turned_bit_is_found_on_the_way(checkpoint: Path, tmp_path: Path) -> N
 def test_digests_that_the_reader_does_not_know_are_left_to_others(
     checkpoint: Path, tensors: dict[str, Tensor]
 ) -> None:
-    reader = HashingReader(checkpoint, {})
+    reader = HashingReader(checkpoint, {}, read_metadata(checkpoint))
     own = empty()
     load(own, storage_reader=reader, no_dist=True)
     assert reader.proven == set()

@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
+from configs.override import override
 from launcher.json_lines import read_lines
 from launcher.run_folder import RunFolder
 from tests.cli import TINY, phalanx
@@ -95,7 +96,7 @@ def processes_of(run: Path, word: str) -> list[psutil.Process]:
         words = process.info["cmdline"] or []
         alive = process.info["status"] != psutil.STATUS_ZOMBIE
         of_it = alive and process.info["create_time"] > begun
-        if of_it and word in words and f"run_dir={run}" in words:
+        if of_it and word in words and override("run_dir", str(run)) in words:
             found.append(process)
     return found
 

@@ -40,9 +40,19 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_told_to_stop_killed_requeued_and_begun_again_it_is_the_same_run(
     cluster: SlurmCluster, undisturbed: Path, tmp_path: Path
 ) -> None:
-    run = tmp_path / "run"
-    job = submitted(run, *FOUR_RANKS, *STEPS)
+    run = tmp_path / "a run's directory"
+    own = tmp_path / "conf" / "experiment" / "mine.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text("# @package _global_\ntrain: {steps: 80}\n")
+    job = submitted(
+        run, *FOUR_RANKS, *RARELY, "--config-dir", str(own.parents[1]), "experiment=mine"
+    )
+    own.unlink()  # nothing that follows needs it
     wait_for(lambda: last_step(run) >= 3, run, "the first steps")
+    for command in (["train", "launch=local"], ["train"]):
+        refused = phalanx(*command, run_dir=run)
+        assert refused.status == 2
+        assert f"of job {job} on node1" in refused.errors
     cluster.run("scancel", "--signal=USR1", str(job))
     wait_for_start(2, run)
     told = starts(run)[1]["saved"]
@@ -151,8 +161,8 @@ def test_cancel_saves_and_wrong_settings_do_not_begin_again(
     assert again.status == 2
     assert "none of its jobs is left" in again.errors
     # The script is the user's to edit; its run's settings may be broken by then.
-    config = run / "overrides.yaml"
-    config.write_text(config.read_text().replace("model.heads=4", "model.heads=3"))
+    config = run / "settings.yaml"
+    config.write_text(config.read_text().replace("heads: 4", "heads: 3"))
     number = int(cluster.run("sbatch", "--parsable", str(run / "job.sbatch")))
     wait_for(lambda: cluster.job(number)["JobState"] == "FAILED", run, "the job's end")
     assert "does not begin again: it would come again" in said(run)

@@ -14,7 +14,8 @@ import pytest
 
 from launcher.json_lines import read_lines
 from launcher.run_folder import RunFolder
-from tests.cli import phalanx
+from slurm.commands import ENDED
+from tests.cli import TINY, phalanx
 from tests.slurm.jobs import (
     FOUR_RANKS,
     RARELY,
@@ -38,6 +39,7 @@ pytestmark = pytest.mark.long
 
 STEPS = [*RARELY, "train.steps=150"]
 KILLS = 30
+PAIRS = 10  # of jobs
 
 
 def test_an_agent_a_hung_rank_and_a_node_are_lost(cluster: SlurmCluster, tmp_path: Path) -> None:
@@ -168,6 +170,50 @@ def test_thirty_kills_at_random_moments_lose_no_step_and_repeat_none(
     assert steps == list(range(1, last + 1))
     undisturbed = undisturbed_run(tmp_path, *endless, f"train.stop_after={last}", "layout=pp2")
     assert same_rows(run) == same_rows(undisturbed)
+
+
+def test_a_script_submitted_twice_trains_once(cluster: SlurmCluster, tmp_path: Path) -> None:
+    """Two jobs of one run on two nodes, again and again, at random distances and with kills."""
+    chance = random.Random(19)
+    run = tmp_path / "run"
+    one_node = ["cluster.nodes=1", "layout=single", "train.save_every=7", "train.steps=100000"]
+    one_node += ["train.eval_every=0", "launch.max_restarts=0", "launch.submit=false"]
+    written = phalanx("prepare", *TINY)
+    assert written.status == 0, written.errors
+    written = phalanx("train", *TINY, *TWO_RANKS, *one_node, run_dir=run)
+    assert written.status == 0, written.errors
+    for pair in range(PAIRS):
+        jobs = []
+        for _ in range(2):
+            jobs.append(int(cluster.run("sbatch", "--parsable", str(run / "job.sbatch"))))
+            time.sleep(chance.uniform(0, 4))
+        wait_for(lambda: len(_ended(cluster, jobs)) == 1, run, "one to be refused")  # noqa: B023
+        [refused] = _ended(cluster, jobs)
+        [owner] = set(jobs) - {refused}
+        [says] = (run / "logs").glob(f"slurm-{refused}.out")
+        assert f"job {owner} on node" in says.read_text()
+        assert "does not begin: run_dir=" in says.read_text()
+        wait_for_start(pair + 1, run)
+        assert int(starts(run)[-1]["job"]) == owner
+        wait_for_steps(run)
+        time.sleep(chance.uniform(0, 2))
+        _kill_one(run, chance)
+        wait_for(lambda: len(_ended(cluster, jobs)) == 2, run, "the other's end")  # noqa: B023
+    steps = [row["step"] for row in read_lines(run / "metrics.jsonl") if "loss" in row]
+    assert steps == list(range(1, len(steps) + 1))
+    last = RunFolder(run).saved_step()
+    until = [f"train.stop_after={last + 3}", "launch=local"]
+    done = phalanx("train", *until, run_dir=run)
+    assert done.status == 0, done.errors
+    undisturbed = undisturbed_run(tmp_path, *one_node[1:4], *until[:1], "train.eval_every=0")
+    assert [row["step"] for row in same_rows(run)] == list(range(1, last + 4))
+    assert len(same_rows(undisturbed)) == last + 3
+    for mine, its in zip(same_rows(run), same_rows(undisturbed), strict=True):
+        assert mine == pytest.approx(its, rel=1e-6)  # a job's rank has one thread
+
+
+def _ended(cluster: SlurmCluster, jobs: list[int]) -> list[int]:
+    return [job for job in jobs if cluster.job(job)["JobState"] in ENDED]
 
 
 def _kill_one(run: Path, chance: random.Random) -> None:

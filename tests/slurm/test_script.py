@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from configs.errors import InputError
+from configs.override import override
 from launcher.plan_ranks import Plan, plan_ranks
 from launcher.run_folder import RunFolder
 from launcher.submit import job_of
@@ -96,9 +98,29 @@ def test_the_shell_reads_it_and_paths_stay_whole(tmp_path: Path) -> None:
         check=True,
     ).stdout.splitlines()
     assert str(folder) in said
-    assert f"run_dir={folder}" in said
+    assert override("run_dir", str(folder)) in said
     assert "--node-rank=5" in said
     assert not (tmp_path / "gone").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("runs/13b", "/runs/13b/logs/slurm-%j.out"),
+        ("a run", '"{}/a run/logs/slurm-%j.out"'),
+        ('a "run"; #1', '"{}/a \\"run\\"; #1/logs/slurm-%j.out"'),
+        ("100%j", "/100%%j/logs/slurm-%j.out"),
+    ],
+)
+def test_a_path_is_one_word_to_sbatch(name: str, line: str, tmp_path: Path) -> None:
+    [out] = [each for each in directives(script_of(DGX, tmp_path / name)) if "--output" in each]
+    expected = line.format(tmp_path) if "{}" in line else f"{tmp_path}{line}"
+    assert out == f"--output={expected}"
+
+
+def test_no_setting_adds_a_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds neither line breaks nor backslashes"):
+        script_of(DGX, tmp_path / "a\n#SBATCH --wrap=evil")
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +136,22 @@ def test_only_written_where_it_is_not_to_be_submitted(prepared: None, tmp_path: 
     script = (tmp_path / "run" / "job.sbatch").read_text()
     assert script in result.output
     assert "written, not submitted" in result.output
+
+
+@pytest.mark.parametrize("launch", ["slurm", "torchrun"])
+def test_looked_at_before_the_text_is_prepared(launch: str, tmp_path: Path) -> None:
+    text = tmp_path / "new.txt"
+    text.write_text("Nobody has prepared this text. " * 2000)
+    settings = [*TINY, *SMALL, f"corpus.text={text}", f"launch={launch}", "launch.address=node1"]
+    result = phalanx("train", *settings, "launch.submit=false", run_dir=tmp_path / "run")
+    assert result.status == 0, result.errors
+    assert "missing  corpus" in result.output
+    assert "first: phalanx prepare" in result.output
+    assert ("#SBATCH" if launch == "slurm" else "node 1: ") in result.output
+    refused = phalanx("train", *settings, run_dir=tmp_path / "other")
+    assert refused.status == 2
+    assert "is not prepared, and a job is no place for that" in refused.errors
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_job_has_to_know_its_nodes(tmp_path: Path) -> None:

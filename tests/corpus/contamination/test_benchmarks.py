@@ -57,10 +57,14 @@ def test_joined_frames_are_one_file(tmp_path: Path) -> None:
         ("a.jsonl", b"[1]\n", "a.jsonl, line 1: a row must be an object, not list"),
         ("a.jsonl", CONTENT + b'{"question": "\xff"}', "a.jsonl, line 4: not UTF-8"),
         ("a.jsonl", b'{"id": 1}', "a.jsonl, line 1: no field 'question'; it has id"),
-        ("a.gz", gzip.compress(CONTENT)[:-12], "a.gz is cut short"),
-        ("a.gz", CONTENT, "a.gz is not whole: Not a gzipped file"),
-        ("a.zst", zstandard.compress(CONTENT)[:-5], "a.zst is cut short"),
-        ("a.zst", CONTENT, "a.zst is not whole"),
+        ("a.gz", gzip.compress(CONTENT)[:-12], "a.gz is not whole: the compressed data ends early"),
+        ("a.gz", CONTENT, "a.gz is not whole: the compressed data is damaged"),
+        (
+            "a.zst",
+            zstandard.compress(CONTENT)[:-5],
+            "a.zst is not whole: the compressed data ends early",
+        ),
+        ("a.zst", CONTENT, "a.zst is not whole: the compressed data is damaged"),
     ],
 )
 def test_what_cannot_be_read_is_told_with_file_and_line(
@@ -71,6 +75,21 @@ def test_what_cannot_be_read_is_told_with_file_and_line(
         read_benchmark("quiz", BenchmarkConfig(path=path, fields=["question"]))
     assert str(told.value).startswith("contamination.benchmarks.quiz.path: ")
     assert message in str(told.value)
+
+
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.jsonl.zst"])
+def test_a_small_file_that_unpacks_to_a_large_one_is_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from corpus import json_rows
+
+    monkeypatch.setattr(json_rows, "LARGEST", 5 << 20)
+    pack = gzip.compress if name.endswith("gz") else zstandard.compress
+    packed = pack(bytes(64 << 20))
+    assert len(packed) < 100_000
+    path = write(tmp_path / name, packed)
+    with pytest.raises(InputError, match=rf"{name} holds more than 5,242,880 bytes"):
+        read_benchmark("quiz", BenchmarkConfig(path=path))
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:

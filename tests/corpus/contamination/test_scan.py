@@ -1,9 +1,10 @@
 from __future__ import annotations
 
-import pickle
 import random
 from collections.abc import Sequence
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from corpus.contamination.grams import GramTable, build_table
 from corpus.contamination.scan import Hit, Scanner
 from corpus.contamination.stretches import stretches
 from corpus.contamination.words import words
+from corpus.whole import save_arrays
 
 EXAMPLE = (
     "Call me Ishmael. Some years ago - never mind how long precisely - having little or no money "
@@ -154,6 +156,8 @@ def test_an_empty_table_finds_nothing() -> None:
     assert Scanner(build_table(["too short"], 13)).scan(["too short"]) == []
 
 
-def test_a_table_travels() -> None:
-    table = pickle.loads(pickle.dumps(build_table([EXAMPLE], 13)))
+def test_a_table_travels(tmp_path: Path) -> None:
+    save_arrays(tmp_path / "table.npz", build_table([EXAMPLE, "of four words only"], 13).arrays())
+    with np.load(tmp_path / "table.npz") as arrays:
+        table = GramTable.of_arrays(arrays)
     assert found_in(f"but {THIRTEEN} said", table) == [THIRTEEN]

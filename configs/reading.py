@@ -1,0 +1,27 @@
+"""Small files that somebody else may have written."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+LARGEST = 256 << 20  # bytes; the largest tokenizer.json known has a fifth of it
+
+
+def read_small(path: Path) -> str:
+    """The text of a file.
+
+    Raises OSError where there is none, or it is no file (a pipe, a device) or too large to be what
+    it is said to be; UnicodeDecodeError where it is no UTF-8.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "is not a file", str(path))
+    if path.stat().st_size > LARGEST:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+    return path.read_text(encoding="utf-8")
+
+
+def is_plain_name(name: object) -> bool:
+    """Whether it names a file in a folder, and nothing outside of it."""
+    return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\\0")

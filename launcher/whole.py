@@ -1,0 +1,88 @@
+"""Files and folders that are whole or not there, however many processes write them at once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from configs.errors import InputError
+from configs.override import override
+
+
+def write_whole(path: Path, content: str) -> None:
+    """The last of several writers wins; no reader sees half of it. Raises OSError."""
+    with whole_file(path) as unfinished:
+        unfinished.write_text(content, encoding="utf-8")
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A file to be written, which takes its name when it is. Its ending stays: some go by it."""
+    unfinished = path.with_name(f".{uuid.uuid4().hex}-{path.name}")
+    try:
+        yield unfinished
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+@dataclass(slots=True)
+class Filling:
+    """A folder that is being filled, and where it goes."""
+
+    folder: Path
+    target: Path
+
+
+@contextmanager
+def whole_folder(
+    setting: str, target: Path, next_name: Callable[[Path], Path] | None = None
+) -> Iterator[Filling]:
+    """A folder to fill, which takes its name when all is in it.
+
+    Args:
+        next_name: of a target that is taken, at last by another meanwhile; None: that is refused.
+
+    Raises InputError, by the name of `setting`, where it cannot be written or is taken.
+    """
+    if next_name is None and is_taken(target):
+        raise _taken(setting, target)
+    filling = Filling(target.with_name(f".{uuid.uuid4().hex}-{target.name}"), target)
+    try:
+        filling.folder.mkdir(parents=True)
+        yield filling
+        while not _renamed(filling):
+            if next_name is None:
+                raise _taken(setting, target)
+            filling.target = next_name(filling.target)
+    except OSError as error:
+        raise InputError(f"{override(setting, str(target))}: {error.strerror}") from None
+    finally:
+        shutil.rmtree(filling.folder, ignore_errors=True)
+
+
+def _renamed(filling: Filling) -> bool:
+    """False where the target is taken: a rename goes over nothing but an empty folder."""
+    if is_taken(filling.target):
+        return False
+    try:
+        os.rename(filling.folder, filling.target)
+    except OSError:
+        if is_taken(filling.target):
+            return False
+        raise
+    return True
+
+
+def _taken(setting: str, target: Path) -> InputError:
+    return InputError(f"{override(setting, str(target))}: is there already; give another")
+
+
+def is_taken(target: Path) -> bool:
+    """Whether something is there that would be lost."""
+    return target.exists() and (not target.is_dir() or any(target.iterdir()))
