@@ -73,15 +73,15 @@ def _unknown(key: str, arguments: Arguments) -> InputError:
             "  # @package _global_"
         )
     given = [word.lstrip("+~").partition("=")[0] for word in arguments.overrides]
-    wrong = [name for name in given if not _is_known(name)]
-    if not _is_known(key) and not any(name.startswith(key) for name in wrong):
+    wrong = [name for name in given if not is_known(name)]
+    if not is_known(key) and not any(name.startswith(key) for name in wrong):
         wrong.insert(0, key)
     if not wrong:
         return InputError(_new_name(key, arguments))
     return InputError("\n  ".join(_nothing_of(name) for name in dict.fromkeys(wrong)))
 
 
-def _is_known(name: str) -> bool:
+def is_known(name: str) -> bool:
     name = name.partition("@")[0].strip("/")
     if name in groups() or name.split(".")[0] in OF_HYDRA or find(name) is not None:
         return True
@@ -105,7 +105,7 @@ def _new_name(key: str, arguments: Arguments) -> str:
 
 def _unreadable(word: str) -> InputError:
     key, _, value = word.partition("=")
-    if _is_known(key.lstrip("+~")) and value:
+    if is_known(key.lstrip("+~")) and value:
         quoted = shell_command(override(key, value))
         return InputError(f"{word}: cannot be read; nearest, if it is a text: {quoted}")
     return InputError(f"{word!r} is not a setting; nearest: key=value")
