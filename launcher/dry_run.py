@@ -11,7 +11,7 @@ import tempfile
 from rich.console import Console
 
 from configs.errors import InputError
-from configs.override import shell_command
+from configs.override import override, shell_command
 from configs.schema import DeviceName, EngineName, LaunchName, Run
 from corpus.cache import Prepared
 from corpus.prepare import prepared_before
@@ -58,7 +58,7 @@ def dry_run(run: Run, overrides: list[str]) -> None:
     console.print(f"starts   {_how(plan)}")
     for line in _started_by(plan, folder):
         console.print(line, end="" if line.endswith("\n") else "\n")
-    _show_cost(plan, overrides, console)
+    _show_cost(plan, folder, overrides, console)
     console.print("dry run: nothing was started or written")
     if fault is not None:
         raise fault
@@ -149,9 +149,11 @@ def _started_by(plan: Plan, folder: RunFolder) -> list[str]:
     return []
 
 
-def _show_cost(plan: Plan, overrides: list[str], console: Console) -> None:
+def _show_cost(plan: Plan, folder: RunFolder, overrides: list[str], console: Console) -> None:
     """What the planner makes of it, where it knows the machine."""
     same = [each for each in overrides if lasts(each) and not each.startswith("launch")]
+    if folder.config.exists():
+        same.insert(0, override("run_dir", shown(folder.path)))
     more = shell_command("phalanx", "plan", *same)
     try:
         planned = summary(Cost.of(plan.run, plan.layout, plan.device))

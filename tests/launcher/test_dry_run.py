@@ -80,6 +80,7 @@ def test_a_run_that_goes_on(
     out = capsys.readouterr().out
     assert f"begins   going on from {run}/checkpoints/step_00000006, after step 6 of 9" in out
     assert "mixture of " in out
+    assert f"cost     phalanx plan run_dir={run} train.steps=9 layout=dp2 shows more" in out
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
     monkeypatch.setattr(sys, "argv", ["phalanx train", f"run_dir={run}", "--dryrun"])
     assert guarded(app) == 0
