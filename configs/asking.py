@@ -9,7 +9,7 @@ from enum import StrEnum
 @dataclass(frozen=True, kw_only=True)
 class GenerateConfig:
     prompt: str  # what the text begins with
-    file: str | None  # prompts in its place: JSON with "prompt" a line (.jsonl), or one prompt
+    file: str | None  # prompts in its place, one a line; of .jsonl: "prompt" of each line
     out: str | None  # JSONL with "prompt", "text" and what "ended" it; null: the terminal
     interactive: bool  # a prompt from each line that is typed
     title: str | None  # of a news article to write, in the paper's form, in place of a prompt

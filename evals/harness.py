@@ -11,10 +11,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from datasets.exceptions import DatasetsError
 from lm_eval import simple_evaluate
 from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs
-from lm_eval.tasks import TaskManager
+from lm_eval.tasks import TaskManager, get_task_dict
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from configs.asking import EvaluateConfig
@@ -103,10 +104,14 @@ def _alike(settings: Iterable[dict[str, Any]]) -> list[tuple[dict[str, Any], lis
 
 
 def run_harness(model: LanguageModel, settings: EvaluateConfig, folder: Path) -> None:
-    """Writes what the harness found, by evaluate.shots. Raises InputError for an unknown task."""
+    """Writes what the harness found, by evaluate.shots.
+
+    Raises InputError for an unknown task, or one whose data set cannot be had.
+    """
     # Its bootstrap would fork a process that has other ranks at the ends of its sockets.
     os.environ["DISABLE_MULTIPROC"] = "1"
     manager = _manager(settings)
+    _load_data(settings, manager)
     found = {}
     for asked in settings.shots:
         found[asked] = simple_evaluate(
@@ -124,6 +129,20 @@ def run_harness(model: LanguageModel, settings: EvaluateConfig, folder: Path) ->
         )
     text = json.dumps(found, indent=1, ensure_ascii=False, default=str)
     (folder / RESULTS).write_text(text + "\n", encoding="utf-8")
+
+
+def _load_data(settings: EvaluateConfig, manager: TaskManager) -> None:
+    """Once, before anything is asked; the harness finds it in its cache after that."""
+    for name in settings.harness:
+        try:
+            get_task_dict([name], manager)
+        except (OSError, DatasetsError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(
+                f"evaluate.harness={name}: its data set cannot be loaded ({reason}); nearest: load "
+                "it once where the Hub can be reached (HF_HOME is the cache, on a disk that both "
+                "see), or evaluate.harness_path=DIR with tasks whose data are files"
+            ) from error
 
 
 def _manager(settings: EvaluateConfig) -> TaskManager:

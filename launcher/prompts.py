@@ -6,6 +6,7 @@ from typing import Any
 
 from configs.asking import GenerateConfig
 from configs.errors import InputError
+from configs.override import override
 from corpus.json_rows import json_rows
 from corpus.sources import expanded
 from corpus.tokenizer import Tokenizer
@@ -16,13 +17,17 @@ ARTICLES_APART = "\n\n"
 
 
 def prompts_of(settings: GenerateConfig) -> list[str]:
-    """Raises InputError where a file cannot be read or lacks a field."""
+    """Raises InputError where a file cannot be read, holds none or lacks a field."""
     if settings.title is not None:
         return [_article_prompt(settings)]
     if settings.file is None:
         return [settings.prompt]
     if not settings.file.endswith(".jsonl"):
-        return [_read(settings.file, "generate.file")]
+        lines = _read(settings.file, "generate.file").splitlines()
+        prompts = [line for line in lines if line.strip()]
+        if not prompts:
+            raise InputError(f"{override('generate.file', settings.file)}: holds no prompt")
+        return prompts
     return [row["prompt"] for row in _rows(settings.file, "generate.file", ("prompt",))]
 
 

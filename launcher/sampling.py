@@ -84,6 +84,8 @@ class _Writer:
             if not line:
                 self._say("\n")
                 return
+            if not line.strip():
+                continue
             try:
                 require_room([line.rstrip("\n")], self._tokenizer, context)
             except InputError as error:

@@ -51,7 +51,11 @@ class Prediction(Hook):
         self._counting.close()
 
     def lines(self) -> list[str]:
-        """The comparison; one line that says why where nothing can be predicted."""
+        """The comparison; one line that says why where nothing can be predicted.
+
+        The time of a step is left out on a CPU: no constants of this machine's are known, and those
+        of another are off by a factor.
+        """
         if self._last is None or self._counts is None:
             return []
         try:
@@ -63,9 +67,11 @@ class Prediction(Hook):
         counted = self._counts.traffic()
         memory = plan.memories[0]
         predicted = memory.total if self._device is DeviceName.cpu else memory.allocated
+        on_gpu = self._device is DeviceName.cuda
+        time = [_line("step time, s", plan.time.seconds, seconds, "{:,.4g}")] if on_gpu else []
         return [
             f"{'predicted beside measured, rank 0':<36}{'predicted':>14}{'measured':>14}",
-            _line("step time, s", plan.time.seconds, seconds, "{:,.4g}"),
+            *time,
             _line("memory, GiB", predicted / _GIB, self._last.memory_gib, "{:,.2f}"),
             _line("collectives a step", _count(plan.traffic[0]), _count(counted), "{:,}"),
             _line("their bytes", _bytes(plan.traffic[0]), _bytes(counted), "{:,}"),

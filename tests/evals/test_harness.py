@@ -59,6 +59,21 @@ ROWS = [
 ]
 
 
+def test_data_that_cannot_be_had_is_told_in_a_line(ranks: RankPool, tmp_path: Path) -> None:
+    task = {
+        "task": "lost",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(tmp_path / "gone.jsonl")}},
+        "test_split": "test",
+        **TASKS["ours_choice"],
+    }
+    (tmp_path / "lost.yaml").write_text(json.dumps(task))
+    said = ranks.run(1, ask, Layout(), unknown, str(tmp_path), "lost", str(tmp_path))[0]
+    assert said.startswith("evaluate.harness=lost: its data set cannot be loaded (")
+    assert "gone.jsonl" in said
+    assert "\n" not in said
+
+
 @pytest.fixture(scope="module")
 def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("harness")
@@ -151,10 +166,12 @@ def test_an_unknown_task_is_named(ranks: RankPool, tmp_path: Path) -> None:
     assert "evaluate.harness=none_such" in ranks.run(1, ask, Layout(), unknown, str(tmp_path))[0]
 
 
-def unknown(model: LanguageModel, out: str) -> str:
+def unknown(model: LanguageModel, out: str, name: str = "none_such", tasks: str = "null") -> str:
     from configs.errors import InputError
     from evals.harness import run_harness
 
+    settings = [f"evaluate.harness=[{name}]", f"evaluate.harness_path={tasks}"]
+    run = compose_run(settings)
     with pytest.raises(InputError) as refusal:
-        run_harness(model, compose_run(["evaluate.harness=[none_such]"]).evaluate, Path(out))
+        run_harness(model, run.evaluate, Path(out))
     return str(refusal.value)

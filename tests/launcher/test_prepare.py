@@ -102,14 +102,14 @@ def test_a_gpu_job_does_not_prepare_by_surprise(
     run = replace(run, corpus=replace(run.corpus, cache=str(tmp_path)))
     plan = replace(plan_ranks(run), device=DeviceName.cuda)
     overrides = ["model.vocab=300", "run_dir=x", "corpus.text=my texts"]
-    what = r"is not prepared, and a GPU job is no place for that; first: phalanx prepare "
+    what = r"is not prepared, and a job is no place for that; first: phalanx prepare "
     with pytest.raises(InputError, match=what + r"model\.vocab=300 'corpus\.text=my texts'$"):
         corpus_to_train_on(plan, overrides, Console())
     prepared = prepare(run.corpus, run.model)
     assert corpus_to_train_on(plan, overrides, Console()) == prepared
     monkeypatch.setattr(orders, "SHARED", 1)
     assert orders_to_make(run, prepared) == [("text", 0)]
-    with pytest.raises(InputError, match="the order of 1 epochs is not made, and a GPU job"):
+    with pytest.raises(InputError, match="the order of 1 epochs is not made, and a job"):
         corpus_to_train_on(plan, overrides, Console())
 
 
