@@ -11,28 +11,12 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
-COMMANDS = {
-    "plan": "dry run: what a layout costs in memory, traffic, time and money",
-    "train": "trains a model; an existing run_dir=DIR is resumed",
-    "status": "how a run stands: its jobs, its last step, what it saved",
-    "cancel": "a run saves and ends, and its jobs with it",
-    "prepare": "text, JSONL or WARC/WET to token files, by source",
-    "decontaminate": "13-gram overlap with benchmarks: filters text, or marks examples",
-    "generate": "text from a checkpoint, under any tensor x pipeline layout",
-    "evaluate": "scores on tasks with none, one and a few examples shown before them",
-    "scaling": "fits power laws to finished runs, and predicts another",
-    "convert": "a checkpoint to and from Hugging Face's GPT-2 format (safetensors)",
-    "parity": "trains the same under two layouts or engines: layout=A against=B",
-    "doctor": "what this machine has, and what will work on it",
-}
+from launcher.commands import COMMANDS
+
 STOPPED = 75  # sysexits' EX_TEMPFAIL
-USAGE = """usage: phalanx COMMAND [setting=value ...]
-
-{commands}
-
-`phalanx COMMAND --help` shows every setting; `--cfg job` the composed configuration.
-"""
 
 
 def main() -> None:
@@ -42,23 +26,36 @@ def main() -> None:
     arguments = sys.argv[1:]
     if arguments and arguments[0] in ("-sc", "--shell-completion"):
         sys.exit(_complete(arguments))
-    if not arguments or arguments[0] not in COMMANDS:
-        sys.exit(_usage(arguments))
     try:
-        module = importlib.import_module(f"launcher.{arguments[0]}")
+        sys.exit(_answered(arguments))
     except KeyboardInterrupt:
         sys.exit(130)
-    sys.argv = [f"phalanx {arguments[0]}", *arguments[1:]]
-    sys.exit(guarded(module.app))
+
+
+def _answered(arguments: list[str]) -> int:
+    from launcher.arguments import command_of
+
+    command, rest = command_of(arguments)
+    if command == "help" or (command is None and (not rest or _asks_for_help(rest))):
+        return _help(rest)
+    if "--version" in rest and (command is None or command in COMMANDS):
+        return _version()
+    if command not in COMMANDS:
+        return _no_command(command, rest)
+    if _asks_for_help(rest):
+        return _help([command, *rest])
+    module = importlib.import_module(f"launcher.{command}")
+    sys.argv = [f"phalanx {command}", *rest]
+    return guarded(module.app)
 
 
 def guarded(app: Callable[[], None]) -> int:
     """Runs a Hydra app; says what went wrong in one line, or in full with debug=true."""
     from configs.errors import InputError, RunError
-    from launcher.compose import explain
+    from launcher.explain import explain
 
     try:
-        app()
+        _arranged(app)()
     except (InputError, RunError) as error:
         return _say(error, 2 if isinstance(error, InputError) else 1)
     except BrokenPipeError:  # whoever was reading has read enough
@@ -68,7 +65,7 @@ def guarded(app: Callable[[], None]) -> int:
         print("phalanx: interrupted", file=sys.stderr)
         return 130
     except Exception as error:
-        explained = explain(error)
+        explained = explain(error, sys.argv[1:])
         if explained is not None:
             return _say(explained, 2)
         if _debugging():
@@ -77,7 +74,31 @@ def guarded(app: Callable[[], None]) -> int:
     return 0
 
 
+def _arranged(app: Callable[[], None]) -> Callable[[], None]:
+    """Makes the words of the command line what Hydra reads; the app, or that of its dry run."""
+    from configs.errors import InputError
+    from launcher.arguments import parse
+    from launcher.own_configs import require_own_configs
+
+    command = Path(sys.argv[0]).stem.split()[-1]  # `phalanx train`, or .../launcher/train.py
+    arguments = parse(sys.argv[1:], command)
+    if "--help" in arguments.flags:
+        return lambda: _show_help([command, *sys.argv[1:]])
+    require_own_configs(arguments)
+    sys.argv[1:] = arguments.for_hydra()
+    if not arguments.dry_run:
+        return app
+    if command != "train":
+        raise InputError(
+            f"--dry-run: `phalanx {command}` has none; nearest: phalanx train --dry-run"
+        )
+    module = importlib.import_module("launcher.dry_run")
+    dry_app: Callable[[], None] = module.app
+    return dry_app
+
+
 def _say(error: Exception, status: int, before: str = "", after: str = "") -> int:
+    _tell_torchrun(f"{before}{error}{after}")
     if os.environ.get("RANK", "0") != "0":  # under torchrun rank 0 speaks for all
         return status
     if _debugging():
@@ -86,22 +107,65 @@ def _say(error: Exception, status: int, before: str = "", after: str = "") -> in
     return status
 
 
+def _tell_torchrun(message: str) -> None:
+    """Its report of failed ranks comes last and would bury ours: so it ends with the same words."""
+    path = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if not path or "RANK" not in os.environ:
+        return
+    import json
+    import time
+
+    said = {"message": f"phalanx: {message}", "timestamp": int(time.time())}
+    with suppress(OSError):
+        Path(path).write_text(json.dumps(said), encoding="utf-8")
+
+
 def _debugging() -> bool:
     return any(argument.lower() == "debug=true" for argument in sys.argv)
 
 
-def _usage(arguments: list[str]) -> int:
-    width = max(map(len, COMMANDS))
-    commands = "\n".join(f"  {name:<{width}}  {does}" for name, does in COMMANDS.items())
-    asked = not arguments or arguments[0] in ("-h", "--help")
-    if not asked:
-        import difflib
+def _asks_for_help(arguments: list[str]) -> bool:
+    return "--help" in arguments or "-h" in arguments
 
-        close = difflib.get_close_matches(arguments[0], COMMANDS, n=1)
-        hint = f"; nearest: {close[0]}" if close else ""
-        print(f"phalanx: there is no command {arguments[0]!r}{hint}\n", file=sys.stderr)
-    print(USAGE.format(commands=commands), file=sys.stdout if asked else sys.stderr, end="")
-    return 0 if asked else 2
+
+def _help(words: list[str]) -> int:
+    sys.argv = ["phalanx help"]
+    return guarded(lambda: _show_help(words))
+
+
+def _show_help(words: list[str]) -> None:
+    from launcher.help import asked
+
+    print(asked(words))
+
+
+def _version() -> int:
+    from launcher.help import version
+
+    print(version())
+    return 0
+
+
+def _no_command(word: str | None, rest: list[str]) -> int:
+    """Says in a line how to name a command."""
+    from configs.errors import InputError
+    from launcher.arguments import parse
+    from launcher.nearest import by_likeness, few
+
+    known = f"the commands are {few(list(COMMANDS), len(COMMANDS))}"
+    try:
+        if word is None:
+            flags = [flag for flag in rest if flag.lstrip("-") in COMMANDS]
+            if not flags:
+                parse(rest)
+                raise InputError(f"{rest[0]}: a command comes first; {known}")
+            word = flags[0]
+        if "=" in word:
+            raise InputError(f"{word}: a command comes first: phalanx train {word}; {known}")
+        close = by_likeness(word.lstrip("-"), COMMANDS)[0]
+        raise InputError(f"there is no command {word!r}; nearest: {close}; {known}")
+    except InputError as error:
+        return _say(error, 2)
 
 
 def _complete(arguments: list[str]) -> int:
@@ -110,7 +174,7 @@ def _complete(arguments: list[str]) -> int:
 
     words = os.environ.get("COMP_LINE", "").split(" ")
     if arguments[1:] and arguments[1].startswith("query=") and len(words) <= 2:
-        print("\n".join(f"{name} " for name in COMMANDS if name.startswith(words[-1])))
+        print("\n".join(f"{name} " for name in (*COMMANDS, "help") if name.startswith(words[-1])))
         return 0
     if len(words) > 2:
         os.environ["COMP_LINE"] = " ".join([words[0], *words[2:]])

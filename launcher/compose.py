@@ -1,25 +1,20 @@
-"""From the command line to a `Run`: Hydra composes, `configs.load` freezes, errors get one line."""
+"""From the command line to a `Run`: Hydra composes, `configs.load` freezes."""
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, get_type_hints
 
 import hydra
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
-from configs.errors import InputError
 from configs.load import as_config, load
 from configs.schema import Run
+from launcher.multirun import job, overrides_of
 from launcher.run_settings import go_on, kept_settings, key_of, with_overrides
 
 
@@ -34,17 +29,21 @@ def hydra_app(command: Callable[[Run, list[str]], None]) -> Callable[[], None]:
     @hydra.main(version_base="1.3", config_path="pkg://configs", config_name="config")
     def compose_only(config: DictConfig) -> None:
         about = HydraConfig.get()
-        given = [*_search_path(about), *about.overrides.task]
+        given = [*_search_path(about), *overrides_of(about.overrides.task, config)]
         composed.append((config, given, str(about.job.config_name)))
 
     def app() -> None:
         added = _make_addable(sys.argv)
         # Hydra only composes: were the command run inside, Hydra would tell its errors as well.
+        composed.clear()
         compose_only()
-        for config, words, name in composed:
+        jobs = [(words, config.get("run_dir")) for config, words, _ in composed]
+        for number, (config, words, name) in enumerate(composed):
             given = [added.get(word, word) for word in words]
             kept = kept_settings(config.get("run_dir"))
-            command(load(config if kept is None else go_on(kept, config, given, name)), given)
+            run = load(config if kept is None else go_on(kept, config, given, name))
+            with job(number, jobs):
+                command(run, given)
 
     return app
 
@@ -65,7 +64,8 @@ def _make_addable(arguments: list[str]) -> dict[str, str]:
     Such overrides become additions to Hydra; whether they are settings at all `load` sees. Returns
     what each was before.
     """
-    folders = [word.partition("=")[2] for word in arguments if word.startswith("run_dir=")]
+    given = [word.partition("=")[2] for word in arguments if word.startswith("run_dir=")]
+    folders = [each.strip("'\"") for each in given]
     if not any((Path(each).expanduser() / "config.yaml").is_file() for each in folders):
         return {}
     added = {}
@@ -99,47 +99,3 @@ def merge_overrides(stored: Sequence[str], given: Sequence[str]) -> list[str]:
         if key_of(override) not in anew and key_of(override).split(".")[0] not in anew
     ]
     return [*kept, *given]
-
-
-def explain(error: Exception) -> InputError | None:
-    """A composition error in one line with the nearest that works; None for any other error."""
-    text = str(error)
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        group, _, name = error.missing_cfg_file.rpartition("/")
-        options = list(error.options or [])
-        return InputError(
-            f"{group}={name}: there is no such file; {_nearest(name, options, group + '=')}"
-        )
-    if not isinstance(error, OmegaConfBaseException | HydraException):
-        return None
-    cause = error.__cause__
-    key = getattr(error, "full_key", None) or getattr(cause, "full_key", None)
-    if match := re.search(r"Could not override '([^']+)'|Key '([^']+)' (?:is )?not in", text):
-        return _unknown_key(key or match[1] or match[2])
-    if match := re.search(r"Could not find '([^']+)'", text):
-        return InputError(f"{match[1]}: there is no such file")
-    reason = text.splitlines()[0]
-    if isinstance(error, OverrideParseException):
-        return InputError(f"{error.override!r} is not a setting; nearest: key=value")
-    return InputError(f"{key}: {reason}" if key else reason)
-
-
-def _unknown_key(key: str) -> InputError:
-    return InputError(f"{key}: there is no such setting; {_nearest(key, settings(Run), '')}")
-
-
-def _nearest(name: str, known: list[str], prefix: str) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    if close:
-        return f"nearest: {prefix}{close[0]}"
-    return f"known: {', '.join(prefix + each for each in sorted(known)[:12])}"
-
-
-def settings(kind: type[Any], prefix: str = "") -> list[str]:
-    """Every setting as it is typed on the command line."""
-    names: list[str] = []
-    for name, hint in get_type_hints(kind).items():
-        names.append(prefix + name)
-        if dataclasses.is_dataclass(hint):
-            names += settings(hint, f"{prefix}{name}.")  # type: ignore[arg-type]
-    return names

@@ -24,7 +24,8 @@ from rich.text import Text
 
 from configs.errors import InputError, RunError
 from configs.schema import LaunchName, Precision, Run
-from launcher.compose import composed_run, explain, hydra_app
+from launcher.compose import composed_run, hydra_app
+from launcher.explain import explain
 from launcher.json_lines import read_lines
 from launcher.ownership import owning
 from launcher.plan_ranks import Plan, plan_ranks

@@ -33,6 +33,7 @@ from configs.errors import InputError
 from configs.schema import Run
 from corpus.sources import sources_of
 from launcher import versions
+from launcher.multirun import own_name, require_own_folder
 from launcher.ownership import FOLDER as OWNER
 from launcher.plan_ranks import Plan
 from launcher.run_settings import SETTINGS
@@ -201,11 +202,12 @@ def choose_folder(plan: Plan) -> RunFolder:
     if asked is None:
         stamp = time.strftime("%Y%m%d-%H%M%S")
         model = plan.run.model.name.replace(os.sep, "_")  # a name, and no way to another folder
-        name = f"{model}-{plan.layout}-{stamp}"
+        name = f"{model}-{plan.layout}-{stamp}{own_name()}"
         path = Path("runs") / name
         while path.exists():
             path = path.with_name(f"{name}-{os.getpid()}")
         return RunFolder(path.resolve())
+    require_own_folder(asked)
     folder = RunFolder(Path(asked).expanduser().resolve())
     if folder.stop_file.exists():
         raise InputError(f"run_dir={asked}: has a STOP file; without it the run goes on")

@@ -121,17 +121,13 @@ def prepare(
             return None
         console.print(f"going on from {shown(checkpoint)}")
         if state.step and folder.checkpoints in checkpoint.parents:
-            plan, asked = _go_on(plan, asked, state, folder, overrides, console)
+            plan, asked = go_on(plan, asked, state, folder, overrides, console)
     prepared = corpus_of_run(plan.run, folder) if checkpoint is not None else None
     missing = ""
     if prepared is None:
         prepared, missing = _corpus(plan, overrides, console)
-    trained_on = "" if checkpoint is None else state.corpus
-    if prepared is not None and trained_on not in ("", prepared.fingerprint):
-        raise InputError(
-            f"corpus {corpus_name(plan.run)}: checkpoint={checkpoint} was trained on other text, "
-            "and would go on with other data; give that text, or another run_dir"
-        )
+    if checkpoint is not None and prepared is not None:
+        require_same_text(plan.run, prepared, state, checkpoint)
     print_whole(console, layout_table(plan.shape, plan.layout))
     if prepared is not None:
         print_whole(console, mixture_table(plan.run, prepared))
@@ -168,7 +164,16 @@ def _corpus(plan: Plan, overrides: list[str], console: Console) -> tuple[Prepare
         return None, str(error)
 
 
-def _go_on(
+def require_same_text(run: Run, prepared: Prepared, state: TrainState, checkpoint: Path) -> None:
+    """Raises InputError where a checkpoint was trained on another corpus."""
+    if state.corpus not in ("", prepared.fingerprint):
+        raise InputError(
+            f"corpus {corpus_name(run)}: checkpoint={checkpoint} was trained on other text, "
+            "and would go on with other data; give that text, or another run_dir"
+        )
+
+
+def go_on(
     plan: Plan,
     asked: Run,
     state: TrainState,

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from configs.schema import Run
-from launcher.compose import merge_overrides, settings
+from launcher.compose import merge_overrides
 
 
 @pytest.mark.parametrize(
@@ -18,8 +17,3 @@ from launcher.compose import merge_overrides, settings
 )
 def test_what_is_given_wins(stored: list[str], given: list[str], merged: list[str]) -> None:
     assert merge_overrides(stored, given) == merged
-
-
-def test_every_setting_is_known_by_its_full_name() -> None:
-    known = settings(Run)
-    assert {"model", "model.layers", "model.recipe.tokens", "layout.tensor", "debug"} <= set(known)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.cli import COMMANDS
+from launcher.commands import COMMANDS
 from launcher.compose import compose_run
 from launcher.next_steps import next_steps
 from launcher.parity import split_arguments

@@ -1,0 +1,180 @@
+"""`phalanx train --dry-run`: all that is checked and shown before a run; nothing is written."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import sys
+import tempfile
+
+from rich.console import Console
+
+from configs.errors import InputError
+from configs.override import override, shell_command
+from configs.schema import DeviceName, EngineName, LaunchName, Run
+from corpus.cache import Prepared
+from corpus.prepare import prepared_before
+from launcher.compose import hydra_app
+from launcher.corpora import NotPrepared, corpus_of_run, corpus_to_train_on, mixture_table
+from launcher.ownership import Lease
+from launcher.plan_ranks import Plan, plan_ranks, starts_here
+from launcher.run_folder import (
+    RunFolder,
+    checkpoint_to_load,
+    choose_folder,
+    last_step,
+    require_same_run,
+    resolved,
+)
+from launcher.run_settings import lasts
+from launcher.show import layout_table, print_whole, run_summary, shown
+from launcher.show_plan import summary
+from launcher.train import go_on, require_same_text
+from parallel.checkpoint_files import TrainState
+from parallel.deepspeed_config import deepspeed_config
+from parallel.planner.plan import Plan as Cost
+
+
+def dry_run(run: Run, overrides: list[str]) -> None:
+    """Raises InputError for whatever the run itself would be refused for; if that is its text,
+    which may be on another machine, all else is shown before.
+    """
+    if os.environ.get("RANK", "0") != "0":  # of ranks that torchrun has started one speaks
+        return
+    plan = plan_ranks(run)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    folder = choose_folder(plan)
+    plan, begins, prepared, fault = _begins(plan, run, folder, overrides, console)
+    print_whole(console, layout_table(plan.shape, plan.layout))
+    if prepared is not None:
+        print_whole(console, mixture_table(plan.run, prepared))
+    console.print(run_summary(plan, prepared, folder.path))
+    console.print(f"begins   {begins}")
+    lease = Lease.newest(folder.path)
+    if lease is not None and not lease.holder.released and not lease.holder.is_dead():
+        console.print(f"held     by {lease.holder}, unless that is gone")
+    _check_engine(plan, folder)
+    console.print(f"starts   {_how(plan)}")
+    for line in _started_by(plan, folder):
+        console.print(line, end="" if line.endswith("\n") else "\n")
+    _show_cost(plan, folder, overrides, console)
+    console.print("dry run: nothing was started or written")
+    if fault is not None:
+        raise fault
+
+
+def _begins(
+    plan: Plan, asked: Run, folder: RunFolder, overrides: list[str], console: Console
+) -> tuple[Plan, str, Prepared | None, InputError | None]:
+    """The plan of the run as it goes on, from where, its corpus, and what is amiss with that."""
+    checkpoint = checkpoint_to_load(plan, folder)
+    if checkpoint is None:
+        new = "with new weights" if not folder.config.exists() else "anew: no checkpoint is there"
+        return plan, new, *_corpus(plan, folder, overrides, console)
+    state, last = TrainState.read(checkpoint), last_step(plan.run)
+    require_same_run(plan, state, checkpoint)
+    begins = f"going on from {shown(checkpoint)}, after step {state.step} of {last}"
+    if state.step >= last:
+        begins = (
+            f"nothing to do: {shown(checkpoint)} is of step {state.step} of {last}; "
+            "a larger train.steps goes on"
+        )
+    elif state.step and folder.checkpoints in checkpoint.parents:
+        plan, _ = go_on(plan, asked, state, folder, overrides, console)
+    prepared, fault = _corpus(plan, folder, overrides, console)
+    if prepared is not None:
+        require_same_text(plan.run, prepared, state, checkpoint)
+    return plan, begins, prepared, fault
+
+
+def _corpus(
+    plan: Plan, folder: RunFolder, overrides: list[str], console: Console
+) -> tuple[Prepared | None, InputError | None]:
+    """The run's corpus if it has been prepared, and what the run would be refused for."""
+    run = plan.run
+    try:
+        if folder.has_checkpoint() and (before := corpus_of_run(run, folder)) is not None:
+            return before, None
+        if plan.device is not DeviceName.cuda and starts_here(run):  # prepares it by itself
+            return prepared_before(run.corpus, run.model, run.contamination), None
+        return corpus_to_train_on(plan, overrides, console), None
+    except NotPrepared as fault:
+        if run.launch.submit or starts_here(run):
+            return None, fault
+        console.print(f"missing  {fault}")
+        return None, None
+    except InputError as fault:
+        return None, fault
+
+
+def _check_engine(plan: Plan, folder: RunFolder) -> None:
+    run = resolved(plan.run, folder, None)
+    if run.engine.name is EngineName.deepspeed:
+        deepspeed_config(
+            plan.shape,
+            plan.layout,
+            run.optimizer,
+            run.engine,
+            precision=run.precision,
+            device=plan.device,
+            global_batch=run.train.global_batch,
+        )
+
+
+def _how(plan: Plan) -> str:
+    ranks = "1 rank" if plan.layout.world_size == 1 else f"{plan.layout.world_size} ranks"
+    return {
+        LaunchName.local: f"{ranks} on this machine",
+        LaunchName.torchrun: f"{ranks} by torchrun:",
+        LaunchName.slurm: f"{ranks} by this job.sbatch:",
+    }[plan.run.launch.name]
+
+
+def _started_by(plan: Plan, folder: RunFolder) -> list[str]:
+    """The batch script, or the command of each node."""
+    launch = plan.run.launch
+    if launch.name is LaunchName.slurm:
+        from launcher.submit import job_of
+        from slurm.script import render
+
+        return [render(job_of(plan, folder))]
+    if launch.name is LaunchName.torchrun:
+        from launcher.torchrun import command_of
+
+        nodes = range(plan.layout.nodes(plan.run.cluster.gpus_per_node))
+        asked = nodes if launch.node is None else [launch.node]
+        commands = {node: command_of(plan, folder, node) for node in asked}
+        return [f"node {node}: {shell_command(*words)}" for node, words in commands.items()]
+    return []
+
+
+def _show_cost(plan: Plan, folder: RunFolder, overrides: list[str], console: Console) -> None:
+    """What the planner makes of it, where it knows the machine."""
+    same = [each for each in overrides if lasts(each) and not each.startswith("launch")]
+    if folder.config.exists():
+        same.insert(0, override("run_dir", shown(folder.path)))
+    more = shell_command("phalanx", "plan", *same)
+    try:
+        planned = summary(Cost.of(plan.run, plan.layout, plan.device))
+    except InputError as error:
+        console.print(f"cost     not known: {error}")
+        return
+    # Of a CPU no step's time is known before it is taken.
+    known = ("memory", "step", "speed") if plan.device is DeviceName.cuda else ("memory",)
+    for line in planned.splitlines():
+        if line.split()[0] in known:
+            console.print(line)
+    console.print(f"cost     {more} shows more")
+
+
+composed = hydra_app(dry_run)
+
+
+def app() -> None:
+    """Hydra writes an account of each --multirun, here into a folder that does not last."""
+    if "--multirun" in sys.argv:
+        folder = tempfile.mkdtemp(prefix="phalanx-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        sys.argv.append(f"hydra.sweep.dir={folder}")
+    composed()

@@ -1,0 +1,39 @@
+"""What was probably meant: the likest of the names that there are."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+SHOWN = 8
+NEAR = 0.6  # difflib's own cutoff
+
+
+def by_likeness(name: str, known: Iterable[str]) -> list[str]:
+    """All of them, the likest first."""
+
+    def likeness(other: str) -> float:
+        whole = difflib.SequenceMatcher(None, name, other).ratio()
+        return max(whole, 0.9 * difflib.SequenceMatcher(None, _end(name), _end(other)).ratio())
+
+    return sorted(known, key=likeness, reverse=True)
+
+
+def nearest(name: str, known: Sequence[str], prefix: str = "") -> str:
+    """`nearest: ...`, and where none is near, `known: ...`, the likest first."""
+    if not known:
+        return "there is none to choose"
+    ordered = by_likeness(name, known)
+    if difflib.SequenceMatcher(None, name, ordered[0]).ratio() >= NEAR:
+        return f"nearest: {prefix}{ordered[0]}"
+    return f"known: {few([prefix + each for each in ordered])}"
+
+
+def few(names: Sequence[str], shown: int = SHOWN) -> str:
+    """The first of them, and how many more there are."""
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
+
+
+def _end(name: str) -> str:
+    return name.rpartition(".")[2]
