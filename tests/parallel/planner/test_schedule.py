@@ -96,7 +96,7 @@ def test_activations_in_flight_are_those_of_the_warm_up() -> None:
 
 def test_a_trace_has_an_event_for_every_pass() -> None:
     layout = Layout(pipeline=2, interleave=2)
-    events = perfetto(play(layout, times(layout), 4))["traceEvents"]
+    events = perfetto(play(layout, times(layout), 4), 4)["traceEvents"]
     passes = [event for event in events if event["ph"] == "X"]
     assert len(passes) == 2 * 2 * 4 * 2
     assert {event["cat"] for event in passes} == {"forward", "backward"}
