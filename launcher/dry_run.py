@@ -12,7 +12,7 @@ from rich.console import Console
 
 from configs.errors import InputError
 from configs.override import override, shell_command
-from configs.schema import DeviceName, EngineName, LaunchName, Run
+from configs.schema import DeviceName, LaunchName, Run
 from corpus.cache import Prepared
 from corpus.prepare import prepared_before
 from launcher.compose import hydra_app
@@ -25,14 +25,12 @@ from launcher.run_folder import (
     choose_folder,
     last_step,
     require_same_run,
-    resolved,
 )
 from launcher.run_settings import lasts
 from launcher.show import layout_table, print_whole, run_summary, shown
 from launcher.show_plan import summary
-from launcher.train import go_on, require_same_text
+from launcher.train import engine_config, go_on, require_same_text
 from parallel.checkpoint_files import TrainState
-from parallel.deepspeed_config import deepspeed_config
 from parallel.planner.plan import Plan as Cost
 
 
@@ -54,7 +52,7 @@ def dry_run(run: Run, overrides: list[str]) -> None:
     lease = Lease.newest(folder.path)
     if lease is not None and not lease.holder.released and not lease.holder.is_dead():
         console.print(f"held     by {lease.holder}, unless that is gone")
-    _check_engine(plan, folder)
+    engine_config(plan)
     console.print(f"starts   {_how(plan)}")
     for line in _started_by(plan, folder):
         console.print(line, end="" if line.endswith("\n") else "\n")
@@ -106,20 +104,6 @@ def _corpus(
         return None, None
     except InputError as fault:
         return None, fault
-
-
-def _check_engine(plan: Plan, folder: RunFolder) -> None:
-    run = resolved(plan.run, folder, None)
-    if run.engine.name is EngineName.deepspeed:
-        deepspeed_config(
-            plan.shape,
-            plan.layout,
-            run.optimizer,
-            run.engine,
-            precision=run.precision,
-            device=plan.device,
-            global_batch=run.train.global_batch,
-        )
 
 
 def _how(plan: Plan) -> str:

@@ -10,7 +10,7 @@ import os
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -139,19 +139,25 @@ def prepare(
     if prepared is not None:
         folder.write_corpus(prepared.folder)
     folder.forget_end()
-    if run.engine.name is EngineName.deepspeed:
-        folder.write_deepspeed(
-            deepspeed_config(
-                plan.shape,
-                plan.layout,
-                run.optimizer,
-                run.engine,
-                precision=run.precision,
-                device=plan.device,
-                global_batch=run.train.global_batch,
-            )
-        )
+    if (given := engine_config(plan)) is not None:
+        folder.write_deepspeed(given)
     return plan
+
+
+def engine_config(plan: Plan) -> dict[str, Any] | None:
+    """What DeepSpeed is given; None under another engine. Raises InputError where it cannot be."""
+    run = plan.run
+    if run.engine.name is not EngineName.deepspeed:
+        return None
+    return deepspeed_config(
+        plan.shape,
+        plan.layout,
+        run.optimizer,
+        run.engine,
+        precision=run.precision,
+        device=plan.device,
+        global_batch=run.train.global_batch,
+    )
 
 
 def _corpus(plan: Plan, overrides: list[str], console: Console) -> tuple[Prepared | None, str]:
