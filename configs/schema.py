@@ -197,7 +197,7 @@ class MachineText(StrEnum):
 class SourceConfig:
     """One source of a corpus; it has a `path` or is made on this `machine`."""
 
-    weight: float  # share of the samples; all sources' are divided by their sum
+    weight: float  # any number from 0 on; its share of the samples is this by the sum of all
     path: str | None = None  # a file, a folder or a glob pattern, from corpus.root
     machine: MachineText | None = None
     max_bytes: int = 0  # text of the machine is cut here; 0: nowhere
@@ -228,6 +228,7 @@ class DuplicatesConfig:
 class CorpusConfig:
     name: str
     text: str | None  # a file, a folder or a glob pattern, in place of the sources below
+    field: str = "text"  # of a JSONL line of corpus.text; each source has its own
     sources: dict[str, SourceConfig]
     root: str | None  # the folder that paths of sources start from; null: the current one
     extensions: list[str]  # which files of a folder are plain text

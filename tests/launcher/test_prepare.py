@@ -69,7 +69,7 @@ def test_what_is_said_of_a_preparation(two_sources: list[str], texts: Path) -> N
     documents, mixture = result.output.split("mixture of default")
     web = next(line.split() for line in documents.splitlines() if " web " in line)
     assert web[:3] == ["web", "1", "400"]
-    assert f"skipped: {texts / 'web.jsonl'}, byte " in documents
+    assert f"skipped: {texts / 'web.jsonl'}, line 401, byte " in documents
     books = next(line.split() for line in mixture.splitlines() if " books " in line)
     assert books[2:4] == ["40.00%", "6,400"]
     assert float(books[4]) > 1
@@ -81,9 +81,8 @@ def test_what_is_said_of_a_preparation(two_sources: list[str], texts: Path) -> N
     ("setting", "what"),
     [
         ("corpus.sources.crawl.weight=-1", "corpus.sources.crawl.weight=-1 is negative"),
-        ("corpus.sources.crawl.weight=2", "must add up to 1; nearest: crawl=0.8299"),
         ("corpus.max_damaged=2", "corpus.max_damaged=2"),
-        ("corpus=gpt3", "corpus.sources.common_crawl.path: no file or folder common_crawl"),
+        ("corpus=gpt3", "corpus.sources.common_crawl.path: no file or folder common_crawl; corpus"),
         ("corpus=base", "corpus.sources: there are none; give corpus.text=PATH or corpus=default"),
     ],
 )
@@ -102,14 +101,14 @@ def test_a_gpu_job_does_not_prepare_by_surprise(
     run = replace(run, corpus=replace(run.corpus, cache=str(tmp_path)))
     plan = replace(plan_ranks(run), device=DeviceName.cuda)
     overrides = ["model.vocab=300", "run_dir=x", "corpus.text=my texts"]
-    what = r"is not prepared, and a GPU job is no place for that; first: phalanx prepare "
+    what = r"is not prepared, and a job is no place for that; first: phalanx prepare "
     with pytest.raises(InputError, match=what + r"model\.vocab=300 'corpus\.text=my texts'$"):
         corpus_to_train_on(plan, overrides, Console())
     prepared = prepare(run.corpus, run.model)
     assert corpus_to_train_on(plan, overrides, Console()) == prepared
     monkeypatch.setattr(orders, "SHARED", 1)
     assert orders_to_make(run, prepared) == [("text", 0)]
-    with pytest.raises(InputError, match="the order of 1 epochs is not made, and a GPU job"):
+    with pytest.raises(InputError, match="the order of 1 epochs is not made, and a job"):
         corpus_to_train_on(plan, overrides, Console())
 
 
