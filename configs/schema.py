@@ -196,7 +196,7 @@ class MachineText(StrEnum):
 class SourceConfig:
     """One source of a corpus; it has a `path` or is made on this `machine`."""
 
-    weight: float  # share of the samples; all sources' are divided by their sum
+    weight: float  # any number from 0 on; its share of the samples is this by the sum of all
     path: str | None = None  # a file, a folder or a glob pattern, seen from corpus.root
     machine: MachineText | None = None  # text this machine makes, in place of a path
     max_bytes: int = 0  # text of the machine is cut here; 0: nowhere
@@ -227,6 +227,7 @@ class DuplicatesConfig:
 class CorpusConfig:
     name: str  # what the corpus is called
     text: str | None  # a file, a folder or a glob pattern, in place of the sources
+    field: str = "text"  # the text's key in a line of corpus.text's JSONL; a source has its own
     sources: dict[str, SourceConfig]  # named sources with weights
     root: str | None  # the folder that paths of sources start from; null: the current one
     extensions: list[str]  # which files of a folder are plain text

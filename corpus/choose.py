@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +16,9 @@ import numpy.typing as npt
 from configs.errors import InputError
 from configs.schema import ContaminationConfig, CorpusConfig
 from corpus.duplicates import near_copies
+from corpus.faults import of_each
 from corpus.quality import stays
+from corpus.records import Damage, fields_nearest, fields_said
 from corpus.sources import TextSource
 from corpus.split import hold_out
 from corpus.survey import Survey
@@ -48,6 +53,10 @@ class Whole:
     units: list[Unit]
     surveys: list[Survey]
 
+    @property
+    def damage(self) -> list[Damage]:
+        return [each for survey in self.surveys for each in survey.damage]
+
     def joined(self, name: str) -> Array:
         return np.concatenate([getattr(survey, name) for survey in self.surveys])
 
@@ -62,13 +71,13 @@ def choose(
     corpus: CorpusConfig,
     contamination: ContaminationConfig | None,
 ) -> list[Choice]:
-    """A choice for each unit. Raises InputError for a source with no text."""
+    """A choice for each unit. Raises InputError naming all sources with no text."""
     sources = by_source(units, surveys)
-    fates = {whole.source.name: _fates(whole, corpus) for whole in sources}
+    names = [whole.source.name for whole in sources]
+    fates = dict(zip(names, of_each(partial(_fates, corpus=corpus), sources), strict=True))
     _drop_copies(sources, fates, corpus)
-    tails = {
-        whole.source.name: _hold_out(whole, fates[whole.source.name], corpus) for whole in sources
-    }
+    held_out = of_each(lambda whole: _hold_out(whole, fates[whole.source.name], corpus), sources)
+    tails = dict(zip(names, held_out, strict=True))
     parted = {whole.source.name: whole.parted(fates[whole.source.name]) for whole in sources}
     by_unit = [
         Choice(
@@ -93,23 +102,51 @@ def by_source(units: Sequence[Unit], surveys: Sequence[Survey]) -> list[Whole]:
     return list(found.values())
 
 
-def check_damage(whole: Whole, most: float) -> None:
-    """Raises InputError where more than this fraction of the records is damaged."""
-    damage = [line for survey in whole.surveys for line in survey.damage]
+def check_damage(sources: Sequence[Whole], most: float) -> None:
+    """Raises InputError, naming all sources of which more than this fraction is damaged."""
+    of_each(partial(_check_damage, most=most), sources)
+
+
+def _check_damage(whole: Whole, most: float) -> None:
+    damage = whole.damage
     records = len(damage) + sum(len(survey.sizes) for survey in whole.surveys)
-    if len(damage) > most * records:
-        others = f" (and {len(damage) - 1:,} more)" if len(damage) > 1 else ""
+    if len(damage) <= most * records:
+        return
+    setting, source = whole.source.setting, whole.source
+    lacking = [each.fields for each in damage if each.fields is not None]
+    if 2 * len(lacking) > records:
+        fields = Counter[str]()
+        for each in lacking:
+            fields.update(each)
+        nearest = fields_nearest(fields, source.field_setting)
         raise InputError(
-            f"{whole.source.setting}: {len(damage):,} of {records:,} records are damaged, more "
-            f"than corpus.max_damaged={most:g} allows: {damage[0]}{others}"
+            f"{setting}: {len(lacking):,} of {records:,} lines have no text in a field "
+            f"{source.config.field!r}; they have {fields_said(fields)}"
+            + (f"; nearest: {nearest}" if nearest else "")
         )
+    others = f" (and {len(damage) - 1:,} more)" if len(damage) > 1 else ""
+    ways = [fields_nearest(damage[0].fields or {}, source.field_setting)]
+    if 2 * len(damage) <= records:
+        ways.append(f"corpus.max_damaged={math.ceil(1000 * len(damage) / records) / 1000:g}")
+    nearest = " or ".join(filter(None, ways))
+    raise InputError(
+        f"{setting}: {len(damage):,} of {records:,} records are damaged, more than "
+        f"corpus.max_damaged={most:g} allows: {damage[0].said}{others}"
+        + (f"; nearest: {nearest}" if nearest else "")
+    )
 
 
 def _fates(whole: Whole, corpus: CorpusConfig) -> Array:
     blank = whole.joined("blank")
     if blank.all():
         place = whole.source.config.path or whole.source.name
-        raise InputError(f"{whole.source.setting}: {place} is empty: it holds no text")
+        damage, what = whole.damage, f"{whole.source.setting}: {place}"
+        if damage:
+            raise InputError(
+                f"{what} holds no text that can be read: {len(damage):,} records are damaged, "
+                f"the first: {damage[0].told(whole.source.field_setting)}"
+            )
+        raise InputError(f"{what} is empty: it holds no text")
     fates = np.where(blank, Fate.BLANK, Fate.TRAIN).astype(np.uint8)
     if whole.source.config.quality and len(scores := whole.joined("scores")):
         good = stays(scores, _mixed(whole.joined("digests")), corpus.quality.alpha)

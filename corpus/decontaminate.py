@@ -24,7 +24,7 @@ from corpus.contamination.filter import filter_table
 from corpus.contamination.study import Row, plan_study
 from corpus.inventory import cache_root, read_benchmarks, rules_of
 from corpus.records import Record
-from corpus.sources import files_of, sources_of
+from corpus.sources import files_of_all, sources_of
 from corpus.survey import Filters, Survey, progressing
 from corpus.tokenise import Selection
 from corpus.units import Unit, units_of
@@ -114,10 +114,7 @@ class _Job:
         progress: Progress,
     ) -> None:
         made = cache_root(corpus) / "texts"
-        sources = [
-            (source, files_of(source, corpus, made, lambda what: progress(what, 0, 0)))
-            for source in sources_of(corpus)
-        ]
+        sources = files_of_all(sources_of(corpus), corpus, made, lambda what: progress(what, 0, 0))
         self.units = units_of(sources, whole=True)
         self.meter = Meter(self.units, progress)
         self._workers = corpus.workers
@@ -136,8 +133,7 @@ class _Job:
 
     def check_damage(self, surveys: Sequence[Survey]) -> None:
         """Raises InputError where a source has too much."""
-        for whole in by_source(self.units, surveys):
-            check_damage(whole, self._most_damaged)
+        check_damage(by_source(self.units, surveys), self._most_damaged)
 
     @contextmanager
     def running(self, out: Path) -> Iterator[tuple[Path, Workers]]:

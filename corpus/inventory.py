@@ -19,7 +19,7 @@ from corpus.sources import (
     TextFile,
     TextSource,
     expanded,
-    files_of,
+    files_of_all,
     require_name,
     sources_of,
 )
@@ -117,9 +117,7 @@ def take_inventory(
         contamination=rules,
         benchmarks=() if rules is None else read_benchmarks(rules),
         vocabulary=vocabulary,
-        sources=tuple(
-            (source, files_of(source, corpus, root / "texts", progress)) for source in sources
-        ),
+        sources=tuple(files_of_all(sources, corpus, root / "texts", progress)),
         root=root,
     )
 

@@ -12,10 +12,11 @@ from pathlib import Path
 from configs.errors import InputError
 from configs.schema import ContaminationConfig, CorpusConfig, ModelConfig
 from corpus import cache
-from corpus.cache import Prepared
+from corpus.cache import Prepared, Source
 from corpus.choose import Choice, by_source, check_damage, choose
 from corpus.contamination.filter import Rules, filter_table
 from corpus.encoder import encoder_of
+from corpus.faults import of_each
 from corpus.inventory import Inventory, take_inventory
 from corpus.pieces import pieces
 from corpus.publish import Done, publish_corpus
@@ -80,9 +81,10 @@ def prepared_before(
 
 
 def check_enough(prepared: Prepared, inventory: Inventory, context: int) -> None:
-    """Raises InputError where a source cannot fill one sample of training or validation."""
+    """Raises InputError naming all sources that cannot fill a sample of training or validation."""
     settings = {source.name: source.setting for source, _ in inventory.sources}
-    for source in prepared.sources:
+
+    def check(source: Source) -> None:
         parts = {"training": source.tokens, "validation": source.validation_tokens}
         for part, tokens in parts.items():
             if tokens <= context:
@@ -90,6 +92,8 @@ def check_enough(prepared: Prepared, inventory: Inventory, context: int) -> None
                     f"{settings[source.name]}: {source.name} is too little text: {tokens:,} {part} "
                     f"tokens, and one sample of model.context={context} needs {context + 1:,}"
                 )
+
+    of_each(check, prepared.sources)
 
 
 class _Preparation:
@@ -107,8 +111,7 @@ class _Preparation:
         inventory, units, meter = self._inventory, self._units, self._meter
         with workers(inventory.corpus.workers, meter.told) as pool:
             surveys = survey_all(self._work, units, self._filters, pool, meter)
-            for whole in by_source(units, surveys):
-                check_damage(whole, inventory.corpus.max_damaged)
+            check_damage(by_source(units, surveys), inventory.corpus.max_damaged)
             fingerprint = self._fingerprint(surveys)
             folder = inventory.root / fingerprint[:16]
             # A copy of the text has another key, but the same fingerprint.
@@ -169,7 +172,11 @@ class _Preparation:
             digest.update(digests.astype("<u8").tobytes())
             # The same text, but read with other damage, is to have its own account of it.
             for survey in whole.surveys:
-                digest.update("".join(survey.damage).encode(errors="surrogateescape"))
+                digest.update(
+                    "".join(each.identity for each in survey.damage).encode(
+                        errors="surrogateescape"
+                    )
+                )
         return digest.hexdigest()
 
     def _tokenizer(self, chosen: list[tuple[Unit, Choice]]) -> str:

@@ -50,10 +50,11 @@ def publish_corpus(folder: Path, fingerprint: str, done: Sequence[Done], work: P
             }
             sources.append(_account(name, mine, tokens))
         prepared = Prepared(folder=new, fingerprint=fingerprint, sources=tuple(sources))
-        damage = [line for each in done for line in each.survey.damage]
         # A file's name may be no UTF-8.
-        text = "".join(f"{line}\n" for line in damage).encode(errors="backslashreplace")
-        prepared.damaged.write_bytes(text)
+        with prepared.damaged.open("w", encoding="utf-8", errors="backslashreplace") as listing:
+            for each in done:
+                for damage in each.survey.damage:
+                    listing.write(f"{damage.told(each.unit.source.field_setting)}\n")
         with prepared.dropped.open("wb") as file:
             for each in done:
                 file.write(dropped_file(work, each.unit.number).read_bytes())

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
+
+from configs.override import override
+from configs.words import listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +28,47 @@ class Damage:
     file: Path
     position: str
     reason: str
+    # Not known of the later parts of a file that is read in parts.
+    line: int | None = field(default=None, compare=False)
+    fields: Mapping[str, int] | None = None
+    """Of a JSON object without the text: characters of text in each of its fields."""
 
-    def __str__(self) -> str:
+    @property
+    def identity(self) -> str:
+        """What fingerprints are made of, so that it stays the same in every version."""
         return f"{self.file}, {self.position}: {self.reason}"
+
+    @property
+    def said(self) -> str:
+        place = self.position if self.line is None else f"line {self.line:,}, {self.position}"
+        has = "" if self.fields is None else f"; the line has {fields_said(self.fields)}"
+        return f"{self.file}, {place}: {self.reason}{has}"
+
+    def told(self, setting: str) -> str:
+        """For people, with what would read it; `setting` is the one that names the field."""
+        nearest = fields_nearest(self.fields or {}, setting)
+        return self.said + (f"; nearest: {nearest}" if nearest else "")
+
+    def as_json(self) -> list[Any]:
+        return [str(self.file), self.position, self.reason, self.line, self.fields]
+
+    @classmethod
+    def from_json(cls, row: list[Any]) -> Damage:
+        return cls(Path(row[0]), *row[1:])
+
+
+def fields_said(fields: Mapping[str, int]) -> str:
+    """Those that hold text, by their names, or that none does."""
+    if not fields:
+        return "no field"
+    text = [name for name, characters in fields.items() if characters]
+    return listed(text) if text else f"{listed(fields)}, where no text is"
+
+
+def fields_nearest(fields: Mapping[str, int], setting: str) -> str | None:
+    """The override that reads the field with the most text; None where there is no text."""
+    name = max(fields, key=lambda each: fields[each], default="")
+    return override(setting, name) if fields.get(name) else None
 
 
 Found: TypeAlias = Record | Damage

@@ -6,18 +6,18 @@ import glob
 import math
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from configs.errors import InputError
+from configs.override import override
 from configs.schema import CorpusConfig, SourceConfig, TextFormat
+from configs.words import listed
+from corpus.faults import of_each
 from corpus.formats import format_of
 
-ROUNDING = 0.005
-"""Weights printed in percent, as GPT-3's, may be wrong by so much each,"""
-MOST_ROUNDING = 0.03
-"""but by no more than this together."""
+FIELD, TEXT_FIELD = "corpus.field", "text"
 
 Progress = Callable[[str], None]
 
@@ -29,6 +29,7 @@ class TextSource:
     name: str
     share: float
     setting: str  # what errors call it
+    field_setting: str  # that names the field of its JSONL
     config: SourceConfig
 
 
@@ -43,16 +44,31 @@ class TextFile:
 def sources_of(corpus: CorpusConfig) -> tuple[TextSource, ...]:
     """corpus.text as the only source, else corpus.sources in their order.
 
-    Raises InputError for weights that are negative or do not add up, and for names and places
-    that cannot be used.
+    Weights are any numbers from 0 on: a source's share is its weight divided by their sum.
+    Raises InputError for weights that are negative or all 0, and for names and places that cannot
+    be used.
     """
     if corpus.text is not None:
-        config = SourceConfig(weight=1.0, path=corpus.text)
-        return (TextSource(name="text", share=1.0, setting="corpus.text", config=config),)
+        config = SourceConfig(weight=1.0, path=corpus.text, field=corpus.field)
+        return (
+            TextSource(
+                name="text",
+                share=1.0,
+                setting="corpus.text",
+                field_setting=FIELD,
+                config=config,
+            ),
+        )
     if not corpus.sources:
         raise InputError("corpus.sources: there are none; give corpus.text=PATH or corpus=default")
-    for name, config in corpus.sources.items():
-        _check(name, config)
+    if corpus.field != TEXT_FIELD:
+        name = next(iter(corpus.sources))
+        nearest = override(f"corpus.sources.{name}.field", corpus.field)
+        raise InputError(
+            f"{override(FIELD, corpus.field)}: is of corpus.text, and each source has its own; "
+            f"nearest: {nearest}"
+        )
+    of_each(lambda each: _check(*each), corpus.sources.items())
     if any(c.quality for c in corpus.sources.values()) and not any(
         c.curated for c in corpus.sources.values()
     ):
@@ -66,6 +82,7 @@ def sources_of(corpus: CorpusConfig) -> tuple[TextSource, ...]:
             name=name,
             share=config.weight / total,
             setting=f"corpus.sources.{name}.path",
+            field_setting=f"corpus.sources.{name}.field",
             config=config,
         )
         for name, config in corpus.sources.items()
@@ -92,20 +109,33 @@ def require_name(setting: str, name: str) -> None:
 
 def _total(weights: dict[str, float]) -> float:
     total = sum(weights.values())
-    if abs(total - 1) > min(ROUNDING * len(weights), MOST_ROUNDING) + 1e-9:
-        shares = " + ".join(f"{weight:g}" for weight in weights.values())
-        nearest = ", ".join(
-            f"{name}={weight / total:.4g}" for name, weight in weights.items() if total
-        )
+    if total == 0:
+        name = next(iter(weights))
         raise InputError(
-            f"corpus.sources: weights {shares} = {total:g} must add up to 1; nearest: "
-            f"{nearest or 'weights above 0'}"
+            f"corpus.sources: all weights are 0, so nothing would be read (there are "
+            f"{listed(weights)}); nearest: corpus.sources.{name}.weight=1"
         )
+    if math.isinf(total):
+        raise InputError("corpus.sources: the weights add up to more than a number can hold")
     return total
 
 
 class NotMadeError(Exception):
     """Text of the machine has not been made yet."""
+
+
+def files_of_all(
+    sources: Sequence[TextSource], corpus: CorpusConfig, texts: Path, progress: Progress | None
+) -> list[tuple[TextSource, list[TextFile]]]:
+    """Each source with its files, as `files_of` has them. Its errors name all sources at fault."""
+    # Text of the machine takes minutes; a path that is missing is to be told before.
+    given = [source for source in sources if source.config.machine is None]
+    found = of_each(lambda source: files_of(source, corpus, texts, progress), given)
+    files = {source.name: each for source, each in zip(given, found, strict=True)}
+    return [
+        (source, files.get(source.name) or files_of(source, corpus, texts, progress))
+        for source in sources
+    ]
 
 
 def files_of(

@@ -73,18 +73,20 @@ class Survey:
     scores: Array  # of quality; empty without the filter
     signatures: Array  # (records, hashes), or (0, 0) without deduplication
     hits: Array  # (hits, 4): record, gram, first character, past the last
-    damage: tuple[str, ...]
+    damage: tuple[Damage, ...]
 
     def save(self, path: Path) -> None:
         """Whole or not at all."""
         arrays = {name: getattr(self, name) for name in self.__slots__ if name != "damage"}
-        save_arrays(path, {**arrays, "damage": text_array(self.damage)})
+        rows = [each.as_json() for each in self.damage]
+        save_arrays(path, {**arrays, "damage": text_array(rows)})
 
     @classmethod
     def load(cls, path: Path) -> Survey:
         with np.load(path) as arrays:
             fields = {name: arrays[name] for name in cls.__slots__}
-        fields["damage"] = tuple(from_text_array(fields["damage"]))
+        rows = from_text_array(fields["damage"])
+        fields["damage"] = tuple(Damage.from_json(row) for row in rows)
         return cls(**fields)
 
 
@@ -112,7 +114,7 @@ class _Findings:
         self.scores: list[Array] = [np.zeros(0, np.float32)]
         self.signatures: list[Array] = [np.zeros((0, hashes), np.uint32)]
         self.hits: list[tuple[int, int, int, int]] = []
-        self.damage: list[str] = []
+        self.damage: list[Damage] = []
 
     def note(self, records: Iterable[Record]) -> None:
         for record in records:
@@ -146,11 +148,11 @@ def digest_of(text: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 
 
-def _counted(unit: Unit, damage: list[str]) -> Iterator[Record]:
+def _counted(unit: Unit, damage: list[Damage]) -> Iterator[Record]:
     """The records; damage is put aside and progress told."""
     for record in progressing(unit):
         if isinstance(record, Damage):
-            damage.append(str(record))
+            damage.append(record)
         else:
             yield record
 

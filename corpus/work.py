@@ -83,4 +83,4 @@ def _survey_unit(work: Path, unit: Unit) -> None:
 
 
 def _survey_file(work: Path, unit: Unit) -> Path:
-    return work / f"survey-{unit.number:07}.npz"
+    return work / f"survey2-{unit.number:07}.npz"  # 2: Damage as objects, not as lines

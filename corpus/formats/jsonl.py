@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from codecs import BOM_UTF8
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from corpus.formats.streams import Block, Broken, blocks
 from corpus.records import Damage, Found, Record
 
 LONGEST = 256 << 20  # bytes; a longer line is damage
+FIELDS = 16  # of a line without the text, that are told of
+NAME = 64  # characters; a longer name is no field's but data
 
 
 def read_jsonl(path: Path, field: str, start: int = 0, stop: int | None = None) -> Iterator[Found]:
@@ -21,15 +24,21 @@ def read_jsonl(path: Path, field: str, start: int = 0, stop: int | None = None) 
     """
     # The byte before tells whether a line begins at `start`.
     first = max(start - 1, 0)
-    for line in _lines(blocks(path, first), first):
+    for number, line in enumerate(_lines(blocks(path, first), first), start=1):
         if stop is not None and line.at >= stop:
             return
         if line.at < start:
             continue
+        position = f"byte {line.at:,}"
+        found: Found | None = None
         if line.reason is not None:
-            yield Damage(path, f"byte {line.at:,}", line.reason)
+            found = Damage(path, position, line.reason)
         elif content := (line.data if line.at else line.data.removeprefix(BOM_UTF8)).strip():
-            yield _document(path, f"byte {line.at:,}", content, field)
+            found = _document(path, position, content, field)
+        if isinstance(found, Damage) and first == 0:
+            found = replace(found, line=number)
+        if found is not None:
+            yield found
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +81,11 @@ def _line(at: int, pieces: list[bytes], size: int) -> _Line:
 def _document(path: Path, position: str, line: bytes, field: str) -> Found:
     try:
         value = json.loads(line.decode())
-        text = value[field] if isinstance(value, dict) else None
+        if not isinstance(value, dict):
+            return Damage(path, position, "not a JSON object")
+        text = value.get(field)
         if not isinstance(text, str):
-            return Damage(path, position, _misfit(value, field))
+            return Damage(path, position, _misfit(value, field), fields=_fields(value))
         text.encode()  # JSON can spell half a surrogate pair, UTF-8 cannot
     except UnicodeDecodeError as error:
         wrong = error.object[error.start]
@@ -82,14 +93,23 @@ def _document(path: Path, position: str, line: bytes, field: str) -> Found:
         return Damage(path, position, reason)
     except UnicodeEncodeError:
         return Damage(path, position, f"{field!r} has half a surrogate pair, which is no text")
-    except KeyError:
-        return Damage(path, position, f"no field {field!r}")
     except (ValueError, RecursionError) as error:
         return Damage(path, position, f"not JSON ({error})")
     return Record(path, position, text)
 
 
-def _misfit(value: object, field: str) -> str:
-    if isinstance(value, dict):
-        return f"{field!r} is no string but {type(value[field]).__name__}"
-    return "not a JSON object"
+def _misfit(value: dict[str, Any], field: str) -> str:
+    if field not in value:
+        return f"no field {field!r}"
+    return f"{field!r} is no string but {type(value[field]).__name__}"
+
+
+def _fields(value: dict[str, Any]) -> dict[str, int]:
+    """Characters of text in each field, in their order; of many, those with the most."""
+    sizes = {
+        name: len(held) if isinstance(held, str) else 0
+        for name, held in value.items()
+        if len(name) <= NAME and name.isprintable()
+    }
+    most = set(sorted(sizes, key=lambda name: -sizes[name])[:FIELDS])
+    return {name: size for name, size in sizes.items() if name in most}

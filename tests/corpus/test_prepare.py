@@ -174,7 +174,8 @@ def test_damaged_records_are_skipped_counted_and_listed(
     made = prepare(replace(corpus, text=str(path)), model)
     assert (made.sources[0].documents, made.sources[0].damaged) == (299, 1)
     (line,) = made.damaged.read_text().splitlines()
-    assert line.startswith(f"{path}, byte ")
+    what = "no field 'text'; the line has words; nearest: corpus.field=words"
+    assert line == f"{path}, line 8, byte 1,351: {what}"
 
 
 def test_too_much_damage_ends_the_preparation(
@@ -183,12 +184,75 @@ def test_too_much_damage_ends_the_preparation(
     rows = [{"text": "some words, and some more of them " * 3}] * 90 + [{"words": "no text"}] * 10
     path = jsonl(tmp_path / "mine.jsonl", rows)
     what = r"^corpus\.text: 10 of 100 records are damaged, more than corpus\.max_damaged=0\.01 .*"
+    nearest = r"; nearest: corpus\.field=words or corpus\.max_damaged=0\.1"
     mine = replace(corpus, text=str(path))
-    with pytest.raises(InputError, match=what + rf"{path}, byte .* \(and 9 more\)"):
+    with pytest.raises(
+        InputError, match=what + rf"{path}, line 91, byte .* \(and 9 more\).*{nearest}$"
+    ):
         prepare(mine, model)
-    assert prepare(replace(mine, max_damaged=0.2), model).sources[0].damaged == 10
+    assert prepare(replace(mine, max_damaged=0.1), model).sources[0].damaged == 10
     with pytest.raises(InputError, match=what):
         prepare(mine, model)
+
+
+@pytest.mark.parametrize(
+    ("row", "what"),
+    [
+        ({"id": 7, "url": "a.b", "content": "words " * 9}, "url, content; nearest: {}=content"),
+        ({"text": None, "my words": "words"}, "my words; nearest: {}='?my words'?"),
+        ({"id": 7, "meta": {}}, "id, meta, where no text is"),
+        ({}, "no field"),
+    ],
+)
+def test_text_in_another_field_is_told_with_the_setting_that_reads_it(
+    row: dict[str, object], what: str, corpus: CorpusConfig, model: ModelConfig, tmp_path: Path
+) -> None:
+    rows: list[object] = [{"text": "some words"}] * 40 + [row] * 60
+    path = str(jsonl(tmp_path / "mine.jsonl", rows))
+    source = SourceConfig(weight=1, path=path)
+    for where, field, mine in (
+        ("corpus.text", "corpus.field", replace(corpus, text=path)),
+        (
+            "corpus.sources.web.path",
+            "corpus.sources.web.field",
+            replace(corpus, text=None, sources={"web": source}),
+        ),
+    ):
+        told = f"{where}: 60 of 100 lines have no text in a field 'text'; they have {what}$"
+        with pytest.raises(InputError, match=f"^{told.format(field)}"):
+            prepare(mine, model)
+
+
+def test_the_field_that_is_told_of_is_read(
+    corpus: CorpusConfig, model: ModelConfig, tmp_path: Path
+) -> None:
+    rows: list[object] = [{"content": f"document {n} of many\n" * 9} for n in range(99)]
+    path = jsonl(tmp_path / "mine.jsonl", rows)
+    made = prepare(replace(corpus, text=str(path), field="content"), model)
+    assert made.sources[0].documents == 99
+
+
+def test_all_sources_at_fault_are_named(
+    corpus: CorpusConfig, model: ModelConfig, tmp_path: Path
+) -> None:
+    good = jsonl(tmp_path / "good.jsonl", [{"text": f"document {n} " * 99} for n in range(99)])
+    (tmp_path / "empty.txt").touch()
+    (tmp_path / "blank.txt").write_text(" \n")
+    bad = jsonl(tmp_path / "bad.jsonl", [{"words": "x"}, {"words": "y"}])
+    sources = {
+        path.stem: SourceConfig(weight=1, path=str(path))
+        for path in (good, tmp_path / "empty.txt", tmp_path / "blank.txt", bad)
+    }
+    mine = replace(corpus, text=None, sources=sources, max_damaged=1.0)
+    with pytest.raises(InputError) as found:
+        prepare(mine, model)
+    empty, blank, unread = str(found.value).split("; corpus.")
+    assert empty.startswith("corpus.sources.empty.path: ")
+    assert empty.endswith("empty.txt is empty: it holds no text")
+    assert blank.startswith("sources.blank.path: ")
+    assert unread.startswith("sources.bad.path: ")
+    assert "holds no text that can be read: 2 records are damaged, the first: " in unread
+    assert unread.endswith("nearest: corpus.sources.bad.field=words")
 
 
 def test_text_that_is_not_utf8_is_named_with_the_place(

@@ -7,7 +7,7 @@ import pytest
 
 from configs.errors import InputError
 from configs.schema import CorpusConfig, MachineText, SourceConfig
-from corpus.sources import files_of, sources_of
+from corpus.sources import files_of, files_of_all, sources_of
 from tests.runs import run_of
 
 
@@ -43,18 +43,58 @@ def test_a_text_of_the_users_own_is_the_only_source() -> None:
 @pytest.mark.parametrize(
     ("weights", "what"),
     [
-        (
-            (0.5, 0.6),
-            r"weights 0\.5 \+ 0\.6 = 1\.1 must add up to 1; nearest: s0=0\.4545, s1=0\.54",
-        ),
-        ((0.0, 0.0), r"must add up to 1; nearest: weights above 0"),
+        ((0.0, 0.0), r"all weights are 0, .* s0, s1\); nearest: corpus\.sources\.s0\.weight=1$"),
+        ((0.0,) * 300, r"s7 and 292 more\); nearest: corpus\.sources\.s0\.weight=1$"),
         ((1.2, -0.2), r"^corpus\.sources\.s1\.weight=-0\.2 is negative; nearest: 0$"),
-        ((60.0, 40.0), r"= 100 must add up to 1; nearest: s0=0\.6, s1=0\.4$"),
+        (
+            (-1.0,) * 300,
+            r"^(corpus\.sources\.s.\.weight=-1 is negative; nearest: 0; ){8}and 292 more$",
+        ),
+        ((1e308, 1e308), r"add up to more than a number can hold"),
     ],
 )
 def test_weights_that_cannot_be_are_refused(weights: tuple[float, ...], what: str) -> None:
     with pytest.raises(InputError, match=what):
         sources_of(of_weights(*weights))
+
+
+@pytest.mark.parametrize(
+    ("weights", "shares"),
+    [
+        ((1, 1, 2), (0.25, 0.25, 0.5)),
+        ((60.0, 40.0), (0.6, 0.4)),
+        ((0.5, 0.6), (0.5 / 1.1, 0.6 / 1.1)),
+        ((3, 0), (1.0, 0.0)),
+        ((1.0,) * 300, (1 / 300,) * 300),
+    ],
+)
+def test_shares_are_weights_by_their_sum(
+    weights: tuple[float, ...], shares: tuple[float, ...]
+) -> None:
+    # Checkpoints compare them to the last bit.
+    assert tuple(source.share for source in sources_of(of_weights(*weights))) == shares
+
+
+def test_the_field_of_a_text_is_set_beside_it() -> None:
+    mine = replace(run_of().corpus, text="mine.jsonl", field="content")
+    (source,) = sources_of(mine)
+    assert source.config.field == "content"
+    assert source.field_setting == "corpus.field"
+    what = r"^corpus\.field=content: is of corpus\.text, .*corpus\.sources\.crawl\.field=content$"
+    with pytest.raises(InputError, match=what):
+        sources_of(replace(mine, text=None))
+
+
+def test_all_missing_paths_are_told_before_text_is_made(tmp_path: Path) -> None:
+    def made(what: str) -> None:
+        pytest.fail(f"{what} although a path is missing")
+
+    sources = {"own": SourceConfig(weight=1, machine=MachineText.manual)}
+    sources |= {f"s{n}": SourceConfig(weight=1, path=f"/no/{n}") for n in range(2)}
+    corpus = replace(run_of().corpus, sources=sources)
+    what = r"^corpus\.sources\.s0\.path: no .* /no/0; corpus\.sources\.s1\.path: no .* /no/1$"
+    with pytest.raises(InputError, match=what):
+        files_of_all(sources_of(corpus), corpus, tmp_path, made)
 
 
 @pytest.mark.parametrize(

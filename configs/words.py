@@ -1,0 +1,22 @@
+"""Words that messages are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from itertools import islice
+
+MOST = 8
+"""Of a list in a message: what a person reads before the eye moves on."""
+
+
+def listed(items: Collection[object], most: int = MOST, apart: str = ", ") -> str:
+    """The first few and how many more: "a, b, c and 297 more", "this is so; and 299 more"."""
+    shown = [str(item) for item in islice(items, most)]
+    more = len(items) - len(shown)
+    pause = "" if apart == ", " else apart.rstrip()
+    return apart.join(shown) + (f"{pause} and {more:,} more" if more else "")
+
+
+def counted(count: int, one: str, several: str) -> str:
+    """As "1 field" or "1,204 fields"."""
+    return f"{count:,} {one if count == 1 else several}"
