@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,17 @@ def blend(shares: list[float], size: int) -> tuple[Ints, Ints]:
     source, index = np.zeros(size, np.int16), np.zeros(size, np.int64)
     helpers.build_blending_indices(source, index, shares, len(shares), size, False)
     return source.astype(np.int64), index
+
+
+def counts(shares: Sequence[float], samples: int) -> list[int]:
+    """How many of the first `samples` come from each source; from those of 0, none."""
+    read = [number for number, share in enumerate(shares) if share > 0]
+    blocks, rest = divmod(samples, BLOCK)
+    source, _ = blend([shares[number] for number in read], BLOCK if blocks else rest)
+    found = np.zeros(len(shares), np.int64)
+    found[read] = blocks * np.bincount(source, minlength=len(read))
+    found[read] += np.bincount(source[:rest], minlength=len(read))
+    return [int(count) for count in found]
 
 
 class Mixture:

@@ -1,13 +1,18 @@
-"""What a run will read of each source, before it begins. Imports no torch."""
+"""What a run will read of each source, before it begins."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from corpus.cache import Prepared
 from corpus.orders import samples_in
+
+FEW = 2  # samples, within which a source is of its share
+WORTH = 40
+"""Epochs after which reading text again teaches a model nothing: up to 4 are nearly as good as new
+text, from about 16 on the gain falls away, and by 40 it is gone (Muennighoff et al. 2023)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +22,7 @@ class SourcePlan:
     name: str
     tokens: int  # to train on, in one epoch
     share: float
-    samples: float  # over the run; within two of what is read
+    samples: int  # over the run; within two of what is read, and exact where some source has few
     epochs: float
     wraps_at: int | None  # the global sample at which it begins anew for the first time
 
@@ -27,9 +32,9 @@ def plan_mixture(
 ) -> list[SourcePlan]:
     """`samples` are those of the run."""
     plans = []
-    for source in prepared.sources:
+    counts = _counts([shares[source.name] for source in prepared.sources], samples)
+    for source, drawn in zip(prepared.sources, counts, strict=True):
         share, size = shares[source.name], samples_in(source.tokens, context)
-        drawn = share * samples
         plans.append(
             SourcePlan(
                 name=source.name,
@@ -41,3 +46,12 @@ def plan_mixture(
             )
         )
     return plans
+
+
+def _counts(shares: Sequence[float], samples: int) -> list[int]:
+    """Of each source; whether a small one is read at all only the mixture itself can say."""
+    if all(share == 0 or share * samples >= FEW for share in shares):
+        return [round(share * samples) for share in shares]
+    from corpus.mixture import counts  # here, as it imports torch
+
+    return counts(shares, samples)

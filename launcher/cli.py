@@ -150,9 +150,9 @@ def _no_command(word: str | None, rest: list[str]) -> int:
     """Says in a line how to name a command."""
     from configs.errors import InputError
     from launcher.arguments import parse
-    from launcher.nearest import by_likeness, few
+    from launcher.nearest import by_likeness
 
-    known = f"the commands are {few(list(COMMANDS), len(COMMANDS))}"
+    known = f"the commands are {', '.join(COMMANDS)}"
     try:
         if word is None:
             flags = [flag for flag in rest if flag.lstrip("-") in COMMANDS]

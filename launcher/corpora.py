@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 
 from rich import box
 from rich.console import Console
@@ -11,13 +12,15 @@ from rich.table import Table
 
 from configs import load as config_files
 from configs.errors import InputError
-from configs.override import shell_command
+from configs.override import override, shell_command
 from configs.schema import DeviceName, Run
+from configs.words import listed
 from corpus.cache import Prepared, reopen
-from corpus.mixture_plan import plan_mixture
-from corpus.orders import missing_orders
+from corpus.mixture_plan import WORTH, SourcePlan, plan_mixture
+from corpus.orders import missing_orders, samples_in
 from corpus.prepare import prepare, prepared_before
 from corpus.sources import sources_of
+from corpus.tokenizer import Tokenizer
 from launcher.plan_ranks import Plan, starts_here
 from launcher.run_folder import RunFolder
 from launcher.run_settings import lasts
@@ -115,6 +118,77 @@ def mixture_table(run: Run, prepared: Prepared) -> Table:
             "" if wraps is None else f"{wraps:,}",
         )
     return table
+
+
+def notes(run: Run, prepared: Prepared) -> list[str]:
+    """What a person may not have meant of their text, a line each."""
+    samples = samples_of_run(run)
+    plans = plan_mixture(prepared, shares_of(run), context=run.model.context, samples=samples)
+    found = [_skipped(prepared), *_unread(plans, samples), _repeated(run, plans)]
+    return [line for line in [*found, _unused_vocabulary(run, prepared)] if line]
+
+
+def _skipped(prepared: Prepared) -> str:
+    damaged = sum(source.damaged for source in prepared.sources)
+    blank = sum(source.blank for source in prepared.sources)
+    said = [
+        f"{count:,} {what}" for count, what in ((damaged, "damaged"), (blank, "blank")) if count
+    ]
+    if not said:
+        return ""
+    places = ((prepared.damaged, damaged), (prepared.dropped, blank))
+    first, *second = (path for path, count in places if count)
+    lists = f"{first} and {second[0].name} list" if second else f"{first} lists"
+    documents = prepared.documents + sum(
+        each.damaged + each.blank + each.low_quality + each.duplicates + each.cut_away
+        for each in prepared.sources
+    )
+    return f"skipped  {' and '.join(said)} of {documents:,} documents; {lists} them"
+
+
+def _unread(plans: Sequence[SourcePlan], samples: int) -> Iterator[str]:
+    """Sources of the mixture that the run reads nothing of."""
+    unread = [plan for plan in plans if not plan.samples]
+    weightless = [plan for plan in unread if not plan.share]
+    small = [plan for plan in unread if plan.share]
+    largest = 100 * max((plan.share for plan in small), default=0)
+    share = f"{'at most ' if len(small) > 1 else ''}{largest:.3g}% of {samples:,} samples"
+    for group, why in ((weightless, "weight 0"), (small, share)):
+        if group:
+            them = "it" if len(group) == 1 else "them"
+            yield f"{_sources(group)}: no sample of {them} is read ({why})"
+
+
+def _repeated(run: Run, plans: Sequence[SourcePlan]) -> str:
+    often = [plan for plan in plans if plan.epochs > WORTH]
+    if not often:
+        return ""
+    batches, context = BatchPlan.of(run), run.model.context
+    enough = min(int(WORTH * samples_in(plan.tokens, context) / plan.share) for plan in often)
+    steps = batches.steps_for(enough + 1) - 1
+    fewer = f"{override('train.steps', steps)} or " if steps else ""
+    times = sorted({round(plan.epochs) for plan in often})
+    said = " to ".join(f"{time:,}" for time in (times[0], times[-1])[: len(times)])
+    them = "it" if len(often) == 1 else "them"
+    return (
+        f"{_sources(often)}: read {said} times over; the model will learn {them} by heart; "
+        f"nearest: {fewer}more text"
+    )
+
+
+def _sources(plans: Sequence[SourcePlan]) -> str:
+    names = listed([plan.name for plan in plans])
+    return f"source {names}" if len(plans) == 1 else f"sources {names}"
+
+
+def _unused_vocabulary(run: Run, prepared: Prepared) -> str:
+    vocab, size = run.model.vocab, Tokenizer.load(prepared.tokenizer).size
+    if vocab <= size:
+        return ""
+    return (
+        f"model.vocab={vocab}: the tokenizer has {size:,} tokens; {vocab - size:,} rows of the "
+        f"embedding are never used; nearest: model.vocab={size}"
+    )
 
 
 def corpus_name(run: Run) -> str:

@@ -16,7 +16,7 @@ from configs.schema import DeviceName, LaunchName, Run
 from corpus.cache import Prepared
 from corpus.prepare import prepared_before
 from launcher.compose import hydra_app
-from launcher.corpora import NotPrepared, corpus_of_run, corpus_to_train_on, mixture_table
+from launcher.corpora import NotPrepared, corpus_of_run, corpus_to_train_on, mixture_table, notes
 from launcher.ownership import Lease
 from launcher.plan_ranks import Plan, plan_ranks, starts_here
 from launcher.run_folder import (
@@ -47,6 +47,8 @@ def dry_run(run: Run, overrides: list[str]) -> None:
     print_whole(console, layout_table(plan.shape, plan.layout))
     if prepared is not None:
         print_whole(console, mixture_table(plan.run, prepared))
+        for line in notes(plan.run, prepared):
+            console.print(line)
     console.print(run_summary(plan, prepared, folder.path))
     console.print(f"begins   {begins}")
     lease = Lease.newest(folder.path)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from configs.errors import InputError
 from configs.schema import MachineText, Run
+from configs.words import listed
 from corpus.inventory import cache_root
 from corpus.sources import expanded
 from evals.generated import scrambled_words
@@ -26,7 +27,7 @@ def tasks_of(run: Run) -> list[Task]:
     for name in names:
         if name not in run.tasks:
             raise InputError(
-                f"evaluate.tasks={name}: is not defined; known: {', '.join(run.tasks)}; "
+                f"evaluate.tasks={name}: is not defined; known: {listed(run.tasks)}; "
                 "task=FILE of configs/task defines others"
             )
 

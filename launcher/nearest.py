@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
-SHOWN = 8
+from configs.words import listed
+
 NEAR = 0.6  # difflib's own cutoff
 
 
@@ -26,13 +27,7 @@ def nearest(name: str, known: Sequence[str], prefix: str = "") -> str:
     ordered = by_likeness(name, known)
     if difflib.SequenceMatcher(None, name, ordered[0]).ratio() >= NEAR:
         return f"nearest: {prefix}{ordered[0]}"
-    return f"known: {few([prefix + each for each in ordered])}"
-
-
-def few(names: Sequence[str], shown: int = SHOWN) -> str:
-    """The first of them, and how many more there are."""
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more
+    return f"known: {listed([prefix + each for each in ordered])}"
 
 
 def _end(name: str) -> str:

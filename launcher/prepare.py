@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -10,12 +12,12 @@ from configs.schema import Run
 from corpus.cache import Prepared
 from corpus.prepare import prepare as prepare_corpus
 from launcher.compose import hydra_app
-from launcher.corpora import human, mixture_table, orders_to_make, shares_of
+from launcher.corpora import human, mixture_table, notes, orders_to_make, shares_of
 from launcher.progress_bar import progress_bar
 from launcher.show import print_whole
 from parallel.rules import check_ranges
 
-SHOWN = 5  # damaged records; the file has them all
+SHOWN = 5  # damaged records; the file, which `notes` name, has them all
 
 
 def prepare(run: Run, overrides: list[str]) -> None:
@@ -28,6 +30,8 @@ def prepare(run: Run, overrides: list[str]) -> None:
     print_whole(console, source_table(prepared))
     _show_damage(prepared, console)
     print_whole(console, mixture_table(run, prepared))
+    for line in notes(run, prepared):
+        console.print(line)
     console.print(f"prepared: {prepared.folder}")
 
 
@@ -59,11 +63,9 @@ def source_table(prepared: Prepared) -> Table:
 
 
 def _show_damage(prepared: Prepared, console: Console) -> None:
-    lines = prepared.damaged.read_text(encoding="utf-8").splitlines()
-    for line in lines[:SHOWN]:
-        console.print(f"skipped: {line}")
-    if len(lines) > SHOWN:
-        console.print(f"skipped: {len(lines) - SHOWN:,} more, in {prepared.damaged}")
+    with prepared.damaged.open(encoding="utf-8") as lines:
+        for line in islice(lines, SHOWN):
+            console.print(f"skipped: {line.rstrip()}")
 
 
 def _make_orders(run: Run, prepared: Prepared) -> None:

@@ -31,6 +31,7 @@ from typing import Any
 from configs import load as config_files
 from configs.errors import InputError
 from configs.schema import Run
+from configs.words import listed
 from corpus.sources import sources_of
 from launcher import versions
 from launcher.multirun import own_name, require_own_folder
@@ -254,8 +255,10 @@ def require_same_run(plan: Plan, state: TrainState, checkpoint: Path) -> None:
 def _require_same_weights(plan: Plan, state: TrainState, checkpoint: Path) -> None:
     shares = {source.name: source.share for source in sources_of(plan.run.corpus)}
     if state.step > 0 and state.shares and state.shares != shares:
+        both = dict.fromkeys((*shares, *state.shares))
+        names = [name for name in both if shares.get(name) != state.shares.get(name)]
         before, now = (
-            ", ".join(f"{name} {share:.4g}" for name, share in each.items())
+            listed([f"{name} {each[name]:.4g}" for name in names if name in each])
             for each in (state.shares, shares)
         )
         raise InputError(

@@ -29,6 +29,7 @@ from launcher.corpora import (
     corpus_of_run,
     corpus_to_train_on,
     mixture_table,
+    notes,
 )
 from launcher.ownership import owning
 from launcher.plan_ranks import Plan, plan_ranks, starts_here
@@ -131,6 +132,8 @@ def prepare(
     print_whole(console, layout_table(plan.shape, plan.layout))
     if prepared is not None:
         print_whole(console, mixture_table(plan.run, prepared))
+        for line in notes(plan.run, prepared):
+            console.print(line)
     console.print(run_summary(plan, prepared, folder.path))
     if missing:
         console.print(f"missing  {missing}")

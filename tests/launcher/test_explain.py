@@ -69,8 +69,9 @@ def told(
         ),
         (
             ["+corpus.sources.mine.path=x"],
-            "corpus.sources.mine.weight: has no value: share of the samples; all sources' are "
-            "divided by their sum [number]; nearest: +corpus.sources.mine.weight=VALUE",
+            "corpus.sources.mine.weight: has no value: any number from 0 on; its share of the "
+            "samples is this by the sum of all [number]; nearest: "
+            "+corpus.sources.mine.weight=VALUE",
         ),
         (["model=gpt3_12b"], "model=gpt3_12b: there is no such file; nearest: model=gpt3_13b"),
         (["experiment=x"], "there is no such file; known: experiment="),

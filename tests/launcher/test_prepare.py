@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +15,18 @@ from configs.errors import InputError
 from configs.load import read
 from configs.schema import DeviceName
 from corpus import orders
+from corpus.cache import Prepared, Source
+from corpus.mixture_plan import plan_mixture
 from corpus.prepare import prepare
+from corpus.tokenizer import Tokenizer
+from corpus.vocabulary import choose
+from launcher.compose import compose_run
 from launcher.corpora import (
     corpus_of_run,
     corpus_to_train_on,
     human,
     mixture_table,
+    notes,
     orders_to_make,
     shares_of,
 )
@@ -171,3 +180,67 @@ def test_a_run_goes_on_with_the_weights_it_began_with(trained: Path) -> None:
     what = r"^corpus\.sources: their shares are common_crawl 0\.5941, .* trained with text 1, and"
     with pytest.raises(InputError, match=what):
         require_same_run(plan, state, trained)
+
+
+def source(name: str, **counts: int) -> Source:
+    fields = dict.fromkeys((field.name for field in dataclasses.fields(Source)), 0)
+    return Source(**{**fields, **counts, "name": name})  # type: ignore[arg-type]
+
+
+def noted(tmp_path: Path, sources: tuple[Source, ...], weights: dict[str, float], run: str) -> str:
+    """What is told of a corpus of these sources beside the plan of its mixture."""
+    tokenizer = Path(shutil.copyfile(tokenizer_file(tmp_path), tmp_path / "tokenizer.json"))
+    assert tokenizer.exists()
+    prepared = Prepared(folder=tmp_path, fingerprint="", sources=sources)
+    settings = [f"+corpus.sources.{name}.weight={weight}" for name, weight in weights.items()]
+    settings += [f"+corpus.sources.{name}.path=x" for name in weights]
+    return "\n".join(notes(compose_run(["~corpus.sources", *settings, *run.split()]), prepared))
+
+
+def tokenizer_file(tmp_path: Path) -> Path:
+    path = tmp_path / "made.json"
+    path.write_text(choose(run_of("model.vocab=300").model).make(["a few words and more"] * 9))
+    return path
+
+
+def test_what_a_person_may_not_have_meant_of_their_text(tmp_path: Path) -> None:
+    sources = (
+        source("web", tokens=100_000, documents=90, damaged=3, blank=2),
+        source("books", tokens=1_000, documents=5),
+        source("off", tokens=50_000, documents=5),
+    )
+    weights = {"web": 90, "books": 10, "off": 0}
+    run = "model.context=32 model.window=8 model.vocab=400 train.steps=2000 train.global_batch=16"
+    said = noted(tmp_path, sources, weights, run)
+    assert "skipped  3 damaged and 2 blank of 105 documents; " in said
+    assert "damaged.txt and dropped.jsonl list them" in said
+    assert "source off: no sample of it is read (weight 0)" in said
+    one = run.replace("=2000", "=1").replace("=16", "=1")
+    unread = "source books: no sample of it is read (10% of 1 samples)"
+    assert unread in noted(tmp_path, sources, weights, one)
+    assert "source books: read 103 times over; the model will learn it by heart; nearest: " in said
+    size = Tokenizer.load(tmp_path / "tokenizer.json").size
+    assert f"model.vocab=400: the tokenizer has {size} tokens; {400 - size} rows" in said
+    # What is suggested says nothing more of it.
+    fewer = int(re.search(r"train\.steps=(\d+)", said)[1])  # type: ignore[index]
+    again = noted(tmp_path, sources, weights, f"{run.replace('=2000', f'={fewer}')}")
+    assert "times over" not in again
+    one_more = noted(tmp_path, sources, weights, run.replace("=2000", f"={fewer + 20}"))
+    assert "times over" in one_more
+
+
+def test_nothing_is_noted_of_an_ordinary_corpus(tmp_path: Path) -> None:
+    size = Tokenizer.load(tokenizer_file(tmp_path)).size
+    run = f"model.context=32 model.window=8 model.vocab={size} train.steps=20"
+    assert noted(tmp_path, (source("web", tokens=100_000, documents=90),), {"web": 1}, run) == ""
+
+
+def test_rows_of_the_mixture_agree_with_themselves() -> None:
+    """No sample and 0.01 epochs stood in one row."""
+    sources = (source("web", tokens=100_000), source("rare", tokens=1_000))
+    prepared = Prepared(folder=Path(), fingerprint="", sources=sources)
+    shares = {"web": 0.7, "rare": 0.3}
+    [_, rare] = plan_mixture(prepared, shares, context=32, samples=1)
+    assert (rare.samples, rare.epochs) == (0, 0.0)
+    [_, rare] = plan_mixture(prepared, shares, context=32, samples=2)
+    assert (rare.samples, rare.epochs) == (1, 1 / 31)
