@@ -15,7 +15,7 @@ from corpus.decontaminate import Filtered, filter_corpus, study_corpus
 from corpus.sources import expanded
 from launcher.compose import hydra_app
 from launcher.progress_bar import progress_bar
-from launcher.show import print_whole
+from launcher.tables import print_table
 from parallel.rules import check_ranges
 
 
@@ -30,7 +30,7 @@ def decontaminate(run: Run, overrides: list[str]) -> None:
             table = filter_table(filter_corpus(run.corpus, settings, out, told))
         else:
             table = study_table(study_corpus(run.corpus, settings, out, told))
-    print_whole(console, table)
+    print_table(console, table)
     console.print(f"done: {out}")
 
 

@@ -27,8 +27,9 @@ from launcher.run_folder import (
     require_same_run,
 )
 from launcher.run_settings import lasts
-from launcher.show import layout_table, print_whole, run_summary, shown
+from launcher.show import layout_table, run_summary, shown
 from launcher.show_plan import summary
+from launcher.tables import print_lines, print_table
 from launcher.train import engine_config, go_on, require_same_text
 from parallel.checkpoint_files import TrainState
 from parallel.planner.plan import Plan as Cost
@@ -44,12 +45,12 @@ def dry_run(run: Run, overrides: list[str]) -> None:
     console = Console(soft_wrap=True, highlight=False, markup=False)
     folder = choose_folder(plan)
     plan, begins, prepared, fault = _begins(plan, run, folder, overrides, console)
-    print_whole(console, layout_table(plan.shape, plan.layout))
+    print_table(console, layout_table(plan.shape, plan.layout))
     if prepared is not None:
-        print_whole(console, mixture_table(plan.run, prepared))
+        print_table(console, mixture_table(plan.run, prepared))
         for line in notes(plan.run, prepared):
             console.print(line)
-    console.print(run_summary(plan, prepared, folder.path))
+    print_lines(console, run_summary(plan, prepared, folder.path))
     console.print(f"begins   {begins}")
     lease = Lease.newest(folder.path)
     if lease is not None and not lease.holder.released and not lease.holder.is_dead():

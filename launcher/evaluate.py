@@ -29,7 +29,8 @@ from launcher.compose import hydra_app
 from launcher.decontaminate import study_table
 from launcher.eval_tasks import tasks_of
 from launcher.progress_bar import progress_bar
-from launcher.show import print_whole, shown
+from launcher.show import shown
+from launcher.tables import print_table
 from launcher.whole import is_taken, whole_folder
 
 STUDY = "contamination"
@@ -54,10 +55,10 @@ def evaluate(run: Run, _overrides: list[str]) -> None:
         shutil.copyfile(found / "config.yaml", folder / "config.yaml")
         if run.evaluate.harness:
             found_there = json.loads((folder / HARNESS).read_text("utf-8"))
-            print_whole(console, harness_table(found_there))
+            print_table(console, harness_table(found_there))
         else:
             rows = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
-            print_whole(console, results_table(rows))
+            print_table(console, results_table(rows))
             if run.evaluate.contamination:
                 _study(plan.run, rows, folder, console)
     console.print(f"done: {shown(filling.target)}")
@@ -145,7 +146,7 @@ def _study(run: Run, rows: list[dict[str, Any]], folder: Path, console: Console)
     settings = replace(run.contamination, benchmarks=benchmarks, action=ContaminationAction.study)
     with progress_bar(console) as told:
         found = study_corpus(run.corpus, settings, folder / STUDY, told)
-    print_whole(console, study_table(found))
+    print_table(console, study_table(found))
 
 
 _SCORED = (Scoring.match, Scoring.loose_match, Scoring.cloze, Scoring.choice)

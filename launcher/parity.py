@@ -30,7 +30,7 @@ from launcher.json_lines import read_lines
 from launcher.ownership import owning
 from launcher.plan_ranks import Plan, plan_ranks
 from launcher.run_folder import RunFolder
-from launcher.show import print_whole
+from launcher.tables import print_table
 from launcher.train import prepare
 from parallel import checkpoint_files
 from parallel.batches import steps_of
@@ -107,7 +107,7 @@ def judge(run: RunFolder, against: RunFolder, precision: Precision, console: Con
 
     tolerance = Tolerance.of(precision)
     comparison = compare(_trace(run), _trace(against), tolerance)
-    print_whole(console, _table(comparison))
+    print_table(console, _table(comparison))
     console.print(_verdict(comparison, tolerance))
     if not comparison.agrees:
         raise RunError(f"the two runs are not the same; {_first_fault(comparison)}")

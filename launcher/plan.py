@@ -15,7 +15,6 @@ from configs.errors import InputError
 from configs.schema import DeviceName, PlanFormat, Run
 from launcher.compose import hydra_app
 from launcher.run_settings import key_of
-from launcher.show import print_whole
 from launcher.show_plan import (
     asked_line,
     beside_the_search,
@@ -28,6 +27,7 @@ from launcher.show_plan import (
     trace_table,
     why_the_runner_up_lost,
 )
+from launcher.tables import print_lines, print_table
 from launcher.whole import write_whole
 from parallel.hardware import choose_device, cuda_devices
 from parallel.layout import Layout
@@ -72,7 +72,7 @@ def plan(run: Run, overrides: list[str]) -> None:
         console.print(f"{planned_for(planned)}\n")
         _show(console, planned, found, traces)
         if beside is not None:
-            console.print(asked_line(beside))
+            print_lines(console, asked_line(beside))
 
 
 def _write_timeline(path: str, planned: Plan) -> None:
@@ -188,19 +188,19 @@ def _told(planned: Plan, found: Found | None, traces: list[Any]) -> dict[str, An
 
 def _show(console: Console, planned: Plan, found: Found | None, traces: list[Any]) -> None:
     for table in search_tables(found, planned.run) if found else []:
-        print_whole(console, table)
-    for table in plan_tables(planned):
-        print_whole(console, table)
+        print_table(console, table)
+    for table, keys in plan_tables(planned):
+        print_table(console, table, keys=keys)
     if traces:
-        print_whole(console, trace_table(planned, traces))
+        print_table(console, trace_table(planned, traces), keys=3)
     if planned.run.cluster.sustained_tflops is not None:
-        print_whole(console, headline_table())
+        print_table(console, headline_table())
     if found is not None:
         console.print("# the fastest, as a file of configs/layout")
         console.print(f"{layout_yaml(planned.layout)}\n")
         if len(found.ranked) > 1:
             console.print(why_the_runner_up_lost(found))
-    console.print(summary(planned))
+    print_lines(console, summary(planned))
 
 
 app = hydra_app(plan)

@@ -14,7 +14,7 @@ from corpus.prepare import prepare as prepare_corpus
 from launcher.compose import hydra_app
 from launcher.corpora import human, mixture_table, notes, orders_to_make, shares_of
 from launcher.progress_bar import progress_bar
-from launcher.show import print_whole
+from launcher.tables import print_table
 from parallel.rules import check_ranges
 
 SHOWN = 5  # damaged records; the file, which `notes` name, has them all
@@ -27,9 +27,9 @@ def prepare(run: Run, overrides: list[str]) -> None:
         prepared = prepare_corpus(run.corpus, run.model, run.contamination, told)
         told("making the orders of epochs", 0, 0)
         _make_orders(run, prepared)
-    print_whole(console, source_table(prepared))
+    print_table(console, source_table(prepared))
     _show_damage(prepared, console)
-    print_whole(console, mixture_table(run, prepared))
+    print_table(console, mixture_table(run, prepared))
     for line in notes(run, prepared):
         console.print(line)
     console.print(f"prepared: {prepared.folder}")

@@ -22,8 +22,9 @@ from evals.scaling import AXES, FEWEST, PowerLaw, Prediction, Trained, compute_o
 from launcher.compose import hydra_app
 from launcher.json_lines import read_lines
 from launcher.run_folder import RunFolder
-from launcher.show import print_whole, shown
+from launcher.show import shown
 from launcher.show_scaling import draw, laws_table, runs_table
+from launcher.tables import print_table
 from launcher.whole import whole_file, write_whole
 from models.shape import ModelShape
 from parallel.batches import BatchPlan, steps_of
@@ -52,8 +53,8 @@ def scaling(run: Run, _overrides: list[str]) -> None:
     }
     predicted = laws["compute"].at(asked.compute)
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    print_whole(console, runs_table(fitted, asked, measured, predicted))
-    print_whole(console, laws_table(laws, run.scaling.confidence))
+    print_table(console, runs_table(fitted, asked, measured, predicted))
+    print_table(console, laws_table(laws, run.scaling.confidence))
     console.print(_verdict(asked, measured, predicted, run.scaling.confidence))
     out = expanded("scaling.out", run.scaling.out) if run.scaling.out else folder
     _write(out, fitted, laws, asked, measured, predicted)

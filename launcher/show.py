@@ -7,28 +7,19 @@ from pathlib import Path
 
 from rich import box
 from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table
 
 from corpus.cache import Prepared
 from launcher.corpora import corpus_name, human
 from launcher.plan_ranks import Plan
 from launcher.run_folder import last_step
+from launcher.tables import print_table
 from models.shape import ModelShape
 from parallel.batches import BatchPlan
 from parallel.layout import Layout
 from parallel.shares import rank_parameters
 
 _ROWS = 16  # of a large world only the first ranks are shown; layout.txt has them all
-
-
-def print_whole(console: Console, table: Table) -> None:
-    """A table at its own width: squeezed into a narrow terminal its numbers would be cut off."""
-    unbounded = console.options.update(max_width=1000)
-    narrow, wide = console.width, Measurement.get(console, unbounded, table).maximum
-    console.width = max(narrow, wide)
-    console.print(table)
-    console.width = narrow
 
 
 def shown(path: Path) -> str:
@@ -62,7 +53,7 @@ def layout_table(shape: ModelShape, layout: Layout, rows: int | None = _ROWS) ->
 def layout_text(shape: ModelShape, layout: Layout) -> str:
     buffer = io.StringIO()
     console = Console(file=buffer, width=100, markup=False)
-    print_whole(console, layout_table(shape, layout, rows=None))
+    print_table(console, layout_table(shape, layout, rows=None))
     return buffer.getvalue()
 
 

@@ -73,8 +73,9 @@ def asked_line(asked: dict[str, Any]) -> str:
     return f"{name}: {asked['seconds']:,.3f} s ({slower}), {asked['gib']:,.1f} GiB{fits}; {place}"
 
 
-def plan_tables(plan: Plan) -> list[Table]:
-    return [memory_table(plan), traffic_table(plan)]
+def plan_tables(plan: Plan) -> list[tuple[Table, int]]:
+    """Each with how many of its columns name what its rows are of."""
+    return [(memory_table(plan), 1), (traffic_table(plan), 3)]
 
 
 def memory_table(plan: Plan) -> Table:

@@ -41,7 +41,8 @@ from launcher.run_folder import (
     require_same_run,
     resolved,
 )
-from launcher.show import layout_table, layout_text, print_whole, run_summary, shown
+from launcher.show import layout_table, layout_text, run_summary, shown
+from launcher.tables import print_lines, print_table
 from launcher.whereabouts import owner
 from parallel.checkpoint_files import TrainState
 from parallel.deepspeed_config import deepspeed_config
@@ -129,12 +130,12 @@ def prepare(
         prepared, missing = _corpus(plan, overrides, console)
     if checkpoint is not None and prepared is not None:
         require_same_text(plan.run, prepared, state, checkpoint)
-    print_whole(console, layout_table(plan.shape, plan.layout))
+    print_table(console, layout_table(plan.shape, plan.layout))
     if prepared is not None:
-        print_whole(console, mixture_table(plan.run, prepared))
+        print_table(console, mixture_table(plan.run, prepared))
         for line in notes(plan.run, prepared):
             console.print(line)
-    console.print(run_summary(plan, prepared, folder.path))
+    print_lines(console, run_summary(plan, prepared, folder.path))
     if missing:
         console.print(f"missing  {missing}")
     run = resolved(plan.run, folder, checkpoint)

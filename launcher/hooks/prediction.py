@@ -1,5 +1,10 @@
-"""What the dry run predicts of this run, beside what the run measured: rank 0's memory, traffic and
-the time of a step."""
+"""What the dry run predicts of this run, beside what the run measured: rank 0's memory and traffic,
+and on CUDA the time of a step.
+
+How long a step takes on a CPU is not known beforehand: the planner's constants of CPUs are of other
+code on another machine, and ranks share cores with whatever else runs. Numbers of collectives and
+of bytes are exact anywhere.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +17,6 @@ from configs.schema import DeviceName, Run
 from launcher.hooks.hook import Hook, StepRecord
 from parallel.layout import Layout
 from parallel.planner.counting import Counts, counting
-from parallel.planner.cpu import cpu_machine
 from parallel.planner.plan import Plan
 from parallel.planner.traffic import Traffic
 
@@ -31,8 +35,6 @@ class Prediction(Hook):
         self._counts: Counts | None = None
         self._records: list[StepRecord] = []
         self._last: StepRecord | None = None
-        if device is DeviceName.cpu:
-            cpu_machine(layout.world_size)  # measures once, now that the other ranks wait
 
     def before_step(self, step: int) -> None:
         if step == self._counted_step:
@@ -51,36 +53,36 @@ class Prediction(Hook):
         self._counting.close()
 
     def lines(self) -> list[str]:
-        """The comparison; one line that says why where nothing can be predicted.
-
-        The time of a step is left out on a CPU: no constants of this machine's are known, and those
-        of another are off by a factor.
-        """
+        """The comparison; one line that says why where nothing can be predicted."""
         if self._last is None or self._counts is None:
             return []
         try:
             plan = Plan.of(self._run, self._layout, self._device)
         except InputError as error:
             return [f"no prediction: {error}"]
-        full = [r for r in self._records if r.tokens_per_s] or [self._last]
-        seconds = statistics.median(record.step_time_s for record in full)
         counted = self._counts.traffic()
         memory = plan.memories[0]
-        predicted = memory.total if self._device is DeviceName.cpu else memory.allocated
-        on_gpu = self._device is DeviceName.cuda
-        time = [_line("step time, s", plan.time.seconds, seconds, "{:,.4g}")] if on_gpu else []
+        on_cpu = self._device is DeviceName.cpu
+        predicted = memory.total if on_cpu else memory.allocated
         return [
-            f"{'predicted beside measured, rank 0':<36}{'predicted':>14}{'measured':>14}",
-            *time,
+            "predicted beside measured, rank 0",
+            f"{'':<18} {'predicted':>14} {'measured':>14}",
+            *([] if on_cpu else [self._step_time(plan)]),
             _line("memory, GiB", predicted / _GIB, self._last.memory_gib, "{:,.2f}"),
             _line("collectives a step", _count(plan.traffic[0]), _count(counted), "{:,}"),
             _line("their bytes", _bytes(plan.traffic[0]), _bytes(counted), "{:,}"),
         ]
 
+    def _step_time(self, plan: Plan) -> str:
+        last = [] if self._last is None else [self._last]
+        full = [each for each in self._records if each.tokens_per_s] or last
+        seconds = statistics.median(each.step_time_s for each in full)
+        return _line("step time, s", plan.time.seconds, seconds, "{:,.4g}")
+
 
 def _line(what: str, predicted: float, measured: float, form: str) -> str:
     off = f"{(predicted / measured - 1) * 100:+8.1f} %" if measured else ""
-    return f"{what:<36}{form.format(predicted):>14}{form.format(measured):>14}{off}"
+    return f"{what:<18} {form.format(predicted):>14} {form.format(measured):>14}{off}"
 
 
 def _count(traffic: list[Traffic]) -> int:

@@ -13,8 +13,8 @@ import yaml
 from rich.console import Console
 
 from configs.schema import DeviceName, LayoutConfig
-from launcher.show import print_whole
 from launcher.show_plan import asked_line, plan_tables
+from launcher.tables import print_table
 from parallel.layout import Layout
 from parallel.planner.plan import Plan
 from tests.cli import phalanx
@@ -117,8 +117,8 @@ def test_numbers_are_whole_at_any_width(columns: str, monkeypatch: pytest.Monkey
     console = Console(file=io.StringIO(), soft_wrap=True, markup=False)
     run = run_of("model=gpt3_13b device=cpu")
     planned = Plan.of(run, Layout.resolve(run.layout, None), DeviceName.cpu)
-    for table in plan_tables(planned):
-        print_whole(console, table)
+    for table, keys in plan_tables(planned):
+        print_table(console, table, keys=keys)
     assert isinstance(console.file, io.StringIO)
     said = console.file.getvalue()
     assert "…" not in said

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -187,7 +188,9 @@ def source(name: str, **counts: int) -> Source:
     return Source(**{**fields, **counts, "name": name})  # type: ignore[arg-type]
 
 
-def noted(tmp_path: Path, sources: tuple[Source, ...], weights: dict[str, float], run: str) -> str:
+def noted(
+    tmp_path: Path, sources: tuple[Source, ...], weights: Mapping[str, float], run: str
+) -> str:
     """What is told of a corpus of these sources beside the plan of its mixture."""
     tokenizer = Path(shutil.copyfile(tokenizer_file(tmp_path), tmp_path / "tokenizer.json"))
     assert tokenizer.exists()

@@ -56,7 +56,7 @@ def test_what_a_run_leaves(trained: Path) -> None:
 def traffic_is_as_predicted(output: str) -> None:
     """What a run shows at its end: collectives and bytes predicted are those counted."""
     compared = {
-        line[:36].strip(): line[36:].split()[:2]
+        line[:18].strip(): line[18:].split()[:2]
         for line in output.split("predicted beside measured")[1].splitlines()[1:]
     }
     assert "memory, GiB" in compared
