@@ -22,6 +22,7 @@ START = b"WARC/"
 GAP = b"\r\n\r\n"  # after the header and after the record
 
 _NEXT = re.compile(rb"WARC/1\.\d\r\n")
+_INSIDE = re.compile(GAP + _NEXT.pattern)
 _NEXT_LENGTH = 10
 _LENGTH = re.compile(rb"^content-length:[ \t]*(\d{1,15})[ \t]*\r$", re.IGNORECASE | re.MULTILINE)
 
@@ -139,6 +140,9 @@ class _Framer:
             return None
         if len(held) < size:
             raise Unreadable(f"the record of {size:,} bytes ends after {len(held):,}")
+        # A record that has lost some of its bytes would take the next one's, up to a gap there.
+        if _INSIDE.search(held, header, size):
+            raise Unreadable("the record ends before its Content-Length says")
         after = held[size : size + len(GAP)]
         # The last record of a member may lack the gap.
         if after != GAP and not (ends and GAP.startswith(after)):

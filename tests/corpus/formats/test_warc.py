@@ -172,6 +172,16 @@ def test_a_damaged_member_is_told_and_the_next_is_found(
     assert starts[2] <= int(told[0].position.removeprefix("byte ").replace(",", "")) < starts[3]
 
 
+def test_a_record_that_lost_bytes_takes_none_of_the_next(tmp_path: Path) -> None:
+    """Were it read to its Content-Length, it could end at a gap within the next record."""
+    end_of_header = PAGES[3].index(b"\r\n\r\n")
+    for short in range(len(PAGES[3])):
+        harmed = PAGES[2][: len(PAGES[2]) - 4 - short] + b"\r\n\r\n"
+        if short in (end_of_header + 4, 364) or short % 37 == 0:
+            path, _ = written(tmp_path, "", [*PAGES[:2], harmed, *PAGES[3:]])
+            assert summary(path)[0][-2:] == ["page 3", "page 4"], short
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.sampled_from(SUFFIXES), st.data())
 def test_bytes_gone_wrong_harm_no_other_record(
