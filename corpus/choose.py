@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -136,9 +137,18 @@ def _check_damage(whole: Whole, most: float) -> None:
     )
 
 
-def _fates(whole: Whole, corpus: CorpusConfig) -> Array:
-    blank = whole.joined("blank")
-    if blank.all():
+def list_damage(path: Path, sources: Sequence[Whole]) -> None:
+    """Writes a line for each record that could not be read."""
+    # A file's name may be no UTF-8.
+    with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
+        for whole in sources:
+            for each in whole.damage:
+                file.write(f"{each.told(whole.source.field_setting)}\n")
+
+
+def require_text(whole: Whole) -> None:
+    """Raises InputError for a source that is empty or blank, or of which nothing can be read."""
+    if whole.joined("blank").all():
         place = whole.source.config.path or whole.source.name
         damage, what = whole.damage, f"{whole.source.setting}: {place}"
         if damage:
@@ -147,6 +157,11 @@ def _fates(whole: Whole, corpus: CorpusConfig) -> Array:
                 f"the first: {damage[0].told(whole.source.field_setting)}"
             )
         raise InputError(f"{what} is empty: it holds no text")
+
+
+def _fates(whole: Whole, corpus: CorpusConfig) -> Array:
+    require_text(whole)
+    blank = whole.joined("blank")
     fates = np.where(blank, Fate.BLANK, Fate.TRAIN).astype(np.uint8)
     if whole.source.config.quality and len(scores := whole.joined("scores")):
         good = stays(scores, _mixed(whole.joined("digests")), corpus.quality.alpha)

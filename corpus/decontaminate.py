@@ -18,10 +18,19 @@ import zstandard
 from configs.errors import InputError
 from configs.schema import ContaminationConfig, CorpusConfig
 from corpus import cache
-from corpus.choose import Choice, Fate, by_source, check_damage, without_common
+from corpus.choose import (
+    Choice,
+    Fate,
+    by_source,
+    check_damage,
+    list_damage,
+    require_text,
+    without_common,
+)
 from corpus.contamination.benchmarks import Benchmark
 from corpus.contamination.filter import filter_table
 from corpus.contamination.study import Row, plan_study
+from corpus.faults import of_each
 from corpus.inventory import cache_root, read_benchmarks, rules_of
 from corpus.records import Record
 from corpus.sources import files_of_all, sources_of
@@ -33,6 +42,7 @@ from corpus.work import Meter, Progress, keep_rules, kept_rules, survey_all
 from corpus.workers import Workers, workers
 
 REMOVED = "removed.jsonl"  # documents that were cut or dropped
+DAMAGED = "damaged.txt"  # what could not be read, if anything
 REPORT = "report.json"
 
 
@@ -60,7 +70,7 @@ def filter_corpus(
     with job.running(out) as (work, pool):
         table = partial(filter_table, benchmarks, settings.n)
         surveys = survey_all(work, job.units, lambda: Filters(grams=table()), pool, job.meter)
-        job.check_damage(surveys)
+        job.check(surveys, out)
         choices = without_common([_keep_all(survey) for survey in surveys], settings)
         keep_rules(work, rules_of(settings))
         chosen = list(zip(job.units, choices, strict=True))
@@ -89,7 +99,7 @@ def study_corpus(
     with job.running(out) as (work, pool):
         filters = Filters(grams=study.table)
         surveys = survey_all(work, job.units, lambda: filters, pool, job.meter)
-        job.check_damage(surveys)
+        job.check(surveys, out)
         found = np.unique(np.concatenate([survey.hits[:, 1] for survey in surveys]))
         for benchmark, statuses in zip(benchmarks, study.statuses(found), strict=True):
             lines = (
@@ -131,9 +141,13 @@ class _Job:
         ]
         self._key = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
-    def check_damage(self, surveys: Sequence[Survey]) -> None:
-        """Raises InputError where a source has too much."""
-        check_damage(by_source(self.units, surveys), self._most_damaged)
+    def check(self, surveys: Sequence[Survey], out: Path) -> None:
+        """Lists damage in `out`. Raises InputError where sources have too much, or no text."""
+        sources = by_source(self.units, surveys)
+        check_damage(sources, self._most_damaged)
+        of_each(require_text, sources)
+        if any(whole.damage for whole in sources):
+            list_damage(out / DAMAGED, sources)
 
     @contextmanager
     def running(self, out: Path) -> Iterator[tuple[Path, Workers]]:

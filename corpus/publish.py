@@ -12,7 +12,7 @@ import numpy as np
 
 from corpus import cache
 from corpus.cache import Prepared, Source
-from corpus.choose import Choice, Fate
+from corpus.choose import Choice, Fate, by_source, list_damage
 from corpus.survey import Survey
 from corpus.tokenfiles import dtype_for, join
 from corpus.tokenise import PARTS, Shard, dropped_file, shard_file
@@ -50,11 +50,8 @@ def publish_corpus(folder: Path, fingerprint: str, done: Sequence[Done], work: P
             }
             sources.append(_account(name, mine, tokens))
         prepared = Prepared(folder=new, fingerprint=fingerprint, sources=tuple(sources))
-        # A file's name may be no UTF-8.
-        with prepared.damaged.open("w", encoding="utf-8", errors="backslashreplace") as listing:
-            for each in done:
-                for damage in each.survey.damage:
-                    listing.write(f"{damage.told(each.unit.source.field_setting)}\n")
+        units, surveys = [each.unit for each in done], [each.survey for each in done]
+        list_damage(prepared.damaged, by_source(units, surveys))
         with prepared.dropped.open("wb") as file:
             for each in done:
                 file.write(dropped_file(work, each.unit.number).read_bytes())

@@ -6,7 +6,8 @@ import glob
 import math
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from configs.override import override
 from configs.schema import CorpusConfig, SourceConfig, TextFormat
 from configs.words import listed
 from corpus.faults import of_each
-from corpus.formats import format_of
+from corpus.formats import ending_of, format_of
 
 FIELD, TEXT_FIELD = "corpus.field", "text"
 
@@ -29,7 +30,7 @@ class TextSource:
     name: str
     share: float
     setting: str  # what errors call it
-    field_setting: str  # that names the field of its JSONL
+    field_setting: str  # names the field of its JSONL; with ++ where a file may not have it yet
     config: SourceConfig
 
 
@@ -63,7 +64,7 @@ def sources_of(corpus: CorpusConfig) -> tuple[TextSource, ...]:
         raise InputError("corpus.sources: there are none; give corpus.text=PATH or corpus=default")
     if corpus.field != TEXT_FIELD:
         name = next(iter(corpus.sources))
-        nearest = override(f"corpus.sources.{name}.field", corpus.field)
+        nearest = override(f"++corpus.sources.{name}.field", corpus.field)
         raise InputError(
             f"{override(FIELD, corpus.field)}: is of corpus.text, and each source has its own; "
             f"nearest: {nearest}"
@@ -82,7 +83,7 @@ def sources_of(corpus: CorpusConfig) -> tuple[TextSource, ...]:
             name=name,
             share=config.weight / total,
             setting=f"corpus.sources.{name}.path",
-            field_setting=f"corpus.sources.{name}.field",
+            field_setting=f"++corpus.sources.{name}.field",
             config=config,
         )
         for name, config in corpus.sources.items()
@@ -97,8 +98,13 @@ def _check(name: str, config: SourceConfig) -> None:
     if config.weight < 0:
         raise InputError(f"{setting}.weight={config.weight:g} is negative; nearest: 0")
     if (config.path is None) == (config.machine is None):
-        given = "has both a path and machine" if config.path else "has neither a path nor machine"
-        raise InputError(f"{setting}: {given}; nearest: {setting}.path=PATH alone")
+        if config.path is None:
+            raise InputError(
+                f"{setting}: has neither a path nor machine; nearest: ++{setting}.path=PATH"
+            )
+        raise InputError(
+            f"{setting}: has both a path and machine; nearest: ++{setting}.machine=null"
+        )
 
 
 def require_name(setting: str, name: str) -> None:
@@ -172,6 +178,23 @@ def files_of(
 
 def _several(source: TextSource, corpus: CorpusConfig, place: Path) -> list[TextFile]:
     """The files of a folder, or those that a pattern matches."""
+    known, others = _sorted_out(source, corpus, place)
+    if not known:
+        endings, nearest = _endings(others, corpus)
+        raise InputError(
+            f"{source.setting}: {place} holds no text in files that end in "
+            f"{listed(corpus.extensions, apart=' ')} (corpus.extensions), .jsonl, .warc or .wet, "
+            f"or these with .gz or .zst"
+            + (f"; it has {endings}" if endings else "")
+            + (f"; nearest: {nearest}" if nearest else "")
+        )
+    return [_file(path, format) for path, format in known]
+
+
+def _sorted_out(
+    source: TextSource, corpus: CorpusConfig, place: Path
+) -> tuple[list[tuple[Path, TextFormat]], list[Path]]:
+    """Files whose format is known, with it, and the others."""
     if place.is_dir():
         paths = _walk(place)
     elif glob.has_magic(str(place)):
@@ -180,19 +203,57 @@ def _several(source: TextSource, corpus: CorpusConfig, place: Path) -> list[Text
             raise InputError(f"{source.setting}: no file is named like {place}")
     else:
         raise InputError(f"{source.setting}: no file or folder {place}")
-    known = [
-        (path, format)
-        for path in paths
-        if not path.is_dir()
-        and (format := format_of(path, source.config.format, corpus.extensions))
-    ]
-    if not known:
-        raise InputError(
-            f"{source.setting}: {place} holds no text in files that end in "
-            f"{' '.join(corpus.extensions)} (corpus.extensions), .jsonl, .warc or .wet, or these "
-            "with .gz or .zst"
-        )
-    return [_file(path, format) for path, format in known]
+    known, others = [], []
+    for path in paths:
+        if format := format_of(path, source.config.format, corpus.extensions):
+            if not path.is_dir():
+                known.append((path, format))
+        elif not path.is_dir():
+            others.append(path)
+    return known, others
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """Files of a folder or pattern that are not read, as their endings say nothing."""
+
+    source: str
+    files: int
+    read: int
+    endings: str  # for people: ".html 12, .csv 3"
+    nearest: str  # the override that reads the commonest; empty where none has an ending
+
+
+def left_out(corpus: CorpusConfig) -> Iterator[LeftOut]:
+    """A source each; nothing of what is not there or cannot be read, which `files_of` tells."""
+    for source in sources_of(corpus):
+        path = source.config.path
+        if path is None:
+            continue
+        try:
+            place = expanded("corpus.root", corpus.root or "") / expanded(source.setting, path)
+            known, others = ([], []) if place.is_file() else _sorted_out(source, corpus, place)
+        except (InputError, OSError):
+            continue
+        if others:
+            endings, nearest = _endings(others, corpus)
+            yield LeftOut(
+                source=source.name,
+                files=len(others),
+                read=len(known),
+                endings=endings,
+                nearest=nearest,
+            )
+
+
+def _endings(files: Sequence[Path], corpus: CorpusConfig) -> tuple[str, str]:
+    """How many files end how, the commonest first, and the override that reads those."""
+    counts = Counter(ending_of(path) for path in files).most_common()
+    said = listed([f"{ending or 'no ending'} {count:,}" for ending, count in counts])
+    first = next((ending for ending, _ in counts if ending), "")
+    plain = re.fullmatch(r"\.\w+", first, re.ASCII)
+    extensions = ",".join([*corpus.extensions, first])
+    return said, f"corpus.extensions=[{extensions}]" if plain else ""
 
 
 def _walk(folder: Path) -> list[Path]:

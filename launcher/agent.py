@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from configs.load import read
+from configs.words import listed
 from launcher.failures import note_for_others, oom_kills, read_notes
 from launcher.report import report_of
 from launcher.run_folder import RunFolder
@@ -75,8 +76,8 @@ def run(folder: RunFolder, arguments: list[str], early: list[int]) -> int:
         except ChildFailedError as error:
             codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
             note_for_others(folder.logs, codes, places, oom)
-            ended = ", ".join(
-                f"rank {rank} ended with {code}" for rank, code in sorted(codes.items())
+            ended = listed(
+                [f"rank {rank} ended with {code}" for rank, code in sorted(codes.items())]
             )
             _say(ended)
             _report(folder, arguments)

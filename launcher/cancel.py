@@ -6,6 +6,7 @@ from rich.console import Console
 
 from configs.errors import InputError
 from configs.schema import Run
+from configs.words import listed
 from launcher.compose import hydra_app
 from launcher.status import existing_folder
 from slurm import commands
@@ -24,7 +25,7 @@ def cancel(run: Run, _overrides: list[str]) -> None:
     # scancel sends SIGTERM, which the ranks heed, and SIGKILL after the cluster's KillWait.
     commands.cancel(alive)
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    console.print(f"cancelled: job {', '.join(map(str, alive))}")
+    console.print(f"cancelled: job {listed(alive)}")
 
 
 app = hydra_app(cancel)

@@ -13,6 +13,7 @@ from typing import Any
 from configs.errors import InputError
 from configs.override import override
 from configs.schema import Run
+from configs.words import listed
 from launcher.plan_ranks import Plan
 from launcher.run_settings import ONCE, key_of
 from parallel.batches import BatchPlan, steps_of
@@ -65,7 +66,7 @@ def require_meant(found: list[Change], step: int, run: Run, given: Collection[st
     ]
     if not changed or run.train.allow_changes:
         return
-    said = ", ".join(f"{override(c.setting, c.before)} (now {_value(c.now)})" for c in changed)
+    said = listed([f"{override(c.setting, c.before)} (now {_value(c.now)})" for c in changed])
     raise InputError(
         f"run_dir={run.run_dir}: was trained to step {step} with {said}; nearest: "
         "train.allow_changes=true goes on with what is new"

@@ -14,12 +14,12 @@ from configs import load as config_files
 from configs.errors import InputError
 from configs.override import override, shell_command
 from configs.schema import DeviceName, Run
-from configs.words import listed
+from configs.words import MOST, counted, listed
 from corpus.cache import Prepared, reopen
 from corpus.mixture_plan import WORTH, SourcePlan, plan_mixture
 from corpus.orders import missing_orders, samples_in
 from corpus.prepare import prepare, prepared_before
-from corpus.sources import sources_of
+from corpus.sources import left_out, sources_of
 from corpus.tokenizer import Tokenizer
 from launcher.plan_ranks import Plan, starts_here
 from launcher.run_folder import RunFolder
@@ -125,7 +125,19 @@ def notes(run: Run, prepared: Prepared) -> list[str]:
     samples = samples_of_run(run)
     plans = plan_mixture(prepared, shares_of(run), context=run.model.context, samples=samples)
     found = [_skipped(prepared), *_unread(plans, samples), _repeated(run, plans)]
-    return [line for line in [*found, _unused_vocabulary(run, prepared)] if line]
+    found += [_unused_vocabulary(run, prepared), *left_out_notes(run)]
+    return [line for line in found if line]
+
+
+def left_out_notes(run: Run) -> Iterator[str]:
+    """A line for each source of which files are not read because of how they end."""
+    sources = list(left_out(run.corpus))
+    for each in sources[:MOST]:
+        of = f"{each.files:,} of {counted(each.files + each.read, 'file', 'files')}"
+        nearest = f"; nearest: {each.nearest}" if each.nearest else ""
+        yield f"source {each.source}: {of} not read, by their endings: {each.endings}{nearest}"
+    if len(sources) > MOST:
+        yield f"sources of which files are not read: {len(sources) - MOST:,} more"
 
 
 def _skipped(prepared: Prepared) -> str:

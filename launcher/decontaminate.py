@@ -10,10 +10,12 @@ from rich.console import Console
 from rich.table import Table
 
 from configs.schema import ContaminationAction, Run
+from configs.words import counted
 from corpus.contamination.study import Row, Verdict
-from corpus.decontaminate import Filtered, filter_corpus, study_corpus
+from corpus.decontaminate import DAMAGED, Filtered, filter_corpus, study_corpus
 from corpus.sources import expanded
 from launcher.compose import hydra_app
+from launcher.corpora import left_out_notes
 from launcher.progress_bar import progress_bar
 from launcher.tables import print_table
 from parallel.rules import check_ranges
@@ -31,6 +33,13 @@ def decontaminate(run: Run, overrides: list[str]) -> None:
         else:
             table = study_table(study_corpus(run.corpus, settings, out, told))
     print_table(console, table)
+    damaged = out / DAMAGED
+    if damaged.exists():
+        with damaged.open(encoding="utf-8") as lines:
+            skipped = counted(sum(1 for _ in lines), "damaged record", "damaged records")
+        console.print(f"skipped  {skipped}; listed in {damaged}")
+    for line in left_out_notes(run):
+        console.print(line)
     console.print(f"done: {out}")
 
 

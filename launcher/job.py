@@ -17,6 +17,7 @@ from pathlib import Path
 from configs.errors import InputError, RunError
 from configs.load import read
 from configs.schema import Chain, Run
+from configs.words import listed
 from launcher.failures import Kind, clear_notes
 from launcher.json_lines import append_line, read_lines
 from launcher.ownership import release_of_job, take_for_job
@@ -167,12 +168,12 @@ def _leave_out(folder: RunFolder, run: Run) -> None:
     try:
         usable = commands.usable_nodes(run.launch.partition)
     except (InputError, RunError) as error:
-        _say(f"{', '.join(bad)} not left out: {error}")
+        _say(f"{listed(bad)} not left out: {error}")
         return
     needed = run.launch.min_nodes if run.launch.elastic else run.cluster.nodes
     others = len(set(usable) - set(bad))
     if others < needed:
-        _say(f"{', '.join(bad)} not left out: {others} other nodes are there, {needed} needed")
+        _say(f"{listed(bad)} not left out: {others} other nodes are there, {needed} needed")
         folder.left_out.unlink(missing_ok=True)
         return
     asked = [] if run.launch.exclude is None else [run.launch.exclude]
@@ -181,7 +182,7 @@ def _leave_out(folder: RunFolder, run: Run) -> None:
     # A job that is requeued is told so by its script, once it waits.
     for job in set(folder.read_jobs()) if run.launch.chain is not Chain.none else ():
         commands.leave_out(job, without)
-    _say(f"left out from now on: {', '.join(bad)}")
+    _say(f"left out from now on: {listed(bad)}")
 
 
 def main() -> None:

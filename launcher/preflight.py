@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from configs.errors import RunError
+from configs.words import listed
 from launcher.run_folder import RunFolder
 from models.shape import ModelShape
 from parallel.devices import Device
@@ -55,7 +56,7 @@ def _together(faults: list[str]) -> None:
     torch.distributed.all_gather_object(everyone, faults)
     found = [fault for each in everyone for fault in each]
     if found:
-        raise RunError("before the first step: " + "; ".join(found))
+        raise RunError("before the first step: " + listed(found, apart="; "))
 
 
 def _computes(device: Device) -> None:

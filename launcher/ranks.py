@@ -9,6 +9,7 @@ import sys
 
 from configs.errors import InputError, RunError
 from configs.schema import LaunchConfig as LaunchSettings
+from configs.words import listed
 from launcher.failures import clear_notes, note_for_others, oom_kills
 from launcher.report import report_of
 from launcher.run_folder import RunFolder
@@ -72,7 +73,8 @@ def _cause(folder: RunFolder, layout: Layout, codes: dict[int, int]) -> InputErr
     """In one line where a setting is wrong, as the whole report where anything else is."""
     reported = report_of(folder, layout, codes)
     if reported is None:
-        return RunError(f"ranks ended with {codes} and left no word; more in {folder.logs}")
+        ended = listed([f"rank {rank} ended with {code}" for rank, code in sorted(codes.items())])
+        return RunError(f"{ended} and left no word; more in {folder.logs}")
     report, text = reported
     return report.error if isinstance(report.error, InputError) else RunError(text)
 

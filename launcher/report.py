@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs.errors import InputError, RunError
+from configs.words import listed
 from launcher.failures import Failure, Kind, read_notes, silent_ranks
 from launcher.json_lines import append_line, read_lines
 from launcher.run_folder import RunFolder
@@ -157,8 +158,7 @@ def _hang(notes: list[Failure], silent: list[int]) -> tuple[str, Failure | None]
 def _names(ranks: list[int]) -> str:
     if len(ranks) == 1:
         return f"rank {ranks[0]}"
-    more = f" and {len(ranks) - _NAMED} more" if len(ranks) > _NAMED else ""
-    return f"ranks {', '.join(map(str, ranks[:_NAMED]))}{more}"
+    return f"ranks {listed(ranks, _NAMED)}"
 
 
 def screen(report: Report, layout: Layout, logs: Path) -> str:

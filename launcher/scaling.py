@@ -17,6 +17,7 @@ from rich.console import Console
 from configs.errors import InputError
 from configs.load import read
 from configs.schema import Run
+from configs.words import listed
 from corpus.sources import expanded
 from evals.scaling import AXES, FEWEST, PowerLaw, Prediction, Trained, compute_of, fit
 from launcher.compose import hydra_app
@@ -41,7 +42,7 @@ def scaling(run: Run, _overrides: list[str]) -> None:
     measured = next((it for it in found if it.name == asked.name), None)
     fitted = [it for it in found if it is not measured]
     if len(fitted) < FEWEST:
-        names = ", ".join(it.name for it in fitted) or "none"
+        names = listed([it.name for it in fitted]) or "none"
         raise InputError(
             f"scaling.runs={run.scaling.runs}: a line needs {FEWEST} finished runs or more beside "
             f"model={asked.name}, there are {names}; nearest: phalanx train experiment=scaling"

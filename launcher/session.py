@@ -12,6 +12,7 @@ from megatron.core import parallel_state
 
 from configs.errors import RunError
 from configs.schema import BadLoss, Run
+from configs.words import listed
 from corpus.cache import Prepared, reopen
 from corpus.mixture import Mixture
 from corpus.sources import sources_of
@@ -196,7 +197,7 @@ class _Session:
         newest, skipped = agree(skip)
         with self.watchdog.paused("going back to a checkpoint"):
             course = self._course(ids, Path(newest))
-        steps = ", ".join(map(str, skipped))
+        steps = listed(skipped)
         self._say(f"{error}; back to step {course.first - 1}; skipped from now on: step {steps}")
         return course
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from configs.errors import InputError
 from configs.schema import BenchmarkConfig
+from configs.words import listed
 from corpus.json_rows import json_rows
 
 
@@ -33,7 +34,7 @@ def read_benchmark(name: str, config: BenchmarkConfig) -> Benchmark:
     if not any(map(str.strip, examples)):
         raise InputError(
             f"{setting}.fields: no row of {config.path} has text in "
-            f"{'any field' if config.fields is None else ', '.join(config.fields) or 'no field'}"
+            f"{'any field' if config.fields is None else listed(config.fields) or 'no field'}"
         )
     scores = None
     if config.scores is not None:
@@ -51,7 +52,7 @@ def _example(row: dict[str, Any], fields: list[str] | None, where: str) -> str:
     if fields is None:
         return "\n".join(_strings(list(row.values())))
     if absent := [field for field in fields if field not in row]:
-        raise InputError(f"{where}: no field {absent[0]!r}; it has {', '.join(row)}")
+        raise InputError(f"{where}: no field {absent[0]!r}; it has {listed(row)}")
     return "\n".join(_strings([row[field] for field in fields]))
 
 

@@ -1,6 +1,6 @@
 """From a file of text, JSONL or WARC, plain or compressed, to its records."""
 
-from corpus.formats.reading import format_of, read, splittable
+from corpus.formats.reading import ending_of, format_of, read, splittable
 from corpus.formats.text import PART
 
-__all__ = ["PART", "format_of", "read", "splittable"]
+__all__ = ["PART", "ending_of", "format_of", "read", "splittable"]

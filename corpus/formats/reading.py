@@ -28,11 +28,16 @@ def format_of(path: Path, chosen: TextFormat, extensions: Collection[str]) -> Te
     """
     if chosen is not TextFormat.auto:
         return chosen
-    suffix = (path.with_suffix("") if compressed(path) else path).suffix.lower()
+    suffix = ending_of(path)
     if suffix in _BY_SUFFIX:
         return _BY_SUFFIX[suffix]
     is_text = suffix in {extension.lower() for extension in extensions}
     return TextFormat.text if is_text else None
+
+
+def ending_of(path: Path) -> str:
+    """What tells the format: ".md" of a.MD and of a.md.gz."""
+    return (path.with_suffix("") if compressed(path) else path).suffix.lower()
 
 
 def splittable(path: Path, format: TextFormat) -> bool:

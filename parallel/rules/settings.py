@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from configs.schema import AttentionPattern
+from configs.words import listed
 from parallel.batches import steps_of
 from parallel.rules.batch import ramp_is_even
 from parallel.rules.case import Case
@@ -166,7 +167,7 @@ def every_peak_is_positive(case: Case) -> Iterator[Fault]:
     if wrong:
         yield Fault(
             setting="cluster.peak_tflops",
-            why=f"{', '.join(f'{name} {peak:g}' for name, peak in wrong.items())} TFLOPS "
+            why=f"{listed([f'{name} {peak:g}' for name, peak in wrong.items()])} TFLOPS "
             "cannot be the peak of a GPU",
             source="what the setting means",
         )

@@ -214,7 +214,7 @@ def test_text_in_another_field_is_told_with_the_setting_that_reads_it(
         ("corpus.text", "corpus.field", replace(corpus, text=path)),
         (
             "corpus.sources.web.path",
-            "corpus.sources.web.field",
+            r"\+\+corpus.sources.web.field",
             replace(corpus, text=None, sources={"web": source}),
         ),
     ):
@@ -252,7 +252,7 @@ def test_all_sources_at_fault_are_named(
     assert blank.startswith("sources.blank.path: ")
     assert unread.startswith("sources.bad.path: ")
     assert "holds no text that can be read: 2 records are damaged, the first: " in unread
-    assert unread.endswith("nearest: corpus.sources.bad.field=words")
+    assert unread.endswith("nearest: ++corpus.sources.bad.field=words")
 
 
 def test_text_that_is_not_utf8_is_named_with_the_place(

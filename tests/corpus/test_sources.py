@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from configs.errors import InputError
 from configs.schema import CorpusConfig, MachineText, SourceConfig
-from corpus.sources import files_of, files_of_all, sources_of
+from corpus.sources import files_of, files_of_all, left_out, sources_of
 from tests.runs import run_of
 
 
@@ -104,7 +105,7 @@ def test_all_missing_paths_are_told_before_text_is_made(tmp_path: Path) -> None:
         (
             "a",
             SourceConfig(weight=1),
-            r"neither a path nor machine; nearest: corpus\.sources\.a\.path",
+            r"neither a path nor machine; nearest: \+\+corpus\.sources\.a\.path=PATH$",
         ),
         ("a", SourceConfig(weight=1, path="x", machine=MachineText.manual), "has both a path"),
         ("a", SourceConfig(weight=float("nan"), path="x"), r"weight=nan is no share"),
@@ -157,6 +158,29 @@ def test_a_folder_without_text_is_refused(corpus: CorpusConfig, tmp_path: Path) 
     (tmp_path / "picture.png").write_bytes(b"\x89PNG")
     with pytest.raises(InputError, match=r"holds no text in files that end in \.txt \.md"):
         names(corpus, tmp_path)
+
+
+def test_files_that_are_not_read_are_told_by_their_endings(
+    corpus: CorpusConfig, tmp_path: Path
+) -> None:
+    for name in ("a.html", "sub/b.HTML.gz", "c.csv", "README", ".git/x.html"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    endings = r"\.html 2, (\.csv 1, no ending 1|no ending 1, \.csv 1)"
+    nearest = "corpus.extensions=[.txt,.md,.rst,.py,.html]"
+    with pytest.raises(InputError, match=f"; it has {endings}; nearest: {re.escape(nearest)}$"):
+        names(corpus, tmp_path)
+    (tmp_path / "d.txt").touch()
+    mine = replace(corpus, text=str(tmp_path))
+    (told,) = left_out(mine)
+    assert (told.source, told.files, told.read, told.nearest) == ("text", 4, 1, nearest)
+    assert re.fullmatch(endings, told.endings)
+    extensions = nearest.removeprefix("corpus.extensions=[").removesuffix("]").split(",")
+    (told,) = left_out(replace(mine, extensions=extensions))
+    assert (told.files, told.read) == (2, 3)
+    assert not list(left_out(replace(mine, text=str(tmp_path / "d.txt"))))
+    assert not list(left_out(replace(mine, text="/no/such")))
+    assert not list(left_out(run_of().corpus))
 
 
 def test_linked_folders_are_read_once(corpus: CorpusConfig, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from configs.errors import InputError
 from configs.load import read
-from configs.schema import DeviceName
+from configs.schema import DeviceName, SourceConfig
 from corpus import orders
 from corpus.cache import Prepared, Source
 from corpus.mixture_plan import plan_mixture
@@ -26,6 +26,7 @@ from launcher.corpora import (
     corpus_of_run,
     corpus_to_train_on,
     human,
+    left_out_notes,
     mixture_table,
     notes,
     orders_to_make,
@@ -247,3 +248,28 @@ def test_rows_of_the_mixture_agree_with_themselves() -> None:
     assert (rare.samples, rare.epochs) == (0, 0.0)
     [_, rare] = plan_mixture(prepared, shares, context=32, samples=2)
     assert (rare.samples, rare.epochs) == (1, 1 / 31)
+
+
+def test_files_that_are_not_read_are_noted_and_long_lists_cut(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").touch()
+    (tmp_path / "b.html").touch()
+    run = compose_run([f"corpus.text={tmp_path}"])
+    (line,) = left_out_notes(run)
+    what = "source text: 1 of 2 files not read, by their endings: .html 1; nearest: corpus.ext"
+    assert line.startswith(what)
+    config = SourceConfig(weight=1, path=str(tmp_path))
+    many = {f"s{number}": config for number in range(300)}
+    run = replace(run, corpus=replace(run.corpus, text=None, sources=many))
+    *lines, last = left_out_notes(run)
+    assert len(lines) == 8
+    assert last == "sources of which files are not read: 292 more"
+
+
+def test_what_is_said_of_many_sources_is_short(tmp_path: Path) -> None:
+    sources = tuple(source(f"s{number}", tokens=1_000, documents=9) for number in range(300))
+    weights = {each.name: number % 2 for number, each in enumerate(sources)}
+    run = "model.context=32 model.window=8 model.vocab=300 train.steps=99999 train.global_batch=16"
+    said = noted(tmp_path, sources, weights, run)
+    assert "sources s0, s2, s4, s6, s8, s10, s12, s14 and 142 more: no sample of them" in said
+    assert "and 142 more: read 344 times over; the model will learn them by heart" in said
+    assert len(said) < 600
