@@ -13,6 +13,7 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -111,9 +112,23 @@ def joined_world(run: Run) -> Iterator[Device]:
             torch.distributed.destroy_process_group()
 
 
+class _Terminal(TextIOWrapper):
+    """A terminal that is gone, as of a lost connection, takes no run along."""
+
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except OSError:
+            return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            super().flush()
+
+
 def _log_to(path: Path) -> IO[str]:
     """Sends what this process prints to a file; returns the terminal it had."""
-    terminal = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
+    terminal = _Terminal(os.fdopen(os.dup(1), "wb"), encoding="utf-8", line_buffering=True)
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(file, 1)
     os.dup2(file, 2)

@@ -88,15 +88,22 @@ def _train_here(plan: Plan, folder: RunFolder, console: Console) -> None:
         run_ranks("train", folder, plan.layout, plan.run.launch)
     except KeyboardInterrupt:
         if folder.stopped_by() is None:
+            console.print(
+                f"step {folder.saved_step()} is saved, what came after it is not (SIGTERM, or a "
+                f"STOP file, would have saved it); {_again(folder)} goes on"
+            )
             raise
     stopped = folder.stopped_by()
     if stopped is None:
         console.print(f"done: {shown(folder.path)}")
         return
     step, reason = stopped
-    again = shell_command("phalanx", "train", override("run_dir", shown(folder.path)))
-    console.print(f"stopped by {reason} after step {step} and saved; {again} goes on")
+    console.print(f"stopped by {reason} after step {step} and saved; {_again(folder)} goes on")
     sys.exit(STOPPED)
+
+
+def _again(folder: RunFolder) -> str:
+    return shell_command("phalanx", "train", override("run_dir", shown(folder.path)))
 
 
 def prepare(
@@ -116,6 +123,9 @@ def prepare(
         state = TrainState.read(checkpoint)
         require_same_run(plan, state, checkpoint)
         if state.step >= last_step(plan.run):
+            if folder.config.exists():
+                for line in lines(changes(folder.resolved(), plan.run)):
+                    console.print(f"{line} (not taken)")
             console.print(
                 f"nothing to do: {shown(checkpoint)} is of step {state.step} of "
                 f"{last_step(plan.run)}; a larger train.steps goes on",

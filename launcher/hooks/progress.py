@@ -14,6 +14,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 from launcher.hooks.hook import Hook, StepRecord
 
@@ -37,12 +38,14 @@ class ProgressBar(Hook):
         self._bar = Progress(
             TextColumn("step"),
             MofNCompleteColumn(),
-            BarColumn(bar_width=20),
+            BarColumn(bar_width=10),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.description}"),
+            # What there is no room for is cut from the end of this, and from nothing else.
+            TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True)),
             console=Console(file=terminal, markup=False),
+            expand=True,
         )
         self._task = self._bar.add_task("the first step", total=last, completed=first - 1)
         self._bar.start()
