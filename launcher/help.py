@@ -57,7 +57,7 @@ def usage() -> str:
         *_rows([("phalanx help settings", "all of them")]),
         *_rows([("phalanx --version", "and the versions of what it stands on")]),
         *_title("completion with TAB, in bash"),
-        *_rows([(COMPLETION, "best as a line of ~/.bashrc; zsh too, after bashcompinit")]),
+        *_rows([(COMPLETION, "best as a line of ~/.bashrc")]),
     ]
     return _page(rows)
 
