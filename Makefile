@@ -25,9 +25,9 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -m venv .venv
 	@echo "phalanx: 2 of 4, what builds packages"
 	@$(PIP) install --constraint constraints.txt pip setuptools wheel packaging ninja py-cpuinfo
-	@echo "phalanx: 3 of 4, torch, the largest"
+	@echo "phalanx: 3 of 4, torch, the largest (silent for a minute or two)"
 	@$(PIP) install --constraint constraints.txt torch==2.13.0 numpy
-	@echo "phalanx: 4 of 4, Megatron-core, DeepSpeed and the rest; parts are compiled here"
+	@echo "phalanx: 4 of 4, Megatron-core, DeepSpeed and the rest, parts of which are compiled (silent again)"
 	@$(PIP) install --constraint constraints.txt --no-build-isolation --editable ".[dev]"
 	@touch $(READY)
 	@echo "phalanx: installed; the command is $(BIN)/phalanx"

@@ -6,6 +6,7 @@ import re
 import shlex
 
 _PLAIN = re.compile(r"[\w./@:+%?*-]+(?: [\w./@:+%?*-]+)*", re.ASCII)
+_OWN_FOLDER = re.compile(r"hydra\.searchpath=\['file://([^']*)'\]")
 _NO_TEXT = re.compile(
     r"null|true|false|[+-]?(\d[\d_]*\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(inf|nan)", re.I
 )
@@ -25,8 +26,12 @@ def override(setting: str, value: object) -> str:
 
 
 def shell_command(*words: str) -> str:
-    """Words as they can be pasted into a shell."""
-    return shlex.join(words)
+    """Words as they can be pasted into a shell, a folder of config files as the flag it came by."""
+    typed: list[str] = []
+    for word in words:
+        folder = _OWN_FOLDER.fullmatch(word)
+        typed += ["--config-dir", folder[1]] if folder else [word]
+    return shlex.join(typed)
 
 
 def _quoted(text: str) -> str:

@@ -67,7 +67,7 @@ def corpus_to_train_on(plan: Plan, overrides: list[str], console: Console) -> Pr
     prepared = prepared_before(run.corpus, run.model, run.contamination)
     missing = "is not prepared" if prepared is None else _missing(run, prepared)
     if missing or prepared is None:
-        same = [each for each in overrides if lasts(each)]
+        same = [each for each in overrides if lasts(each) and not each.startswith("launch")]
         first = shell_command("phalanx", "prepare", *same)
         raise NotPrepared(
             f"corpus {corpus_name(run)}: {missing}, and a job is no place for that; first: {first}"

@@ -77,7 +77,7 @@ _COLUMNS: tuple[tuple[str, Callable[[list[Row]], list[str]]], ...] = (
     ("short", lambda rows: [f"{row.ignored:,}" if row.ignored else "" for row in rows]),
     ("dirty", lambda rows: [f"{row.dirty:,}" for row in rows]),
     ("clean", lambda rows: [f"{row.clean:,}" for row in rows]),
-    ("", lambda rows: [f"{row.clean_share:.0%}" for row in rows]),
+    ("clean share", lambda rows: [f"{row.clean_share:.0%}" for row in rows]),
     ("all", lambda rows: [_number(row.score_all) for row in rows]),
     ("dirty", lambda rows: [_number(row.score_dirty) for row in rows]),
     ("clean", lambda rows: [_number(row.score_clean) for row in rows]),

@@ -29,7 +29,8 @@ def evaluate_session(run: Run, folder: RunFolder, device: Device, terminal: IO[s
             ranks.serve()
             return
         with ranks.asking():
-            asked = LanguageModel(ranks, _Progress(terminal).told)
+            progress = _Progress(terminal)
+            asked = LanguageModel(ranks, progress.told)
             if run.evaluate.harness:
                 from evals.harness import run_harness
 
@@ -37,9 +38,11 @@ def evaluate_session(run: Run, folder: RunFolder, device: Device, terminal: IO[s
                 return
             tasks = tasks_of(run)
             rows = []
+            progress.scores = len(tasks) * len(run.evaluate.shots)
             for result in evaluate(asked, tasks, run.evaluate.shots, run.evaluate.seed):
                 write_result(result, folder.path)
                 rows.append(result.row())
+                progress.scored += 1
                 print(_line(result), file=terminal, flush=True)
         (folder.path / RESULTS).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
@@ -57,9 +60,11 @@ class _Progress:
         self._terminal = terminal
         self._said = time.monotonic()
         self._answered = 0
+        self.scored, self.scores = 0, 0  # so far and in all; 0 in all where that is not known
 
     def told(self, count: int) -> None:
         self._answered += count
         if time.monotonic() - self._said > _SAYS_EVERY_S:
             self._said = time.monotonic()
-            print(f"  {self._answered:,} answers", file=self._terminal, flush=True)
+            of = f", {self.scored} of {self.scores} scores" if self.scores else ""
+            print(f"  {self._answered:,} answers{of}", file=self._terminal, flush=True)

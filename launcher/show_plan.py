@@ -220,21 +220,23 @@ def summary(plan: Plan) -> str:
     run, time, cost, layout = plan.run, plan.time, plan.cost, plan.layout
     peak = plan.memories[plan.fullest].total / _GIB
     limit = plan.machine.memory_bytes / _GIB
-    mend = "plan.search=true" if plan.device is DeviceName.cuda else "a smaller model or a cluster"
-    verdict = "fits" if plan.fits else f"DOES NOT FIT; nearest: {mend}"
-    dollars = "" if cost.dollars is None else f", ${cost.dollars:,.0f}"
+    verdict = "fits" if plan.fits else f"DOES NOT FIT; nearest: {_what_would_fit(plan)}"
+    price = ""
+    if cost.dollars is not None:
+        dollars = f"{cost.dollars:,.0f}" if cost.dollars >= 10 else f"{cost.dollars:.2f}"
+        price = f", ${dollars} at ${cost.dollars_per_hour:g} a rank-hour"
     lines = [
         f"model    {run.model.name}, {plan.shape.parameters / 1e6:,.2f}M parameters",
         f"layout   {layout} on {layout.world_size} x {plan.machine.gpu}, {run.engine.name}, "
         f"{run.precision}",
-        f"memory   {peak:,.2f} of {limit:,.1f} GiB on stage {plan.fullest}: {verdict}",
+        f"memory   {peak:,.2f} of {limit:,.1f} GiB a rank, on stage {plan.fullest}: {verdict}",
         f"step     {time.seconds:,.4g} s: pipeline {time.pipeline:,.4g} (tensor collectives "
         f"{time.tensor:,.3g}), data {time.data:,.3g}, optimizer {time.optimizer:,.3g}; "
         f"bubble {time.bubble_fraction * 100:.1f} %",
         f"speed    {plan.tflops_per_gpu:,.4g} TFLOPS a rank, MFU {plan.mfu * 100:.1f} %, "
         f"{plan.job.global_batch * plan.shape.context / time.seconds:,.0f} tokens/s",
         f"training {human(cost.tokens)} tokens in {cost.steps:,} steps: {_span(cost.days)}, "
-        f"{cost.gpu_hours:,.0f} rank-hours{dollars}",
+        f"{_hours(cost.gpu_hours)} rank-hours{price}",
         f"basis    {plan.calibration.basis}",
     ]
     if run.cluster.sustained_tflops is not None:
@@ -248,8 +250,23 @@ def summary(plan: Plan) -> str:
     return "\n".join(lines)
 
 
+def _what_would_fit(plan: Plan) -> str:
+    if plan.device is not DeviceName.cuda:
+        return "a smaller model or a cluster"
+    cluster = plan.run.cluster
+    if cluster.nodes * (cluster.gpus_per_node or 1) > 1:
+        return "plan.search=true"
+    return "more GPUs (cluster=dgx_a100), or a smaller model"
+
+
 def _span(days: float) -> str:
+    if days < 1:
+        return f"{_hours(days * 24)} hours"
     return f"{days:,.2f} days" if days < 1000 else f"{days / 365.25:,.0f} years"
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:,.0f}" if hours >= 10 else f"{hours:.2f}"
 
 
 def _size(size: float) -> str:

@@ -38,7 +38,8 @@ def _lines(run: Run, folder: RunFolder) -> Iterator[str]:
     rows = read_lines(folder.metrics)
     steps = [row for row in rows if "loss" in row]
     yield f"run      {folder.path}"
-    if owner := owner_of(folder.path):
+    owner = owner_of(folder.path)
+    if owner:
         yield f"owner    {owner}"
     if steps:
         newest = steps[-1]
@@ -47,14 +48,16 @@ def _lines(run: Run, folder: RunFolder) -> Iterator[str]:
     else:
         yield f"step     none of {last_step(run)}"
     yield f"saved    step {folder.saved_step()}" if folder.has_checkpoint() else "saved    nothing"
-    if starts := read_starts(folder):
+    starts = read_starts(folder)
+    if starts:
         yield f"starts   {len(starts)}, the last on {starts[-1].nodes or 'this machine'}"
-    yield f"end      {_end(folder)}"
+    jobs = folder.read_jobs()
+    begun = bool(steps or starts or jobs or folder.has_checkpoint() or owner)
+    yield f"end      {_end(folder) if begun else 'not begun'}"
     if folder.failure.exists() and not folder.done.exists():
         yield f"failure  {folder.failure.read_text(encoding='utf-8').splitlines()[0]}"
     if folder.left_out.exists():
         yield f"without  {folder.left_out.read_text(encoding='utf-8').strip()}"
-    jobs = folder.read_jobs()
     known = states(jobs[-1:]) if jobs else {}
     for job in jobs[-1:]:
         yield f"job      {_job(job, known.get(job))}"

@@ -27,7 +27,8 @@ def submit(plan: Plan, folder: RunFolder, console: Console) -> None:
     if not launch.submit:
         console.print(folder.script.read_text(encoding="utf-8"), end="")
         again = shell_command("sbatch", shown(folder.script))
-        console.print(f"# written, not submitted: {again}")
+        first = "" if folder.corpus.exists() else ", once its corpus is prepared (see above)"
+        console.print(f"# written, not submitted: {again}{first}")
         return
     _require_no_other(folder)
     jobs = sbatch(folder.script, launch)

@@ -84,6 +84,7 @@ def train(run: Run, overrides: list[str]) -> None:
 def _train_here(plan: Plan, folder: RunFolder, console: Console) -> None:
     from launcher.ranks import run_ranks
 
+    console.print("starting its ranks, which load torch first")
     try:
         run_ranks("train", folder, plan.layout, plan.run.launch)
     except KeyboardInterrupt:

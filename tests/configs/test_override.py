@@ -38,6 +38,11 @@ def test_the_usual_is_not_quoted() -> None:
     assert override("layout.stage_layers", [3, 1]) == "layout.stage_layers=[3,1]"
 
 
+def test_a_folder_of_config_files_is_shown_as_its_flag() -> None:
+    shown = shell_command("phalanx", "plan", "hydra.searchpath=['file:///home/me/my conf']")
+    assert shown == "phalanx plan --config-dir '/home/me/my conf'"
+
+
 def test_the_shell_gives_back_the_words() -> None:
     words = ["phalanx", "train", override("run_dir", "a run $(touch gone) `x`; 'y'")]
     printed = subprocess.run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import yaml
 from rich.console import Console
 
 from configs.schema import DeviceName, LayoutConfig
-from launcher.show_plan import asked_line, plan_tables
+from launcher.show_plan import asked_line, plan_tables, summary
 from launcher.tables import print_table
 from parallel.layout import Layout
 from parallel.planner.plan import Plan
@@ -29,6 +30,15 @@ def planned(*overrides: str) -> dict[str, Any]:
     assert result.status == 0, result.errors
     told: dict[str, Any] = json.loads(result.output)
     return told
+
+
+def test_where_one_gpu_is_too_small_a_search_is_no_help() -> None:
+    run = run_of("model=gpt3_2.7b cluster=single_v100 precision=fp16")
+    told = summary(Plan.of(run, Layout(micro_batch=1), DeviceName.cuda))
+    assert "51.35 of 32.0 GiB a rank, on stage 0: DOES NOT FIT; nearest: more GPUs" in told
+    assert " at $1.5 a rank-hour" in told
+    two = Plan.of(replace(run, cluster=replace(run.cluster, nodes=2)), Layout(), DeviceName.cuda)
+    assert "nearest: plan.search=true" in summary(two)
 
 
 def test_one_object_with_everything_that_scripts_rely_on() -> None:

@@ -96,6 +96,26 @@ def test_stopped_and_moved_to_another_layout(trained: Path, tmp_path: Path) -> N
     assert samples_read(run) == samples_read(trained)
 
 
+def test_too_few_ranks_of_torchrun_are_told_of_last(tmp_path: Path) -> None:
+    done = phalanx.python(
+        *(
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node",
+            "3",
+            "-m",
+            "launcher.train",
+        ),
+        *(*TINY, "layout=tp2_pp2", f"run_dir={tmp_path / 'run'}"),
+    )
+    assert done.status == 1
+    ours = "a copy of the model takes"
+    assert ours in done.errors
+    assert ours in done.errors[done.errors.rindex("Root Cause") :]
+    assert not (tmp_path / "run").exists()
+
+
 def test_under_torchrun(trained: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     done = phalanx.python(
