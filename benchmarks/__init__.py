@@ -1,1 +1,5 @@
-"""What things cost, measured as ratios; each module prints one table."""
+"""What things cost, measured as ratios; each module prints one table.
+
+Imports corpus, evals, launcher, models, parallel.
+Imported by benchmarks.checkpoint, benchmarks.corpus, benchmarks.trainers.
+"""

@@ -18,8 +18,8 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks.paired import Spread, measure
-from models.banded import BandedWay, band_mask, banded_attention, banded_way
-from parallel.planner.storages import Storages
+from models.ops.banded_attention import BandedWay, band_mask, banded_attention, banded_way
+from parallel.planner.trace.memory_tracker import Storages
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 

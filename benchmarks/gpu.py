@@ -27,13 +27,13 @@ import torch
 
 from configs.errors import InputError
 from configs.schema import DeviceName, Run
-from launcher.compose import compose_run
+from launcher.command_line.compose import compose_run
 from models.flops import step_flops
 from models.shape import ModelShape
-from parallel.devices import Device, join_world, open_device
-from parallel.dtypes import DTYPES
 from parallel.gpu_peaks import peak_tflops
 from parallel.layout import Layout
+from parallel.runtime.device import Device, join_world, open_device
+from parallel.runtime.dtypes import DTYPES
 
 MICRO_BATCH = {"gpt3_125m": 16, "gpt3_350m": 8, "gpt3_760m": 8, "gpt3_1.3b": 4, "gpt3_2.7b": 2}
 MICRO_BATCHES = 8  # of a step, so that the optimizer takes a share as in a real run
@@ -129,8 +129,8 @@ def _run(name: str, options: argparse.Namespace, device: str) -> Run:
 
 def _train(run: Run, device: Device, peak: float | None) -> dict[str, Any]:
     """A few steps on random tokens, and what the planner says of one."""
-    from launcher.build import running_engine
-    from parallel.engine import Batch
+    from launcher.training.engine_factory import running_engine
+    from parallel.engines.base import Batch
 
     shape, layout = ModelShape.of(run.model), Layout.resolve(run.layout, None)
     size = (layout.micro_batch, run.model.context + 1)

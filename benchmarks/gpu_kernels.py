@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.banded import band_mask, banded_attention, banded_way
 from models.flops import attended_pairs
+from models.ops.banded_attention import band_mask, banded_attention, banded_way
 from models.shape import ModelShape
 
 WARM_UP, ROUNDS = 2, 7

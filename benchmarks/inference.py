@@ -17,9 +17,9 @@ import torch
 
 from benchmarks.paired import Block, measure, show
 from configs.schema import AttentionPattern, Precision
-from corpus.tokenizer import Tokenizer
-from corpus.vocabulary import gpt2
-from launcher.compose import compose_run
+from corpus.tokenizer.tokenizer import Tokenizer
+from corpus.tokenizer.vocabulary import gpt2
+from launcher.command_line.compose import compose_run
 from models.huggingface import gpt2_config, to_gpt2
 from models.initialise import Part, initial_weight
 from models.shape import ModelShape
@@ -47,9 +47,9 @@ def main() -> None:
 
 def _measure(shape: ModelShape, scratch: Path, options: argparse.Namespace) -> None:
     from configs.schema import DeviceName
-    from parallel.devices import open_device
-    from parallel.groups import process_groups
-    from parallel.inference import InferenceModel
+    from parallel.inference.model import InferenceModel
+    from parallel.runtime.device import open_device
+    from parallel.runtime.process_groups import process_groups
 
     device = open_device(DeviceName.cpu, 0, 1)
     torch.distributed.init_process_group(
@@ -80,7 +80,7 @@ def _measure(shape: ModelShape, scratch: Path, options: argparse.Namespace) -> N
 
 
 def _names(shape: ModelShape) -> list[str]:
-    from models.decoder import names_of
+    from models.decoding.decoder import names_of
 
     return names_of(range(shape.layers), shape)
 
@@ -97,7 +97,7 @@ def _theirs(weights: dict[str, torch.Tensor], shape: ModelShape) -> Any:
 def _decoding(
     ours: Any, theirs: Any, shape: ModelShape, options: argparse.Namespace
 ) -> tuple[Callable[[], Any], Callable[[], Any]]:
-    from parallel.decoding import GREEDY, generate
+    from parallel.inference.decoding import GREEDY, generate
 
     generator = torch.Generator().manual_seed(SEED)
     size = (options.prompts, options.prompt_tokens)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+STOPPED = 75
+"""Exit status of a run that was told to stop and has saved (sysexits' EX_TEMPFAIL)."""
+
 
 class InputError(ValueError):
     """What the user gave cannot be used: a setting, a file, a layout. Exit status 2."""

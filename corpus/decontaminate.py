@@ -17,8 +17,14 @@ import zstandard
 
 from configs.errors import InputError
 from configs.schema import ContaminationConfig, CorpusConfig
-from corpus import cache
-from corpus.choose import (
+from corpus.contamination.benchmarks import Benchmark
+from corpus.contamination.filter import filter_table
+from corpus.contamination.study import Row, plan_study
+from corpus.formats.records import Record
+from corpus.prepare.checkpointed_work import Meter, Progress, keep_rules, kept_rules, survey_all
+from corpus.prepare.inventory import cache_root, read_benchmarks, rules_of
+from corpus.prepare.scan import Filters, Survey, progressing
+from corpus.prepare.select import (
     Choice,
     Fate,
     by_source,
@@ -27,19 +33,13 @@ from corpus.choose import (
     require_text,
     without_common,
 )
-from corpus.contamination.benchmarks import Benchmark
-from corpus.contamination.filter import filter_table
-from corpus.contamination.study import Row, plan_study
-from corpus.faults import of_each
-from corpus.inventory import cache_root, read_benchmarks, rules_of
-from corpus.records import Record
-from corpus.sources import files_of_all, sources_of
-from corpus.survey import Filters, Survey, progressing
-from corpus.tokenise import Selection
-from corpus.units import Unit, units_of
-from corpus.whole import make_once
-from corpus.work import Meter, Progress, keep_rules, kept_rules, survey_all
-from corpus.workers import Workers, workers
+from corpus.prepare.tokenise import Selection
+from corpus.prepare.workers import Workers, workers
+from corpus.sources.faults import of_each
+from corpus.sources.sources import files_of_all, sources_of
+from corpus.sources.units import Unit, units_of
+from corpus.store import prepared
+from corpus.store.atomic import make_once
 
 REMOVED = "removed.jsonl"  # documents that were cut or dropped
 DAMAGED = "damaged.txt"  # what could not be read, if anything
@@ -155,8 +155,8 @@ class _Job:
         work = out / ".work"
         _claim(out, work, self._key)
         with (
-            cache.writable(out, "contamination.out", "writing"),
-            cache.alone(work / "lock", lambda: _refuse(out)),
+            prepared.writable(out, "contamination.out", "writing"),
+            prepared.alone(work / "lock", lambda: _refuse(out)),
             workers(self._workers, self.meter.told) as pool,
         ):
             yield work, pool

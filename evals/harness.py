@@ -20,12 +20,12 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from configs.asking import EvaluateConfig
 from configs.errors import InputError
+from evals.evaluation import HARNESS_RESULTS
 from evals.language_model import LanguageModel
 from evals.tasks import FEW
-from parallel.decoding import GREEDY, Draw, Tokens
+from parallel.inference.decoding import GREEDY, Draw, Tokens
 
 _BOOTSTRAPS = 1000
-RESULTS = "harness.json"
 
 
 class HarnessModel(TemplateLM):  # type: ignore[misc]  # the harness is untyped
@@ -128,7 +128,7 @@ def run_harness(model: LanguageModel, settings: EvaluateConfig, folder: Path) ->
             log_samples=True,
         )
     text = json.dumps(found, indent=1, ensure_ascii=False, default=str)
-    (folder / RESULTS).write_text(text + "\n", encoding="utf-8")
+    (folder / HARNESS_RESULTS).write_text(text + "\n", encoding="utf-8")
 
 
 def _load_data(settings: EvaluateConfig, manager: TaskManager) -> None:

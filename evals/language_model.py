@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from corpus.tokenizer import Tokenizer
+from corpus.tokenizer.tokenizer import Tokenizer
 from evals.ranks import Generation, Ranks, Scoring
-from parallel.decoding import GREEDY, Draw, Tokens
+from parallel.inference.decoding import GREEDY, Draw, Tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

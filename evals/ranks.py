@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from megatron.core import parallel_state
 
-from corpus.tokenizer import Tokenizer
-from parallel.decoding import GREEDY, Draw, Tokens, beam_search, generate
-from parallel.inference import InferenceModel
+from corpus.tokenizer.tokenizer import Tokenizer
+from parallel.inference.decoding import GREEDY, Draw, Tokens, beam_search, generate
+from parallel.inference.model import InferenceModel
 
 Progress = Callable[[int], None]
 """Hears how many more rows are done."""

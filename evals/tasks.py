@@ -9,8 +9,8 @@ from pathlib import Path
 
 from configs.asking import EvaluateConfig, TaskConfig
 from configs.errors import InputError
-from corpus.json_rows import json_rows
 from corpus.machine.arithmetic import KINDS, TESTS
+from corpus.sources.jsonl import json_rows
 from evals.examples import Example
 from evals.forms import FORMS, Row
 from evals.generated import SCRAMBLES, arithmetic_shots, arithmetic_tests, scrambled

@@ -1,8 +1,13 @@
-"""How a run starts: the command line, the ranks, the training loop."""
+"""The command line and the processes that it starts; the top of the house.
+
+Imports corpus, launcher.command_line, launcher.commands, launcher.console, launcher.failure,
+launcher.inference, launcher.run, launcher.start, launcher.training, parallel, slurm.
+Imported by nothing.
+"""
 
 import sys
 
-from launcher.import_path import settle
+from launcher.command_line.import_path import settle
 
 if sys.argv[:1] == ["-m"]:  # python -m launcher...: Python is still looking for what to run
     settle()

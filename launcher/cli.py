@@ -14,9 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from launcher.commands import COMMANDS
-
-STOPPED = 75  # sysexits' EX_TEMPFAIL
+from launcher.command_line.catalogue import COMMANDS
 
 
 def main() -> None:
@@ -33,7 +31,7 @@ def main() -> None:
 
 
 def _answered(arguments: list[str]) -> int:
-    from launcher.arguments import command_of
+    from launcher.command_line.arguments import command_of
 
     command, rest = command_of(arguments)
     if command == "help" or (command is None and (not rest or _asks_for_help(rest))):
@@ -44,7 +42,7 @@ def _answered(arguments: list[str]) -> int:
         return _no_command(command, rest)
     if _asks_for_help(rest):
         return _help([command, *rest])
-    module = importlib.import_module(f"launcher.{command}")
+    module = importlib.import_module(f"launcher.commands.{command}")
     sys.argv = [f"phalanx {command}", *rest]
     return guarded(module.app)
 
@@ -52,7 +50,7 @@ def _answered(arguments: list[str]) -> int:
 def guarded(app: Callable[[], None]) -> int:
     """Runs a Hydra app; says what went wrong in one line, or in full with debug=true."""
     from configs.errors import InputError, RunError
-    from launcher.explain import explain
+    from launcher.command_line.explain import explain
 
     try:
         _arranged(app)()
@@ -77,8 +75,8 @@ def guarded(app: Callable[[], None]) -> int:
 def _arranged(app: Callable[[], None]) -> Callable[[], None]:
     """Makes the words of the command line what Hydra reads; the app, or that of its dry run."""
     from configs.errors import InputError
-    from launcher.arguments import parse
-    from launcher.own_configs import require_own_configs
+    from launcher.command_line.arguments import parse
+    from launcher.command_line.own_configs import require_own_configs
 
     command = Path(sys.argv[0]).stem.split()[-1]  # `phalanx train`, or .../launcher/train.py
     arguments = parse(sys.argv[1:], command)
@@ -135,13 +133,13 @@ def _help(words: list[str]) -> int:
 
 
 def _show_help(words: list[str]) -> None:
-    from launcher.help import asked
+    from launcher.command_line.help import asked
 
     print(asked(words))
 
 
 def _version() -> int:
-    from launcher.help import version
+    from launcher.command_line.help import version
 
     print(version())
     return 0
@@ -150,8 +148,8 @@ def _version() -> int:
 def _no_command(word: str | None, rest: list[str]) -> int:
     """Says in a line how to name a command."""
     from configs.errors import InputError
-    from launcher.arguments import parse
-    from launcher.nearest import by_likeness
+    from launcher.command_line.arguments import parse
+    from launcher.command_line.nearest import by_likeness
 
     known = f"the commands are {', '.join(COMMANDS)}"
     try:
@@ -171,7 +169,7 @@ def _no_command(word: str | None, rest: list[str]) -> int:
 
 def _complete(arguments: list[str]) -> int:
     """Hydra's shell completion, which knows no commands: the first word is ours."""
-    from launcher.compose import hydra_app
+    from launcher.command_line.compose import hydra_app
 
     words = os.environ.get("COMP_LINE", "").split(" ")
     if arguments[1:] and arguments[1].startswith("query=") and len(words) <= 2:

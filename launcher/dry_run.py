@@ -13,25 +13,25 @@ from rich.console import Console
 from configs.errors import InputError
 from configs.override import override, shell_command
 from configs.schema import DeviceName, LaunchName, Run
-from corpus.cache import Prepared
-from corpus.prepare import prepared_before
-from launcher.compose import hydra_app
-from launcher.corpora import NotPrepared, corpus_of_run, corpus_to_train_on, mixture_table, notes
-from launcher.ownership import Lease
-from launcher.plan_ranks import Plan, plan_ranks, starts_here
-from launcher.run_folder import (
+from corpus.prepare.prepare import prepared_before
+from corpus.store.prepared import Prepared
+from launcher.command_line.compose import hydra_app
+from launcher.commands.train import engine_config, go_on, require_same_text
+from launcher.console.plan_tables import summary
+from launcher.console.run_tables import layout_table, run_summary, shown
+from launcher.console.tables import print_lines, print_table
+from launcher.run.corpus import NotPrepared, corpus_of_run, corpus_to_train_on, mixture_table, notes
+from launcher.run.ownership import Lease
+from launcher.run.resolve import Plan, plan_ranks, starts_here
+from launcher.run.run_dir import (
     RunFolder,
     checkpoint_to_load,
     choose_folder,
     last_step,
     require_same_run,
 )
-from launcher.run_settings import lasts
-from launcher.show import layout_table, run_summary, shown
-from launcher.show_plan import summary
-from launcher.tables import print_lines, print_table
-from launcher.train import engine_config, go_on, require_same_text
-from parallel.checkpoint_files import TrainState
+from launcher.run.settings import lasts
+from parallel.checkpoint.manifest import TrainState
 from parallel.planner.plan import Plan as Cost
 
 
@@ -122,12 +122,12 @@ def _started_by(plan: Plan, folder: RunFolder) -> list[str]:
     """The batch script, or the command of each node."""
     launch = plan.run.launch
     if launch.name is LaunchName.slurm:
-        from launcher.submit import job_of
+        from launcher.start.slurm import job_of
         from slurm.script import render
 
         return [render(job_of(plan, folder))]
     if launch.name is LaunchName.torchrun:
-        from launcher.torchrun import command_of
+        from launcher.start.torchrun import command_of
 
         nodes = range(plan.layout.nodes(plan.run.cluster.gpus_per_node))
         asked = nodes if launch.node is None else [launch.node]

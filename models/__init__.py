@@ -1,1 +1,5 @@
-"""What the network is: its shape, its layers, how its weights begin, what it costs."""
+"""The network: its shape, its parameters, how its weights begin, what it costs.
+
+Imports nothing of ours but configs.
+Imported by evals, launcher, models.decoding, models.training, parallel.
+"""

@@ -1,1 +1,9 @@
-"""How a model is laid over ranks: the Layout, its rules, devices, engines and checkpoints."""
+"""How a model is laid over ranks: the Layout and what follows from it, schedules of batch and
+learning rate, parity.
+
+Imports models.
+Imported by launcher, parallel.engines, parallel.engines.deepspeed, parallel.engines.megatron,
+parallel.inference, parallel.planner, parallel.planner.communication, parallel.planner.inputs,
+parallel.planner.memory, parallel.planner.report, parallel.planner.schedule,
+parallel.planner.timing, parallel.planner.trace, parallel.rules, parallel.runtime.
+"""

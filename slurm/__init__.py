@@ -1,1 +1,5 @@
-"""What SLURM is told: the batch script, its submission, and whether a job is begun again."""
+"""What SLURM is told and what it tells: the batch script, submission, environment, restarts.
+
+Imports nothing of ours but configs.
+Imported by launcher.
+"""

@@ -6,6 +6,7 @@ Imports no torch. Every function takes the environment, so that tests need no SL
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Mapping
 
 from configs.errors import InputError
@@ -75,3 +76,8 @@ def _names(part: str) -> list[str]:
         for number in range(int(first), int(last or first) + 1):
             found += _names(f"{before}{number:0{len(first)}}{after}")
     return found
+
+
+def node_name(environment: Mapping[str, str]) -> str:
+    """This machine's, as SLURM calls it where it does."""
+    return environment.get("SLURMD_NODENAME") or socket.gethostname()

@@ -19,8 +19,8 @@ from slurm.agent import agent_arguments
 
 TEMPLATE = "job.sbatch.j2"
 SCRIPT = "job.sbatch"
-AGAIN = 75  # exit status of `launcher.job end`: begin again (sysexits' EX_TEMPFAIL)
-NOTHING = 3  # of `launcher.job begin`: the run is done
+AGAIN = 75  # exit status of `launcher.start.slurm_job end`: begin again (sysexits' EX_TEMPFAIL)
+NOTHING = 3  # of `launcher.start.slurm_job begin`: the run is done
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

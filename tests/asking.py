@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from configs.schema import AttentionPattern, DeviceName, Precision
-from corpus.tokenizer import Tokenizer
-from corpus.vocabulary import choose
-from launcher.compose import compose_run
-from models.decoder import names_of
+from corpus.tokenizer.tokenizer import Tokenizer
+from corpus.tokenizer.vocabulary import choose
+from launcher.command_line.compose import compose_run
+from models.decoding.decoder import names_of
 from models.initialise import Part, initial_weight
 from models.shape import ModelShape
 from parallel.layout import Layout
@@ -60,9 +60,9 @@ def ask(layout: Layout, questions: Callable[..., Any], *arguments: Any) -> Any:
     """A job: rank 0's answer to questions(LanguageModel, *arguments); None on other ranks."""
     from evals.language_model import LanguageModel
     from evals.ranks import Ranks
-    from parallel.devices import Device
-    from parallel.groups import process_groups
-    from parallel.inference import InferenceModel
+    from parallel.inference.model import InferenceModel
+    from parallel.runtime.device import Device
+    from parallel.runtime.process_groups import process_groups
 
     device = Device(DeviceName.cpu, torch.device("cpu"), "gloo")
     with process_groups(layout, 0):

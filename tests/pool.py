@@ -77,7 +77,7 @@ def _serve(pipe: Connection) -> None:
     import torch
 
     from configs.schema import DeviceName
-    from parallel.devices import open_device
+    from parallel.runtime.device import open_device
 
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"

@@ -2,13 +2,9 @@
 
 import warnings
 
-from parallel import cpu_bridge
+from parallel.runtime import cpu_bridge
 
 cpu_bridge.install()  # before DeepSpeed, which notes what it finds in torch when it is imported
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    import parallel.checkpoint
-    import parallel.deepspeed_engine
-    import parallel.groups
-    import parallel.megatron_engine  # noqa: F401

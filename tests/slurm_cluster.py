@@ -21,7 +21,7 @@ from pathlib import Path
 
 import psutil
 
-from corpus.workers import die_with_parent
+from corpus.prepare.workers import die_with_parent
 
 NODES = ("node1", "node2")
 GPUS = 2  # of a node

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from configs.schema import DeviceName, EngineConfig, EngineName, OptimizerConfig, Precision
 from models.shape import ModelShape
-from parallel.checkpoint_files import TrainState, shape_fields
+from parallel.checkpoint.manifest import TrainState, shape_fields
 from parallel.layout import Layout
 from parallel.parity import Trace
 
@@ -63,19 +63,19 @@ def engine(
     shape: ModelShape = SHAPE,
     config: EngineConfig = MEGATRON,
 ) -> Iterator[Any]:
-    from parallel.devices import Device
-    from parallel.groups import process_groups
+    from parallel.runtime.device import Device
+    from parallel.runtime.process_groups import process_groups
 
     device = Device(DeviceName.cpu, torch.device("cpu"), "gloo")
     common: dict[str, Any] = {"precision": precision, "device": device, "seed": SEED}
     with process_groups(layout, SEED):
         if config.name is EngineName.megatron:
-            from parallel.megatron_engine import MegatronEngine
+            from parallel.engines.megatron.engine import MegatronEngine
 
             yield MegatronEngine(shape, layout, ADAM, **common)
             return
-        from parallel.deepspeed_engine import DeepSpeedEngine
-        from parallel.deepspeed_groups import deepspeed_world
+        from parallel.engines.deepspeed.engine import DeepSpeedEngine
+        from parallel.engines.deepspeed.groups import deepspeed_world
 
         with deepspeed_world():
             made = DeepSpeedEngine(shape, layout, ADAM, config, global_batch=GLOBAL_BATCH, **common)
@@ -93,7 +93,7 @@ def global_batch(step: int) -> Tensor:
 
 def take_steps(engine: Any, layout: Layout, first: int, last: int) -> list[tuple[float, float]]:
     """Steps number first to last; (loss, gradient norm) of each."""
-    from parallel.engine import Batch
+    from parallel.engines.base import Batch
 
     data_rank = layout.coordinates(torch.distributed.get_rank()).data
     results = []
@@ -160,8 +160,8 @@ def train_and_save(
     """A job: loads the newest checkpoint of `folder` or begins, trains, saves under `last`."""
     from megatron.core import parallel_state
 
-    from parallel.checkpoint import CheckpointStore
-    from parallel.checkpoint_files import find
+    from parallel.checkpoint.manifest import find
+    from parallel.checkpoint.store import CheckpointStore
 
     with engine(layout, precision, SHAPE, config) as running:
         store = CheckpointStore(

@@ -12,7 +12,7 @@ from typing import Any
 from configs.errors import InputError
 from configs.schema import BenchmarkConfig
 from configs.words import listed
-from corpus.json_rows import json_rows
+from corpus.sources.jsonl import json_rows
 
 
 @dataclass(frozen=True, kw_only=True)

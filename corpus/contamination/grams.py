@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corpus.contamination.hashing import Numbers, Powers, Rolling, hash_words
-from corpus.contamination.shelf import Shelf
+from corpus.contamination.ngram_index import Shelf
 from corpus.contamination.words import encode, fold, squeeze, words
-from corpus.whole import from_text_array, text_array
+from corpus.store.atomic import from_text_array, text_array
 
 Ids = NDArray[np.int32]
 _ARRAYS = ("tokens", "starts", "lengths", "owned", "owned_starts")  # of a table

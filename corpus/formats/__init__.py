@@ -1,4 +1,8 @@
-"""From a file of text, JSONL or WARC, plain or compressed, to its records."""
+"""From a file of text, JSONL or WARC, plain or compressed, to its records.
+
+Imports nothing of ours but configs.
+Imported by corpus, corpus.machine, corpus.prepare, corpus.sources.
+"""
 
 from corpus.formats.reading import ending_of, format_of, read, splittable
 from corpus.formats.text import PART

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from corpus.formats.records import Damage, Found, Record
 from corpus.formats.streams import Block, Broken, blocks
-from corpus.records import Damage, Found, Record
 
 LONGEST = 256 << 20  # bytes; a longer line is damage
 FIELDS = 16  # of a line without the text, that are told of

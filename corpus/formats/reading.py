@@ -7,10 +7,10 @@ from pathlib import Path
 
 from configs.schema import TextFormat
 from corpus.formats.jsonl import read_jsonl
+from corpus.formats.records import Found
 from corpus.formats.streams import compressed
 from corpus.formats.text import read_text
 from corpus.formats.warc import read_warc
-from corpus.records import Found
 
 _BY_SUFFIX = {
     ".jsonl": TextFormat.jsonl,

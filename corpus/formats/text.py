@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
+from corpus.formats.records import Damage, Found, Record
 from corpus.formats.streams import Broken, blocks
-from corpus.records import Damage, Found, Record
 
 PART = 64 << 20  # bytes of a part, up to the next good place to cut
 WINDOW = 1 << 20  # bytes after a multiple of PART in which that place is looked for

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from corpus.formats.pages import Unreadable, page_text
+from corpus.formats.records import Damage, Found, Record
 from corpus.formats.streams import Block, Broken, blocks
-from corpus.records import Damage, Found, Record
 
 LONGEST = 256 << 20  # bytes; a longer record is damage
 HEADER = 64 << 10  # bytes within which a record's header ends

@@ -16,13 +16,13 @@ import zstandard
 
 from configs.errors import InputError, RunError
 from configs.schema import MachineText
-from corpus.cache import make_folder
 from corpus.machine.arithmetic import arithmetic_documents
 from corpus.machine.crawl import crawl
 from corpus.machine.docstrings import docstring_documents
 from corpus.machine.documents import Named, chosen
 from corpus.machine.library import library_documents, manual_documents
 from corpus.machine.packages import installed_hash, package_documents
+from corpus.store.prepared import make_folder
 
 Progress = Callable[[str], None]
 

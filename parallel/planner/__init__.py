@@ -1,4 +1,8 @@
 """The dry run: what a layout costs in memory, traffic, time and money, before anything is queued.
 
-Imports no torch but in the trace, which executes the engines' own code.
+Needs no torch but in `trace`, which executes the engines' own code.
+
+Imports models, parallel, parallel.planner.communication, parallel.planner.inputs,
+parallel.planner.memory, parallel.planner.timing, parallel.rules.
+Imported by launcher, parallel.planner.report.
 """

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from configs.schema import Run
 from models.flops import paper_training_flops
 from models.shape import ModelShape
-from parallel.batches import BatchPlan, steps_of
+from parallel.batch_schedule import BatchPlan, steps_of
 
 DAY = 86_400.0
 YEAR = 365 * DAY

@@ -12,19 +12,19 @@ from configs.schema import DeviceName, Run
 from models.flops import paper_training_flops, step_flops
 from models.shape import ModelShape
 from parallel.layout import Layout
-from parallel.planner.calibration import Calibrated, calibrated
-from parallel.planner.communication import step_traffic
+from parallel.parameter_count import rank_parameters
+from parallel.planner.communication.formulas import step_traffic
+from parallel.planner.communication.traffic import Group, Traffic
 from parallel.planner.cost import Cost, training_cost
-from parallel.planner.cpu import NAME as CPU
-from parallel.planner.cpu import cpu_machine
-from parallel.planner.job import OURS, Job
-from parallel.planner.known import machine_of
-from parallel.planner.machine import Machine
-from parallel.planner.memory import Memory, stage_memories
-from parallel.planner.schedule import Played
-from parallel.planner.step import Step, StepTime
-from parallel.planner.traffic import Group, Traffic
-from parallel.shares import rank_parameters
+from parallel.planner.inputs.calibration import Calibrated, calibrated
+from parallel.planner.inputs.cluster import machine_of
+from parallel.planner.inputs.cpu import NAME as CPU
+from parallel.planner.inputs.cpu import cpu_machine
+from parallel.planner.inputs.job import OURS, Job
+from parallel.planner.inputs.machine import Machine
+from parallel.planner.memory.stages import Memory, stage_memories
+from parallel.planner.timing.simulate import Played
+from parallel.planner.timing.step import Step, StepTime
 
 FILED = 200_000  # passes of a timeline's file: about 30 MB
 DRAWN = 3  # micro-batches of the timeline, in multiples of the stages

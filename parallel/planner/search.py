@@ -8,11 +8,11 @@ from itertools import product
 
 from configs.schema import DeviceName, EngineName, Recompute, Run, Schedule
 from parallel.layout import Layout
-from parallel.planner.calibration import Calibrated
-from parallel.planner.job import Job
-from parallel.planner.machine import Machine
-from parallel.planner.memory import stage_memories
-from parallel.planner.step import Step
+from parallel.planner.inputs.calibration import Calibrated
+from parallel.planner.inputs.job import Job
+from parallel.planner.inputs.machine import Machine
+from parallel.planner.memory.stages import stage_memories
+from parallel.planner.timing.step import Step
 from parallel.rules import allowed
 
 MICRO_BATCHES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 64)

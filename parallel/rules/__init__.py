@@ -4,7 +4,10 @@ reported at once, each with the nearest settings that keep it.
 A rule is a function from a `Case` to the `Fault`s it finds; a file of this package holds the rules
 of one concern, and adding a rule is adding a function to that file's RULES. The engines check much
 of this too, but one fault at a time, after minutes of start-up, and without the names of settings.
-Imports no torch.
+Needs no torch.
+
+Imports models, parallel.
+Imported by launcher, parallel.planner.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from parallel.batches import BatchPlan
+from parallel.batch_schedule import BatchPlan
 from parallel.rules.case import Case
 from parallel.rules.cut import splits
 from parallel.rules.fault import Fault, Rule, Way

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from configs.schema import EngineName, Schedule
-from parallel.batches import BatchPlan
+from parallel.batch_schedule import BatchPlan
 from parallel.rules.batch import ramp_is_even
 from parallel.rules.case import Case
 from parallel.rules.fault import Fault, Rule

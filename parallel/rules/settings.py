@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from configs.schema import AttentionPattern
 from configs.words import listed
-from parallel.batches import steps_of
+from parallel.batch_schedule import steps_of
 from parallel.rules.batch import ramp_is_even
 from parallel.rules.case import Case
 from parallel.rules.fault import Fault, Rule

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from configs.schema import CorpusConfig, ModelConfig, SourceConfig
-from corpus.cache import Prepared
-from corpus.prepare import prepare
+from corpus.prepare.prepare import prepare
+from corpus.store.prepared import Prepared
 from tests.runs import run_of
 
 

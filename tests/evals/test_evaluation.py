@@ -9,11 +9,11 @@ import pytest
 
 from configs.errors import InputError
 from evals.language_model import LanguageModel
-from launcher.compose import compose_run
-from launcher.eval_tasks import tasks_of
+from launcher.command_line.compose import compose_run
+from launcher.inference.tasks import tasks_of
 from parallel.layout import Layout
 from tests.asking import ask
-from tests.parallel.test_megatron_parity import name
+from tests.parallel.engines.megatron.test_parity import name
 from tests.pool import RankPool
 
 LAYOUTS = [Layout(tensor=t, pipeline=p, data=d) for t, p, d in

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from evals.language_model import LanguageModel
-from launcher.compose import compose_run
-from launcher.evaluate import harness_table
+from launcher.command_line.compose import compose_run
+from launcher.commands.evaluate import harness_table
 from models.huggingface import gpt2_config, to_gpt2
 from parallel.layout import Layout
 from tests.asking import DENSE, ask, large_weights, tokenizer, tokenizer_json
-from tests.parallel.test_megatron_parity import name
+from tests.parallel.engines.megatron.test_parity import name
 from tests.pool import RankPool
 
 # Two of every kind of request: choices with examples before them, whole texts, and free answers.

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from evals.scaling import PF_DAY, compute_of, fit, parameters_beside_embeddings
-from launcher.compose import compose_run
+from launcher.command_line.compose import compose_run
 from models.shape import ModelShape
 
 COMPUTE = [1e-8, 1e-7, 1e-6, 1e-5, 1e-4]

@@ -10,7 +10,7 @@ import pytest
 from configs.asking import Scoring, TaskConfig
 from evals.examples import Example
 from evals.scoring import Answer, loosely, score_of
-from launcher.compose import compose_run
+from launcher.command_line.compose import compose_run
 
 EXAMPLES = [
     Example(context="", answers=(" a good day", " fine")),

@@ -12,7 +12,7 @@ from configs.asking import EvaluateConfig, TaskConfig
 from configs.errors import InputError
 from evals.forms import FORMS
 from evals.tasks import FEW, Task, fitting_shots, prompt_of, read_task
-from launcher.compose import compose_run
+from launcher.command_line.compose import compose_run
 
 SETTINGS: EvaluateConfig = compose_run([]).evaluate
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.commands import COMMANDS
+from launcher.command_line.catalogue import COMMANDS
 from tests.cli import phalanx
 
 

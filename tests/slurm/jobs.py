@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 from configs.override import override
-from launcher.json_lines import read_lines
-from launcher.run_folder import RunFolder
+from launcher.run.jsonl import read_lines
+from launcher.run.run_dir import RunFolder
 from tests.cli import TINY, phalanx
 
 ON_TWO_NODES = ["launch=slurm", "device=cpu", "cluster.nodes=2", "launch.grace_s=30"]
@@ -85,7 +85,7 @@ def ranks_of(run: Path) -> list[psutil.Process]:
 
 
 def agents_of(run: Path) -> list[psutil.Process]:
-    return processes_of(run, "launcher.agent")
+    return processes_of(run, "launcher.start.torchrun_node")
 
 
 def processes_of(run: Path, word: str) -> list[psutil.Process]:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from configs.errors import InputError
-from launcher.plan_ranks import plan_ranks
-from launcher.run_folder import RunFolder
-from launcher.submit import job_of
+from launcher.run.resolve import plan_ranks
+from launcher.run.run_dir import RunFolder
+from launcher.start.slurm import job_of
 from slurm.commands import check
 from slurm.script import render
 from tests.runs import run_of

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.run_folder import RunFolder
-from parallel import checkpoint_files
+from launcher.run.run_dir import RunFolder
+from parallel.checkpoint import manifest
 from tests.cli import phalanx
 from tests.slurm.jobs import (
     FOUR_RANKS,
@@ -130,7 +130,7 @@ def test_a_full_disk_and_a_damaged_checkpoint(
     assert "does not begin again: it would come again" in said(run)
     assert "was not saved" in said(run)
     assert "what to do: make room" in said(run)
-    whole = checkpoint_files.whole_checkpoints(run / "checkpoints")
+    whole = manifest.whole_checkpoints(run / "checkpoints")
     assert whole
     assert len(starts(run)) == 1
     # Somebody makes room; meanwhile a bit of the newest checkpoint has turned over.

@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from launcher.json_lines import read_lines
-from launcher.run_folder import RunFolder
+from launcher.run.jsonl import read_lines
+from launcher.run.run_dir import RunFolder
 from slurm.commands import ENDED
 from tests.cli import TINY, phalanx
 from tests.slurm.jobs import (

@@ -9,9 +9,9 @@ import pytest
 
 from configs.errors import InputError
 from configs.override import override
-from launcher.plan_ranks import Plan, plan_ranks
-from launcher.run_folder import RunFolder
-from launcher.submit import job_of
+from launcher.run.resolve import Plan, plan_ranks
+from launcher.run.run_dir import RunFolder
+from launcher.start.slurm import job_of
 from slurm.script import render
 from tests.cli import TINY, phalanx
 from tests.runs import run_of

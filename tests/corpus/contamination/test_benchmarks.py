@@ -81,9 +81,9 @@ def test_what_cannot_be_read_is_told_with_file_and_line(
 def test_a_small_file_that_unpacks_to_a_large_one_is_refused(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from corpus import json_rows
+    from corpus.sources import jsonl
 
-    monkeypatch.setattr(json_rows, "LARGEST", 5 << 20)
+    monkeypatch.setattr(jsonl, "LARGEST", 5 << 20)
     pack = gzip.compress if name.endswith("gz") else zstandard.compress
     packed = pack(bytes(64 << 20))
     assert len(packed) < 100_000

@@ -14,7 +14,7 @@ from corpus.contamination.grams import GramTable, build_table
 from corpus.contamination.scan import Hit, Scanner
 from corpus.contamination.stretches import stretches
 from corpus.contamination.words import words
-from corpus.whole import save_arrays
+from corpus.store.atomic import save_arrays
 
 EXAMPLE = (
     "Call me Ishmael. Some years ago - never mind how long precisely - having little or no money "

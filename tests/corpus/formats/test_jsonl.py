@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from corpus.formats import jsonl, streams
 from corpus.formats.jsonl import read_jsonl
-from corpus.records import Damage, Record, texts
+from corpus.formats.records import Damage, Record, texts
 
 SHARED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 

@@ -8,7 +8,7 @@ import pytest
 from configs.errors import InputError
 from configs.schema import TextFormat
 from corpus.formats import format_of, read, splittable
-from corpus.records import Record
+from corpus.formats.records import Record
 
 AUTO = TextFormat.auto
 

@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from corpus.formats import text
+from corpus.formats.records import Damage, Record
 from corpus.formats.text import read_text
-from corpus.records import Damage, Record
 
 SHARED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from corpus.formats import pages, streams, warc
+from corpus.formats.records import Damage, Record, texts
 from corpus.formats.warc import read_warc
-from corpus.records import Damage, Record, texts
 
 HTML = b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n\r\n"
 SUFFIXES = ["", ".gz", ".zst"]

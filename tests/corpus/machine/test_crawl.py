@@ -15,10 +15,10 @@ from fastwarc.warc import ArchiveIterator
 from configs.errors import RunError
 from configs.schema import MachineText, TextFormat
 from corpus.formats import read
+from corpus.formats.records import Damage, Record
 from corpus.machine import crawl as crawling
 from corpus.machine import machine_file
 from corpus.machine.crawl import crawl
-from corpus.records import Damage, Record
 
 
 def pages(path: Path) -> list[str]:

@@ -11,9 +11,9 @@ import pytest
 from configs.errors import InputError, RunError
 from configs.schema import MachineText, TextFormat
 from corpus.formats import format_of, read
+from corpus.formats.records import Record
 from corpus.machine import machine_file, making
 from corpus.machine.documents import Named
-from corpus.records import Record
 
 QUIET: Callable[[str], None] = lambda told: None  # noqa: E731
 COLLECTED = [kind for kind in MachineText if kind is not MachineText.crawl]

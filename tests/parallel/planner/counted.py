@@ -9,8 +9,8 @@ import torch
 from configs.schema import DeviceName, EngineConfig, Precision, Run
 from models.shape import ModelShape
 from parallel.layout import Layout
-from parallel.planner.trace import RankTrace
-from parallel.planner.traffic import Traffic
+from parallel.planner.communication.traffic import Traffic
+from parallel.planner.trace.trace import RankTrace
 from tests import layouts, training
 from tests.layouts import name
 from tests.pool import RankPool
@@ -71,7 +71,7 @@ def stage_ranks(layout: Layout) -> list[int]:
 
 def count(cases: list[Case]) -> list[tuple[int, list[Traffic]]]:
     """A job: what this rank has and counts in a settled step of each case."""
-    from parallel.planner.counting import counting
+    from parallel.planner.trace.collective_counter import counting
 
     answers = []
     for config, layout, precision in cases:
@@ -97,7 +97,7 @@ def count_all(ranks: RankPool) -> Counted:
 
 def trace_here(asked: list[tuple[Run, Layout, int]], device: DeviceName) -> list[RankTrace]:
     """A job: the traces of some ranks, shared out over the processes of the pool."""
-    from parallel.planner.trace import trace
+    from parallel.planner.trace.trace import trace
 
     here, of = torch.distributed.get_rank(), torch.distributed.get_world_size()
     torch.distributed.destroy_process_group()

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.plan_accuracy import predicted
-from benchmarks.published import read_table
-from parallel.planner.calibration import calibrated
+from benchmarks.planner.accuracy import predicted
+from benchmarks.planner.published import read_table
+from parallel.planner.inputs.calibration import calibrated
 
 TABLES = Path(__file__).parents[3] / "benchmarks" / "measured"
 

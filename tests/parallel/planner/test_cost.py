@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from parallel.batches import BatchPlan, steps_of
+from parallel.batch_schedule import BatchPlan, steps_of
 from parallel.planner.cost import training_cost
-from parallel.planner.headline import headline, petaflop_days_of_all
+from parallel.planner.report.gpt3_figures import headline, petaflop_days_of_all
 from tests.runs import run_of
 
 

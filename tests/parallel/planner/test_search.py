@@ -8,8 +8,8 @@ import pytest
 
 from configs.schema import DeviceName, Recompute, Run, Schedule
 from parallel.layout import Layout
-from parallel.planner.calibration import calibrated
-from parallel.planner.known import machine_of
+from parallel.planner.inputs.calibration import calibrated
+from parallel.planner.inputs.cluster import machine_of
 from parallel.planner.search import Found, candidates, fits_somewhere, search
 from parallel.rules import allowed
 from tests.runs import run_of

@@ -1,0 +1,73 @@
+"""What the fit of the planner's constants comes to, as calibration.json keeps it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from benchmarks.planner.constants import COMMON, Floats, Model, pair_of
+from benchmarks.planner.published import Published
+from parallel.planner.inputs.calibration import Overheads, calibration_data
+from parallel.planner.inputs.cpu import NAME as CPU
+
+OURS = "phalanx"
+RESEMBLES = "megatron-core"
+"""Whose constants are ours too: the same layers and schedules. Ours has no published run."""
+GPUS = {  # as calibration.json names them: the GPU whose runs stand for it, None for all together
+    "A100": "A100",
+    "A100-40GB": "A100-SXM-40GB",
+    "H100": "H100",
+    "H200": "H100",
+    "B200": "GB200",
+    "GB200": "GB200",
+    "V100": None,
+    "RTX-8000": None,
+}
+NAMES = {"A100": "A100", "A100-SXM-40GB": "A100-40GB", "H100": "H100", "GB200": "GB200"}
+
+
+def contents(
+    model: Model, x: Floats, runs: Sequence[Published], overheads: dict[str, Overheads]
+) -> dict[str, Any]:
+    counts = Counter(pair_of(run) for run in runs)
+    common = asdict(model.constants(x, "", ""))
+    software: dict[str, Any] = {OURS: {"gpus": {}}}
+    for name, gpu in GPUS.items():
+        values = asdict(model.constants(x, RESEMBLES, gpu or ""))
+        software[OURS]["gpus"][name] = {
+            "basis": _basis_of_ours(name, gpu, counts),
+            "constants": _own(values, COMMON),
+        }
+    for (program, gpu), count in sorted(counts.items()):
+        entry = software.setdefault(program, {"gpus": {}})
+        values = asdict(model.constants(x, program, gpu))
+        entry["gpus"][NAMES[gpu]] = {
+            "basis": f"{count} published runs of {program} on {gpu}",
+            "constants": _own(values, COMMON),
+        }
+    if CPU in calibration_data()["software"][OURS]["gpus"]:  # benchmarks.planner.fit_cpu's business
+        software[OURS]["gpus"][CPU] = calibration_data()["software"][OURS]["gpus"][CPU]
+    for program, overhead in overheads.items():
+        software[program]["overheads"] = asdict(overhead)
+    return {
+        "about": "Written by benchmarks/planner/fit.py from benchmarks/measured; do not edit.",
+        "common": {name: float(f"{common[name]:.4g}") for name in COMMON},
+        "software": software,
+    }
+
+
+def _own(values: dict[str, float], common: Sequence[str]) -> dict[str, float]:
+    return {name: float(f"{v:.4g}") for name, v in values.items() if name not in common}
+
+
+def _basis_of_ours(name: str, gpu: str | None, counts: Counter[tuple[str, str]]) -> str:
+    if gpu is None:
+        return f"no run on {name} is among the published: the mean of all GPUs and software"
+    direct = counts[RESEMBLES, gpu]
+    others = sum(count for (_, other), count in counts.items() if other == gpu) - direct
+    stand_in = "" if gpu == name or gpu in name or NAMES.get(gpu) == name else f" of {gpu}"
+    return (
+        f"{direct} published runs{stand_in} of {RESEMBLES}, leaning on {others} of other software"
+    )

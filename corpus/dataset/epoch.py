@@ -1,0 +1,114 @@
+"""One pass over a token file in an order of its own, by Megatron-core's GPTDataset."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from corpus.dataset import shuffle
+from corpus.dataset.megatron_import import quiet_import
+from corpus.dataset.shuffle import order_folder, samples_in
+from corpus.store.prepared import make_folder, publish
+
+with quiet_import():
+    from megatron.core.datasets.gpt_dataset import GPTDataset, GPTDatasetConfig
+    from megatron.core.datasets.indexed_dataset import IndexedDataset
+    from megatron.core.datasets.utils import Split
+
+# Its one warning is that the order was not written to disk, which `Epoch` does itself.
+logging.getLogger(GPTDataset.__module__).setLevel(logging.ERROR)
+
+Positions = npt.NDArray[np.int64]
+Order = tuple[npt.NDArray[np.integer], npt.NDArray[np.integer], npt.NDArray[np.integer]]
+
+
+def open_tokens(prefix: Path) -> IndexedDataset:
+    return IndexedDataset(str(prefix))
+
+
+class Epoch(GPTDataset):  # type: ignore[misc]  # Megatron-core is untyped
+    """Every sample of `tokens` once, shuffled by `seed` and `number`."""
+
+    def __init__(self, tokens: IndexedDataset, *, context: int, seed: int, number: int) -> None:
+        self._folder = order_folder(
+            Path(tokens.path_prefix), context=context, seed=seed, epoch=number
+        )
+        super().__init__(
+            indexed_dataset=tokens,
+            dataset_path=tokens.path_prefix,
+            indexed_indices=np.arange(len(tokens), dtype=np.int32),
+            num_samples=None,  # one epoch
+            index_split=Split.train,
+            config=_config(context, _seed_of(seed, number)),
+        )
+
+    def tokens(self, index: int) -> npt.NDArray[np.int64]:
+        """Sample `index` of this epoch, shape (context + 1,): inputs, and targets one later."""
+        sample, _ = self._query_document_sample_shuffle_indices(index)
+        return sample
+
+    def positions(self, indices: Positions) -> tuple[Positions, Positions]:
+        """Where these samples begin: documents of the token file, and tokens within them."""
+        places, offsets = self.sample_index[self.shuffle_index[indices]].T
+        return self.document_index[places].astype(np.int64), offsets.astype(np.int64)
+
+    def _build_document_sample_shuffle_indices(self) -> Order:
+        # Megatron-core lets rank 0 write the order and the others read it after a barrier. Here
+        # every rank may come at any time, so whoever is first publishes it by a rename.
+        size = samples_in(self._get_num_tokens_per_epoch(), self.config.sequence_length)
+        if size < shuffle.SHARED:
+            return super()._build_document_sample_shuffle_indices()
+        folder = self._folder
+        if not folder.is_dir():
+            order = super()._build_document_sample_shuffle_indices()
+            try:
+                make_folder(folder.parent)
+                publish(folder.parent, folder.name, lambda scratch: _save(order, scratch))
+            except OSError:  # a cache that is read-only or full is no obstacle
+                return order
+        return _load(folder)
+
+
+def _save(order: Order, folder: Path) -> None:
+    for name, array in zip(("document", "sample", "shuffle"), order, strict=True):
+        np.save(folder / f"{name}.npy", array)
+
+
+def _load(folder: Path) -> Order:
+    document, sample, shuffle = (
+        np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("document", "sample", "shuffle")
+    )
+    return document, sample, shuffle
+
+
+def _seed_of(seed: int, epoch: int) -> int:
+    """32 bits, as NumPy's RandomState takes."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {epoch}".encode()).digest()[:4], "big")
+
+
+@dataclass(frozen=True)
+class _NoTokenizer:
+    """What GPTDataset asks of a tokenizer although its text is tokens already."""
+
+    vocab_size: None = None
+    eod: int = 0  # looked at, then unused, as no mask is asked for
+    unique_identifiers: dict[str, str] = field(default_factory=dict)
+
+
+def _config(context: int, seed: int) -> GPTDatasetConfig:
+    return GPTDatasetConfig(
+        random_seed=seed,
+        sequence_length=context,
+        tokenizer=_NoTokenizer(),
+        reset_position_ids=False,
+        reset_attention_mask=False,
+        eod_mask_loss=False,
+        create_attention_mask=False,
+        # No folder: Megatron-core unpickles what it finds where it looks for orders by itself.
+        path_to_cache="",
+    )

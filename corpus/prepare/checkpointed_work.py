@@ -1,0 +1,86 @@
+"""Work that survives a kill: what is done is a file, and is not done again.
+
+What all processes need is a file too, of numbers and text: where others may have written it, it
+makes no process run anything.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import lru_cache, partial
+from pathlib import Path
+
+from corpus.contamination.filter import Rules
+from corpus.prepare.scan import Filters, Survey, survey
+from corpus.prepare.workers import Workers
+from corpus.sources.units import Unit
+from corpus.store.atomic import make_once
+
+FILTERS, RULES = "filters.npz", "rules.json"
+
+Progress = Callable[[str, int, int], None]
+"""Told what is going on, and how many bytes of how many are done (0 of 0: nobody knows)."""
+
+
+class Meter:
+    """Progress of phases that each go through all units."""
+
+    def __init__(self, units: Sequence[Unit], progress: Progress) -> None:
+        self._progress = progress
+        self._bytes = sum(unit.bytes for unit in units)
+        self._phase, self._counted, self._offset = "", 0, 0
+
+    def say(self, what: str) -> None:
+        self._progress(what, 0, 0)
+
+    def begin(self, phase: str, left: Sequence[Unit]) -> None:
+        """A phase of which these units are left to do."""
+        self._phase = phase
+        self._offset = self._bytes - sum(unit.bytes for unit in left) - self._counted
+        self.told(self._counted)
+
+    def told(self, counted: int) -> None:
+        """Bytes done in all phases, of what was left to do in each."""
+        self._counted = counted
+        self._progress(self._phase, counted + self._offset, self._bytes)
+
+
+def survey_all(
+    work: Path, units: Sequence[Unit], filters: Callable[[], Filters], pool: Workers, meter: Meter
+) -> list[Survey]:
+    """The surveys of all units; `filters` is asked once, however often the work is taken up."""
+    if not (work / FILTERS).exists():
+        filters().save(work / FILTERS)
+    left = [unit for unit in units if not _survey_file(work, unit).exists()]
+    meter.begin("reading", left)
+    for _ in pool.map(partial(_survey_unit, work), left):
+        pass
+    return [Survey.load(_survey_file(work, unit)) for unit in units]
+
+
+def keep_rules(work: Path, rules: Rules | None) -> None:
+    """For all processes; `kept_rules` gives them again."""
+    content = None if rules is None else asdict(rules)
+    make_once(work / RULES, lambda: json.dumps(content).encode())
+
+
+def kept_rules(work: Path) -> Rules | None:
+    content = json.loads((work / RULES).read_bytes())
+    return None if content is None else Rules(**content)
+
+
+@lru_cache(maxsize=1)  # once in a process
+def _filters(path: Path, _modified_ns: int) -> Filters:
+    return Filters.load(path)
+
+
+def _survey_unit(work: Path, unit: Unit) -> None:
+    path = work / FILTERS
+    filters = _filters(path, path.stat().st_mtime_ns)
+    survey(unit, filters).save(_survey_file(work, unit))
+
+
+def _survey_file(work: Path, unit: Unit) -> Path:
+    return work / f"survey2-{unit.number:07}.npz"  # 2: Damage as objects, not as lines

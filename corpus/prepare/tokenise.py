@@ -1,0 +1,170 @@
+"""The second reading of a unit: what was chosen of it becomes two shards of tokens."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import numpy as np
+
+from configs.errors import InputError
+from corpus.contamination.filter import Rules, cut
+from corpus.formats.records import Record
+from corpus.prepare.scan import batches, digest_of, progressing
+from corpus.prepare.select import Choice, Fate
+from corpus.prepare.split import divide
+from corpus.sources.units import Unit
+from corpus.store.atomic import save_arrays
+from corpus.store.token_file import Lengths, TokenWriter
+from corpus.tokenizer.encoder import Encoder
+
+PARTS = ("train", "validation")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """What a unit gave: a `.bin` file a part in `folder`, and this."""
+
+    lengths: dict[str, Lengths]  # by part
+    cut: int  # documents from which overlaps with benchmarks were removed
+    cut_away: int  # documents that this left nothing of
+    removed: int  # characters
+
+    def save(self, path: Path) -> None:
+        """Whole or not at all; it is there only if the `.bin` files are."""
+        counts = np.array([self.cut, self.cut_away, self.removed], np.int64)
+        save_arrays(path, {**self.lengths, "counts": counts})
+
+    @classmethod
+    def load(cls, path: Path) -> Shard:
+        with np.load(path) as arrays:
+            cut_, cut_away, removed = map(int, arrays["counts"])
+            lengths = {part: arrays[part] for part in PARTS}
+        return cls(lengths=lengths, cut=cut_, cut_away=cut_away, removed=removed)
+
+
+def shard_file(folder: Path, unit: int, part: str) -> Path:
+    return folder / f"tokens-{unit:07}.{part}.bin"
+
+
+def dropped_file(folder: Path, unit: int) -> Path:
+    return folder / f"dropped-{unit:07}.jsonl"
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Writing:
+    """How documents become tokens."""
+
+    encoder: Encoder
+    end_of_text: int
+    dtype: np.dtype[np.integer]
+    rules: Rules | None
+    folder: Path
+
+
+class Stretch(NamedTuple):
+    text: str
+    ends: bool  # a document ends with it
+    held_out: bool
+
+
+def tokenise(unit: Unit, choice: Choice, how: Writing) -> Shard:
+    """Writes the unit's `.bin` files, and which documents were dropped, anew."""
+    train, validation = (
+        TokenWriter(shard_file(how.folder, unit.number, part), how.dtype) for part in PARTS
+    )
+    records = (each for each in progressing(unit) if isinstance(each, Record))
+    dropped = dropped_file(how.folder, unit.number).open("w", encoding="utf-8")
+    with train, validation, dropped:
+        selection = Selection(choice, how.rules, dropped)
+        for batch in batches(records):
+            stretches = [stretch for record in batch for stretch in selection.next(record)]
+            ids = how.encoder.encode([stretch.text for stretch in stretches])
+            for tokens, stretch in zip(ids, stretches, strict=True):
+                writer = validation if stretch.held_out else train
+                writer.add(tokens, how.end_of_text if stretch.ends else None)
+        selection.require_all(unit)
+    return Shard(
+        lengths={"train": train.lengths, "validation": validation.lengths},
+        cut=selection.cut,
+        cut_away=selection.cut_away,
+        removed=selection.removed,
+    )
+
+
+def training_text(unit: Unit, choice: Choice, rules: Rules | None) -> Iterator[str]:
+    """What `tokenise` would write for training."""
+    selection = Selection(choice, rules, io.StringIO())
+    for record in unit.read():
+        if isinstance(record, Record):
+            for stretch in selection.next(record):
+                if not stretch.held_out:
+                    yield stretch.text
+    selection.require_all(unit)
+
+
+class Selection:
+    """What is kept of the records of a unit, given in their order."""
+
+    def __init__(self, choice: Choice, rules: Rules | None, dropped: IO[str]) -> None:
+        self._choice = choice
+        self._rules = rules
+        self._dropped = dropped
+        self._hits = choice.hits[np.argsort(choice.hits[:, 0], kind="stable")]
+        self._number = -1
+        self.cut = self.cut_away = self.removed = 0
+
+    def next(self, record: Record) -> Iterator[Stretch]:
+        """What is kept of the next record."""
+        self._number += 1
+        self._require_unchanged(record)
+        fate, tail = Fate(self._choice.fates[self._number]), self._choice.tail
+        if fate > Fate.VALIDATION:
+            self._note(record, fate.name.lower())
+            return
+        for text in self._uncontaminated(record):
+            if not tail or fate is Fate.VALIDATION:
+                yield Stretch(text, record.ends, fate is Fate.VALIDATION)
+                continue
+            head, held_out = divide(text, tail)
+            if head:
+                yield Stretch(head, bool(held_out) or record.ends, False)
+            if held_out:
+                yield Stretch(held_out, True, True)
+
+    def require_all(self, unit: Unit) -> None:
+        """Raises InputError where there were fewer records than the first reading found."""
+        if self._number + 1 != len(self._choice.digests):
+            raise _changed(unit.stretches[-1].path)
+
+    def _require_unchanged(self, record: Record) -> None:
+        known = self._choice.digests
+        if self._number >= len(known) or digest_of(record.text.encode()) != known[self._number]:
+            raise _changed(record.file)
+
+    def _uncontaminated(self, record: Record) -> list[str]:
+        """The text without its overlaps with benchmarks."""
+        rules, text = self._rules, record.text
+        begin, end = np.searchsorted(self._hits[:, 0], [self._number, self._number + 1])
+        if begin == end or rules is None:
+            return [text]
+        spans = [(int(start), int(stop)) for start, stop in self._hits[begin:end, 2:]]
+        done = cut(text, spans, rules)
+        kept = [text[start:stop] for start, stop in done.pieces]
+        self.cut += 1
+        self.cut_away += not kept
+        self.removed += len(text) - sum(map(len, kept))
+        self._note(record, f"contaminated: {done.dropped or f'{len(kept)} pieces kept'}")
+        return kept
+
+    def _note(self, record: Record, why: str) -> None:
+        row = {"file": str(record.file), "position": record.position, "why": why}
+        self._dropped.write(json.dumps(row) + "\n")
+
+
+def _changed(file: Path) -> InputError:
+    return InputError(f"{file} changed while it was being read; run the same command again")

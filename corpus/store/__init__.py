@@ -1,0 +1,5 @@
+"""Files of prepared text on disk: token files, the cache of corpora, writing in one rename.
+
+Imports nothing of ours but configs.
+Imported by corpus, corpus.contamination, corpus.dataset, corpus.machine, corpus.prepare, launcher.
+"""

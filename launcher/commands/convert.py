@@ -1,0 +1,169 @@
+"""`phalanx convert`: a checkpoint to and from Hugging Face's GPT-2 format.
+
+`run_dir=RUN convert.to=DIR` (or `checkpoint=...`) writes model.safetensors, config.json and the
+tokenizer, in `precision`. `convert.source=DIR run_dir=RUN` makes a run of such a folder, to
+generate from or to go on training. Only weights travel: Hugging Face has no place for optimizer
+states.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from configs.atomic import whole_folder
+from configs.errors import InputError
+from configs.override import override, shell_command
+from configs.schema import Run
+from launcher.command_line.compose import compose_run, hydra_app, merge_overrides
+from launcher.inference.hf_folder import Gpt2Folder
+from launcher.run.ownership import owning
+from launcher.run.run_dir import RunFolder
+from models.shape import ModelShape
+from parallel.checkpoint import manifest
+from parallel.checkpoint.manifest import TrainState, shape_fields
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SHARD = "5GB"
+
+
+def convert(run: Run, overrides: list[str]) -> None:
+    if (run.convert.to is None) == (run.convert.source is None):
+        raise InputError(
+            "convert: needs convert.to=DIR, to write a checkpoint in Hugging Face's format, or "
+            "convert.source=DIR, to read one"
+        )
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    if run.convert.to is not None:
+        _export(run, Path(run.convert.to).expanduser().resolve(), console)
+    else:
+        _import(run, overrides, console)
+
+
+def _export(run: Run, target: Path, console: Console) -> None:
+    source = run.checkpoint or run.run_dir
+    if source is None:
+        raise InputError("checkpoint=null: convert.to needs checkpoint=DIR or run_dir=DIR")
+    checkpoint = manifest.find(Path(source).expanduser())
+    shape = manifest.shape_in(checkpoint)
+    from models.huggingface import gpt2_config, require_gpt2, to_gpt2
+
+    require_gpt2(shape)
+    from huggingface_hub import save_torch_state_dict
+
+    from corpus.tokenizer.tokenizer import Tokenizer
+    from parallel.checkpoint.tensors import read_tensors
+    from parallel.runtime.dtypes import DTYPES
+
+    masters = read_tensors(checkpoint, ("master",))
+    weights = to_gpt2({name.partition(".")[2]: it for name, it in masters.items()}, shape)
+    weights = {name: weight.to(DTYPES[run.precision]) for name, weight in weights.items()}
+    tokenizer = checkpoint / manifest.TOKENIZER
+    end = Tokenizer.load(tokenizer).end_of_text if tokenizer.exists() else None
+    with whole_folder("convert.to", target) as filling:
+        folder = filling.folder
+        save_torch_state_dict(weights, folder, max_shard_size=SHARD)
+        for file in folder.iterdir():  # safetensors keeps them from all others
+            file.chmod(0o666 & ~_umask())
+        _write_json(folder / "config.json", gpt2_config(shape, run.precision.value, end))
+        if end is not None:
+            shutil.copyfile(tokenizer, folder / manifest.TOKENIZER)
+            _write_json(folder / "tokenizer_config.json", _tokenizer_config(tokenizer, shape))
+    console.print(
+        f"wrote {target}: {shape.parameters:,} parameters, {run.precision}, "
+        f"vocabulary {shape.vocab:,} (its padding to {shape.padded_vocab:,} left out)"
+    )
+
+
+def _import(run: Run, overrides: list[str], console: Console) -> None:
+    source = Path(str(run.convert.source)).expanduser().resolve()
+    if run.run_dir is None:
+        raise InputError("run_dir=null: convert.source needs run_dir=DIR, the run to be made")
+    folder = RunFolder(Path(run.run_dir).expanduser().resolve())
+    given = Gpt2Folder(source, f"convert.source={source}")
+    shape = given.shape()
+    with owning(folder.path, run.launch.lease_s):
+        if folder.has_entries():
+            raise InputError(f"{override('run_dir', run.run_dir)}: is there already; give another")
+        _make_run(run, given, shape, folder, overrides)
+    ask = shell_command("phalanx", "generate", override("run_dir", run.run_dir))
+    console.print(f"wrote {folder.path}: {shape.parameters:,} parameters\n{ask}")
+
+
+def _make_run(
+    run: Run, given: Gpt2Folder, shape: ModelShape, folder: RunFolder, overrides: list[str]
+) -> None:
+    from parallel.checkpoint.tensors import write_tensors
+
+    weights = given.weights()
+    state = TrainState(
+        step=0,
+        samples=0,
+        tokens=0,
+        seed=run.train.seed,
+        corpus="",
+        adam_step=0,
+        scaler={},
+        model=shape_fields(shape),
+    )
+    kept = folder.path / manifest.TOKENIZER
+    with given.tokenizer() as tokenizer:
+        write_tensors(_with_moments(weights), state, tokenizer, folder.checkpoints)
+        # The checkpoint's own goes with it, once training has made newer ones.
+        shutil.copyfile(tokenizer, kept)
+    made = compose_run(_overrides(given.path.name, shape, kept, overrides))
+    folder.write(made, made, "")
+
+
+def _with_moments(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """As a run that has not made its first step has them."""
+    import torch
+
+    tensors = {f"master.{name}": weight for name, weight in weights.items()}
+    for kind in ("exp_avg", "exp_avg_sq"):
+        tensors |= {f"{kind}.{name}": torch.zeros_like(it) for name, it in weights.items()}
+    return tensors
+
+
+def _overrides(name: str, shape: ModelShape, tokenizer: Path, given: list[str]) -> list[str]:
+    model = {"name": name, **shape_fields(shape)}
+    fixed = [override(f"model.{key}", value) for key, value in model.items()]
+    kept = [it for it in given if not it.startswith(("convert.", "run_dir="))]
+    return merge_overrides(
+        [override("model.tokenizer", str(tokenizer)), "layout=single", *fixed], kept
+    )
+
+
+def _tokenizer_config(tokenizer: Path, shape: ModelShape) -> dict[str, Any]:
+    from tokenizers import Tokenizer as Inner
+
+    from corpus.tokenizer.tokenizer import Tokenizer
+
+    token = Inner.from_file(str(tokenizer)).id_to_token(Tokenizer.load(tokenizer).end_of_text)
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": shape.context,
+        "bos_token": token,
+        "eos_token": token,
+        "unk_token": token,
+    }
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+app = hydra_app(convert)

@@ -1,0 +1,100 @@
+"""`phalanx decontaminate`: text without what overlaps benchmarks, or benchmarks marked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from configs.schema import ContaminationAction, Run
+from configs.words import counted
+from corpus.contamination.study import Row, Verdict
+from corpus.decontaminate import DAMAGED, Filtered, filter_corpus, study_corpus
+from corpus.sources.sources import expanded
+from launcher.command_line.compose import hydra_app
+from launcher.console.progress_bar import progress_bar
+from launcher.console.tables import print_table
+from launcher.run.corpus import left_out_notes
+from parallel.rules import check_ranges
+
+
+def decontaminate(run: Run, overrides: list[str]) -> None:
+    check_ranges(run, ("corpus", "contamination"))
+    settings = run.contamination
+    name = Path(run.corpus.text).stem if run.corpus.text else run.corpus.name
+    out = expanded("contamination.out", settings.out or f"contamination/{name}-{settings.action}")
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    with progress_bar(console) as told:
+        if settings.action is ContaminationAction.filter:
+            table = filter_table(filter_corpus(run.corpus, settings, out, told))
+        else:
+            table = study_table(study_corpus(run.corpus, settings, out, told))
+    print_table(console, table)
+    damaged = out / DAMAGED
+    if damaged.exists():
+        with damaged.open(encoding="utf-8") as lines:
+            skipped = counted(sum(1 for _ in lines), "damaged record", "damaged records")
+        console.print(f"skipped  {skipped}; listed in {damaged}")
+    for line in left_out_notes(run):
+        console.print(line)
+    console.print(f"done: {out}")
+
+
+def filter_table(filtered: list[Filtered]) -> Table:
+    table = Table(title="training text without what overlaps benchmarks", box=box.SIMPLE_HEAD)
+    table.add_column("source")
+    for heading in ("documents", "damaged", "cut", "nothing left", "characters removed"):
+        table.add_column(heading, justify="right")
+    for each in filtered:
+        counts = (each.documents, each.damaged, each.cut, each.cut_away, each.characters)
+        table.add_row(each.name, *(f"{count:,}" for count in counts))
+    return table
+
+
+def study_table(rows: list[Row]) -> Table:
+    """As table C.1 of Brown et al. (2020)."""
+    table = Table(
+        title="benchmark examples seen in training: how many, and scores on them",
+        box=box.SIMPLE_HEAD,
+        collapse_padding=True,
+    )
+    table.add_column("benchmark", no_wrap=True)
+    columns = [(heading, values(rows)) for heading, values in _COLUMNS]
+    shown = [(heading, values) for heading, values in columns if any(values)]
+    for heading, _ in shown:
+        table.add_column(heading, justify="left" if heading == "verdict" else "right")
+    for number, row in enumerate(rows):
+        table.add_row(row.name, *(values[number] for _, values in shown))
+    return table
+
+
+_COLUMNS: tuple[tuple[str, Callable[[list[Row]], list[str]]], ...] = (
+    ("N", lambda rows: [str(row.n) for row in rows]),
+    ("total", lambda rows: [f"{row.examples:,}" for row in rows]),
+    ("short", lambda rows: [f"{row.ignored:,}" if row.ignored else "" for row in rows]),
+    ("dirty", lambda rows: [f"{row.dirty:,}" for row in rows]),
+    ("clean", lambda rows: [f"{row.clean:,}" for row in rows]),
+    ("clean share", lambda rows: [f"{row.clean_share:.0%}" for row in rows]),
+    ("all", lambda rows: [_number(row.score_all) for row in rows]),
+    ("dirty", lambda rows: [_number(row.score_dirty) for row in rows]),
+    ("clean", lambda rows: [_number(row.score_clean) for row in rows]),
+    (
+        "change",
+        lambda rows: ["" if row.difference is None else f"{row.difference:+.1f}%" for row in rows],
+    ),
+    (
+        "verdict",
+        lambda rows: ["" if row.verdict is Verdict.unscored else row.verdict for row in rows],
+    ),
+)
+"""Counts, then scores; a column that says nothing is not shown."""
+
+
+def _number(score: float | None) -> str:
+    return "" if score is None else f"{score:.4g}"
+
+
+app = hydra_app(decontaminate)

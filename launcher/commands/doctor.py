@@ -1,0 +1,159 @@
+"""`phalanx doctor`: what this machine has, and what will work on it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from rich.console import Console
+from rich.text import Text
+
+from configs.schema import DeviceName, Run
+from launcher.command_line.compose import hydra_app
+from parallel.hardware import choose_device, cuda_devices, torch_is_built_for_cuda
+from slurm import environment
+
+TESTED = {"torch": "2.13.0", "megatron-core": "0.16.1", "deepspeed": "0.19.8"}
+OPTIONAL = {
+    "transformer_engine": "Transformer Engine's layers on CUDA",
+    "wandb": "log.wandb=true",
+}
+
+
+_FOUND = 24  # characters that are kept for what was found; more moves the rest of its line
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    what: str
+    found: str
+    means: str
+    good: bool | None = True  # None: neither good nor bad
+
+
+_MARKS = {True: Text("ok", "green"), False: Text("no", "red"), None: Text("-")}
+
+
+def doctor(run: Run, _overrides: list[str]) -> None:
+    findings = [*_machine(run), *_packages(), *_compiler(), *_cluster()]
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    left = max(len(finding.what) for finding in findings)
+    middle = min(max(len(finding.found) for finding in findings), _FOUND)
+    for finding in findings:
+        mark, style = {True: ("ok", "green"), False: ("no", "red"), None: ("-", "")}[finding.good]
+        line = f" {finding.what:<{left}}  {finding.found:<{middle}}"
+        console.print(f"{mark:<2}", style=style or None, end="")
+        beside = len(line) + len(finding.means) + 4 <= console.width
+        # What does not fit beside it stands below, whole: a path in two pieces cannot be copied.
+        apart = "  " if beside else "\n" + " " * (left + 5)
+        console.print(f"{line if beside else line.rstrip()}{apart}{finding.means}".rstrip())
+
+
+def _machine(run: Run) -> Iterator[Finding]:
+    memory = psutil.virtual_memory()
+    yield Finding("Python", platform.python_version(), sys.executable, sys.version_info >= (3, 11))
+    yield Finding(
+        "processor",
+        f"{len(os.sched_getaffinity(0))} cores, {memory.total / 2**30:.0f} GiB",
+        f"{memory.available / 2**30:.0f} GiB free",
+        None,
+    )
+    folder = Path(run.run_dir or ".").expanduser().resolve()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    yield Finding("disk", f"{free / 2**30:.0f} GiB free", str(folder), free > 2**30)
+    chosen = choose_device(DeviceName.auto)
+    yield Finding("device=auto", chosen, _backend(chosen))
+    yield _cuda()
+
+
+def _backend(device: DeviceName) -> str:
+    return "collectives through NCCL" if device is DeviceName.cuda else "through gloo, on CPU"
+
+
+def _cuda() -> Finding:
+    devices = cuda_devices()
+    built = torch_is_built_for_cuda()
+    if devices and not built:
+        return Finding("CUDA", f"{devices} devices", "but this torch is built for CPU", False)
+    if not devices:
+        return Finding("CUDA", "no device", "device=cuda will not work here", None)
+    names = _run("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader")
+    return Finding("CUDA", f"{devices} devices", names.replace("\n", "; ") or "usable")
+
+
+def _packages() -> Iterator[Finding]:
+    for name, tested in TESTED.items():
+        version = _version(name)
+        if version is None:
+            yield Finding(name, "not installed", "make setup", False)
+            continue
+        same = version.split("+")[0] == tested
+        yield Finding(name, version, "as tested" if same else f"tested with {tested}", same or None)
+    for name, gives in OPTIONAL.items():
+        version = _version(name)
+        yield Finding(name, version or "not installed", gives, True if version else None)
+
+
+def _compiler() -> Iterator[Finding]:
+    missing = [name for name in ("g++", "ninja") if shutil.which(name, path=_path()) is None]
+    yield Finding(
+        "compiler",
+        f"no {' and no '.join(missing)}" if missing else "g++ and ninja",
+        "engine.offload_optimizer=true falls back to torch's AdamW"
+        if missing
+        else "for DeepSpeedCPUAdam, engine.offload_optimizer=true",
+        None if missing else True,
+    )
+
+
+def _path() -> str:
+    """Where programs are looked for, those installed beside this Python among them."""
+    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+
+
+def _cluster() -> Iterator[Finding]:
+    slurm = _run("sinfo", "--version")
+    yield Finding("SLURM", slurm or "not here", "sbatch" if slurm else "", True if slurm else None)
+    if inside := os.environ.get("SLURM_JOB_ID"):
+        yield Finding("SLURM job", inside, _of_job())
+
+
+def _of_job() -> str:
+    """What the job was given, as far as SLURM says it."""
+    nodes, gpus = environment.nodes(os.environ), environment.gpus_per_node(os.environ)
+    tasks = environment.tasks_per_node(os.environ)
+    said = (
+        [f"{nodes} nodes" if nodes != 1 else "1 node"] if nodes else ["nodes: SLURM does not say"]
+    )
+    said += [f"{gpus} GPUs on each"] if gpus else []
+    said += [f"{sum(tasks)} tasks"] if tasks else []
+    return ", ".join(said)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _run(*command: str) -> str:
+    """What a program prints; nothing where it is not there or fails."""
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return result.stdout.strip()
+
+
+app = hydra_app(doctor)

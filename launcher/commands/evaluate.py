@@ -1,0 +1,155 @@
+"""`phalanx evaluate`: what a model scores on tasks, with none, one and a few examples before them.
+
+`run_dir=DIR` takes the run's newest checkpoint and its layout; `checkpoint=DIR` any checkpoint, or
+a folder in Hugging Face's GPT-2 format. `task=[arithmetic,reading]` chooses what is asked.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from configs.asking import Scoring
+from configs.atomic import is_taken, whole_folder
+from configs.errors import InputError
+from configs.override import override
+from configs.schema import BenchmarkConfig, ContaminationAction, Run
+from corpus.decontaminate import study_corpus
+from corpus.sources.sources import expanded
+from evals.evaluation import HARNESS_RESULTS, RESULTS
+from launcher.command_line.compose import hydra_app
+from launcher.commands.decontaminate import study_table
+from launcher.console.progress_bar import progress_bar
+from launcher.console.run_tables import shown
+from launcher.console.tables import print_table
+from launcher.inference.session import Source, ask, plan_to_ask, source_of
+from launcher.inference.tasks import tasks_of
+
+STUDY = "contamination"
+
+
+def evaluate(run: Run, _overrides: list[str]) -> None:
+    source = source_of(run, "evaluate")
+    plan = plan_to_ask(run, source, "evaluate", data=True)
+    if run.evaluate.harness:
+        if importlib.util.find_spec("lm_eval") is None:
+            raise InputError("evaluate.harness: needs pip install 'phalanx[lm-eval]'")
+    else:
+        tasks_of(plan.run)
+    out, next_name = _out(run, source)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    into = whole_folder("evaluate.out", out, next_name)
+    with ask(plan, "evaluate") as found, into as filling:
+        folder = filling.folder
+        for path in sorted(found.glob("*.json*")):
+            shutil.copyfile(path, folder / path.name)
+        shutil.copyfile(found / "config.yaml", folder / "config.yaml")
+        if run.evaluate.harness:
+            found_there = json.loads((folder / HARNESS_RESULTS).read_text("utf-8"))
+            print_table(console, harness_table(found_there))
+        else:
+            rows = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+            print_table(console, results_table(rows))
+            if run.evaluate.contamination:
+                _study(plan.run, rows, folder, console)
+    console.print(f"done: {shown(filling.target)}")
+
+
+def _out(run: Run, source: Source) -> tuple[Path, Callable[[Path], Path] | None]:
+    """Where results go, and what is tried where that is taken. Raises InputError for a name that is
+    taken and was given.
+    """
+    given = run.evaluate.out
+    if given is not None:
+        out = expanded("evaluate.out", given).resolve()
+        if is_taken(out):
+            raise InputError(f"{override('evaluate.out', given)}: is there already; give another")
+        return out, None
+    of_run = source.folder is None and source.path.parent.name == "checkpoints"
+    parent = source.path.parent.parent if of_run else Path.cwd()
+    first = parent / "evaluations" / source.path.name
+
+    def next_name(taken: Path) -> Path:
+        number = int(taken.name.removeprefix(f"{first.name}-")) if taken != first else 1
+        return first.with_name(f"{first.name}-{number + 1}")
+
+    return first, next_name
+
+
+def results_table(rows: list[dict[str, Any]]) -> Table:
+    """A task a line, a column for each number of examples; scores in percent, or BLEU."""
+    asked = list(dict.fromkeys(row["asked"] for row in rows))
+    table = Table(title="scores, with their standard errors", box=box.SIMPLE_HEAD)
+    table.add_column("task", no_wrap=True)
+    table.add_column("questions", justify="right")
+    for each in asked:
+        table.add_column(_HEADINGS.get(each, f"{each} shown"), justify="right")
+    for task in dict.fromkeys(row["task"] for row in rows):
+        of_task = {row["asked"]: row for row in rows if row["task"] == task}
+        count = next((f"{row['count']:,}" for row in of_task.values() if "count" in row), "")
+        table.add_row(task, count, *(_cell(of_task[each]) for each in asked))
+    return table
+
+
+def harness_table(found: dict[str, Any]) -> Table:
+    """What the harness found, with its standard errors, in its own words."""
+    table = Table(title="lm-evaluation-harness", box=box.SIMPLE_HEAD)
+    table.add_column("task", no_wrap=True)
+    for heading in ("shown", "metric", "value", "standard error"):
+        table.add_column(heading, justify="left" if heading == "metric" else "right")
+    for results in found.values():
+        for task, values in results["results"].items():
+            for key, value in values.items():
+                metric, _, way = key.partition(",")
+                if not isinstance(value, float) or metric.endswith("_stderr"):
+                    continue
+                error = values.get(f"{metric}_stderr,{way}")
+                shots = results.get("n-shot", {}).get(task, "")
+                said = f"{error:.4f}" if isinstance(error, float) else ""
+                table.add_row(task, str(shots), metric, f"{value:.4f}", said)
+    return table
+
+
+_HEADINGS = {"0": "zero-shot", "1": "one-shot", "few": "few-shot"}
+
+
+def _cell(row: dict[str, Any]) -> str:
+    if "value" not in row:
+        return "to be read"
+    said = f"{row['value']:.1f} ± {row['error']:.1f}"
+    if row["perplexity"] is not None:
+        said += f", perplexity {row['perplexity']:.2f}"
+    return f"{said} (K = {row['shots']})" if row["asked"] == "few" else said
+
+
+def _study(run: Run, rows: list[dict[str, Any]], folder: Path, console: Console) -> None:
+    """Each score on all questions, on those that the corpus has not, and on those that it has."""
+    benchmarks = {}
+    for row in rows:
+        name = f"{row['task']}-{row['asked']}"
+        path = str(folder / f"{name}.jsonl")
+        benchmarks[name] = BenchmarkConfig(
+            path=path,
+            fields=["question", "right"],
+            scores=path if run.tasks[row["task"]].scoring in _SCORED else None,
+            synthetic=run.tasks[row["task"]].synthetic,
+        )
+    settings = replace(run.contamination, benchmarks=benchmarks, action=ContaminationAction.study)
+    with progress_bar(console) as told:
+        found = study_corpus(run.corpus, settings, folder / STUDY, told)
+    print_table(console, study_table(found))
+
+
+_SCORED = (Scoring.match, Scoring.loose_match, Scoring.cloze, Scoring.choice)
+
+
+app = hydra_app(evaluate)

@@ -1,0 +1,206 @@
+"""`phalanx plan`: what a layout would cost, with no cluster and before any queue."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from configs.atomic import write_whole
+from configs.errors import InputError
+from configs.schema import DeviceName, PlanFormat, Run
+from launcher.command_line.compose import hydra_app
+from launcher.console.plan_tables import (
+    asked_line,
+    beside_the_search,
+    headline_table,
+    layout_yaml,
+    plan_tables,
+    planned_for,
+    search_tables,
+    summary,
+    trace_table,
+    why_the_runner_up_lost,
+)
+from launcher.console.tables import print_lines, print_table
+from launcher.run.settings import key_of
+from parallel.hardware import choose_device, cuda_devices
+from parallel.layout import Layout
+from parallel.planner.inputs.calibration import calibrated
+from parallel.planner.inputs.cluster import machine_of
+from parallel.planner.plan import Plan
+from parallel.planner.report.as_json import answer, search_answer, trace_answer
+from parallel.planner.report.perfetto import perfetto
+from parallel.planner.search import Found, fits_somewhere, search
+from parallel.rules import check
+
+PAGE = "plan.html"
+
+
+def plan(run: Run, overrides: list[str]) -> None:
+    device, ranks = _ranks(run)
+    found = _search(run, device, ranks) if run.plan.search else None
+    asked = _layout(run, ranks, overrides)
+    layout = found.ranked[0].layout if found else asked
+    check(run, layout, ranks=ranks, device=device)
+    planned = Plan.of(run, layout, device)
+    traces = _traces(planned) if run.plan.trace else []
+    told = _told(planned, found, traces)
+    if found and _names_a_layout(overrides):
+        beside = beside_the_search(run, asked, device, ranks, found)
+        told["search"]["asked"] = beside
+    else:
+        beside = None
+    if run.plan.timeline is not None:
+        _write_timeline(run.plan.timeline, planned)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    if run.format is PlanFormat.json:
+        json.dump(told, sys.stdout, indent=1)
+        print()
+    elif run.format is PlanFormat.html:
+        from parallel.planner.report.page import page
+
+        path = run.plan.out or PAGE
+        _write("plan.out", path, page(planned, told, found))
+        console.print(f"wrote {path}")
+    else:
+        console.print(f"{planned_for(planned)}\n")
+        _show(console, planned, found, traces)
+        if beside is not None:
+            print_lines(console, asked_line(beside))
+
+
+def _write_timeline(path: str, planned: Plan) -> None:
+    """Says on stderr what is in it: stdout may be somebody's JSON."""
+    played, shown = planned.played_for_a_file()
+    whole = planned.job.micro_batches
+    _write("plan.timeline", path, json.dumps(perfetto(played, whole)))
+    part = "all" if shown == whole else f"the first {shown:,} of"
+    print(f"wrote {path}: {part} {whole:,} micro-batches of a step", file=sys.stderr)
+
+
+def _names_a_layout(overrides: list[str]) -> bool:
+    return any(key_of(override).split(".")[0] == "layout" for override in overrides)
+
+
+def _write(setting: str, path: str, text: str) -> None:
+    try:
+        write_whole(Path(path), text)
+    except OSError as error:
+        raise InputError(
+            f"{setting}={path}: {error.strerror}; nearest: {setting}={Path(path).name or PAGE}"
+        ) from None
+
+
+def _ranks(run: Run) -> tuple[DeviceName, int | None]:
+    """The device to plan for and the ranks of the cluster; a cluster of GPUs is meant as CUDA."""
+    cluster = run.cluster
+    if cluster.gpu is not None and run.device is not DeviceName.cpu:
+        machine_of(cluster)
+        return DeviceName.cuda, cluster.nodes * (cluster.gpus_per_node or 1)
+    device = choose_device(run.device)
+    if device is DeviceName.cuda:
+        machine_of(cluster)
+    return device, cuda_devices() if device is DeviceName.cuda else None
+
+
+def _layout(run: Run, ranks: int | None, overrides: list[str]) -> Layout:
+    """As asked; where no layout was asked for and there is one GPU, that of one rank."""
+    asked = _names_a_layout(overrides) or run.run_dir is not None
+    if ranks == 1 and not asked:
+        return Layout(micro_batch=1)
+    return Layout.resolve(run.layout, ranks)
+
+
+def _search(run: Run, device: DeviceName, ranks: int | None) -> Found:
+    """Raises InputError where nothing is valid or nothing fits."""
+    if ranks is None:
+        raise InputError(
+            f"plan.search=true cluster={run.cluster.name}: for how many ranks is not said; "
+            "nearest: cluster=dgx_a100 cluster.nodes=1"
+        )
+    machine = machine_of(run.cluster)
+    calibration = calibrated(run.cluster.software, machine.gpu)
+    found = search(run, ranks, device, machine, calibration)
+    if found.leanest is None:
+        raise InputError(
+            f"plan.search=true: none of {found.tried} layouts of {ranks} ranks is valid for "
+            f"model={run.model.name}, train.global_batch={run.train.global_batch}, "
+            f"optimizer.ramp_start={run.optimizer.ramp_start}; nearest: "
+            f"optimizer.ramp_tokens=0 train.global_batch={ranks}"
+        )
+    if not found.ranked:
+        raise InputError(_fits_nowhere(run, ranks, found))
+    return found
+
+
+def _fits_nowhere(run: Run, ranks: int, found: Found) -> str:
+    assert found.leanest is not None
+    needed = found.leanest.memory / 2**30
+    limit = found.limit / 2**30
+    nodes = run.cluster.nodes
+    return (
+        f"model={run.model.name}: none of {found.valid} valid layouts of {ranks} ranks fits into "
+        f"{limit:,.1f} GiB of {run.cluster.gpu}; the leanest ({found.leanest.layout}) needs "
+        f"{needed:,.1f} GiB; nearest: {_larger(run, nodes)}"
+    )
+
+
+def _larger(run: Run, nodes: int) -> str:
+    """The fewest nodes, doubling, on which something fits."""
+    machine = machine_of(run.cluster)
+    calibration = calibrated(run.cluster.software, machine.gpu)
+    for _ in range(8):
+        nodes *= 2
+        larger = replace(run, cluster=replace(run.cluster, nodes=nodes))
+        ranks = nodes * machine.gpus_per_node
+        if fits_somewhere(larger, ranks, DeviceName.cuda, machine, calibration):
+            return f"cluster.nodes={nodes}"
+    return "a smaller model or a GPU with more memory"
+
+
+def _traces(planned: Plan) -> list[Any]:
+    # Megatron-core and torch warn of what is not there, which a trace does without.
+    warnings.filterwarnings("ignore")
+    from parallel.planner.trace.trace import trace, traced_ranks
+
+    found, ranks = [], traced_ranks(planned.layout)
+    for number, rank in enumerate(ranks, start=1):
+        stage = planned.layout.coordinates(rank).pipeline
+        print(f"tracing rank {rank}, stage {stage} ({number} of {len(ranks)})", file=sys.stderr)
+        found.append(trace(planned.run, planned.layout, rank, device=planned.device))
+    return found
+
+
+def _told(planned: Plan, found: Found | None, traces: list[Any]) -> dict[str, Any]:
+    told = answer(planned)
+    if found is not None:
+        told["search"] = search_answer(found, planned.run.plan.top)
+    if traces:
+        told["trace"] = [trace_answer(each) for each in traces]
+    return told
+
+
+def _show(console: Console, planned: Plan, found: Found | None, traces: list[Any]) -> None:
+    for table in search_tables(found, planned.run) if found else []:
+        print_table(console, table)
+    for table, keys in plan_tables(planned):
+        print_table(console, table, keys=keys)
+    if traces:
+        print_table(console, trace_table(planned, traces), keys=3)
+    if planned.run.cluster.sustained_tflops is not None:
+        print_table(console, headline_table())
+    if found is not None:
+        console.print("# the fastest, as a file of configs/layout")
+        console.print(f"{layout_yaml(planned.layout)}\n")
+        if len(found.ranked) > 1:
+            console.print(why_the_runner_up_lost(found))
+    print_lines(console, summary(planned))
+
+
+app = hydra_app(plan)

@@ -1,0 +1,254 @@
+"""`phalanx train`: checks the run, shows its layout, starts its ranks.
+
+Under torchrun (`torchrun --nproc-per-node 4 -m launcher.train ...`) every process composes the same
+configuration and is one of the ranks itself; rank 0 alone writes and speaks.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from configs.errors import STOPPED, InputError
+from configs.override import override, shell_command
+from configs.schema import EngineName, LaunchName, Run
+from corpus.prepare.workers import die_with_parent
+from corpus.store.prepared import Prepared
+from launcher.command_line.compose import hydra_app
+from launcher.console.run_tables import layout_table, layout_text, run_summary, shown
+from launcher.console.tables import print_lines, print_table
+from launcher.failure.heartbeat import owner
+from launcher.run import versions
+from launcher.run.changes import changes, keep_schedule, lines, require_meant
+from launcher.run.corpus import (
+    NotPrepared,
+    corpus_name,
+    corpus_of_run,
+    corpus_to_train_on,
+    mixture_table,
+    notes,
+)
+from launcher.run.ownership import owning
+from launcher.run.resolve import Plan, plan_ranks, starts_here
+from launcher.run.run_dir import (
+    RunFolder,
+    checkpoint_to_load,
+    choose_folder,
+    last_step,
+    require_same_run,
+    resolved,
+)
+from parallel.checkpoint.manifest import TrainState
+from parallel.engines.deepspeed.config import deepspeed_config
+
+if TYPE_CHECKING:
+    from launcher.training.stop import Signals
+
+
+def train(run: Run, overrides: list[str]) -> None:
+    if "RANK" in os.environ:
+        _train_as_rank(run, overrides)
+        return
+    plan = plan_ranks(run)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    folder = choose_folder(plan)
+    with owning(folder.path, plan.run.launch.lease_s):
+        plan_or_none = prepare(plan, run, folder, overrides, console)
+        if plan_or_none is None:
+            return
+        plan = plan_or_none
+        if plan.run.launch.name is LaunchName.local:
+            _train_here(plan, folder, console)
+            if run.run_dir is None:  # somebody's first look, most likely
+                from launcher.console.next_steps import next_steps
+
+                console.print(next_steps(plan.run, folder.path, overrides))
+            return
+    # The ranks take the directory over.
+    if plan.run.launch.name is LaunchName.slurm:
+        from launcher.start.slurm import submit
+
+        submit(plan, folder, console)
+        return
+    from launcher.start.torchrun import start_by_torchrun
+
+    start_by_torchrun(plan, folder, console)
+
+
+def _train_here(plan: Plan, folder: RunFolder, console: Console) -> None:
+    from launcher.start.local import run_ranks
+
+    console.print("starting its ranks, which load torch first")
+    try:
+        run_ranks("train", folder, plan.layout, plan.run.launch)
+    except KeyboardInterrupt:
+        if folder.stopped_by() is None:
+            console.print(
+                f"step {folder.saved_step()} is saved, what came after it is not (SIGTERM, or a "
+                f"STOP file, would have saved it); {_again(folder)} goes on"
+            )
+            raise
+    stopped = folder.stopped_by()
+    if stopped is None:
+        console.print(f"done: {shown(folder.path)}")
+        return
+    step, reason = stopped
+    console.print(f"stopped by {reason} after step {step} and saved; {_again(folder)} goes on")
+    sys.exit(STOPPED)
+
+
+def _again(folder: RunFolder) -> str:
+    return shell_command("phalanx", "train", override("run_dir", shown(folder.path)))
+
+
+def prepare(
+    plan: Plan, asked: Run, folder: RunFolder, overrides: list[str], console: Console
+) -> Plan | None:
+    """All that is done once for a run, before its ranks begin. None: there is nothing to do.
+
+    The plan that is returned keeps the learning rates of a run that goes on. Raises InputError for
+    text, checkpoints and folders that cannot be used, and for changes of a run that nobody meant.
+
+    Args:
+        asked: the settings before `plan` resolved them.
+        overrides: those of this start.
+    """
+    checkpoint = checkpoint_to_load(plan, folder)
+    if checkpoint is not None:
+        state = TrainState.read(checkpoint)
+        require_same_run(plan, state, checkpoint)
+        if state.step >= last_step(plan.run):
+            if folder.config.exists():
+                for line in lines(changes(folder.resolved(), plan.run)):
+                    console.print(f"{line} (not taken)")
+            console.print(
+                f"nothing to do: {shown(checkpoint)} is of step {state.step} of "
+                f"{last_step(plan.run)}; a larger train.steps goes on",
+            )
+            return None
+        console.print(f"going on from {shown(checkpoint)}")
+        if state.step and folder.checkpoints in checkpoint.parents:
+            plan, asked = go_on(plan, asked, state, folder, overrides, console)
+    prepared = corpus_of_run(plan.run, folder) if checkpoint is not None else None
+    missing = ""
+    if prepared is None:
+        prepared, missing = _corpus(plan, overrides, console)
+    if checkpoint is not None and prepared is not None:
+        require_same_text(plan.run, prepared, state, checkpoint)
+    print_table(console, layout_table(plan.shape, plan.layout))
+    if prepared is not None:
+        print_table(console, mixture_table(plan.run, prepared))
+        for line in notes(plan.run, prepared):
+            console.print(line)
+    print_lines(console, run_summary(plan, prepared, folder.path))
+    if missing:
+        console.print(f"missing  {missing}")
+    run = resolved(plan.run, folder, checkpoint)
+    folder.write(run, asked, layout_text(plan.shape, plan.layout))
+    if prepared is not None:
+        folder.write_corpus(prepared.folder)
+    folder.forget_end()
+    if (given := engine_config(plan)) is not None:
+        folder.write_deepspeed(given)
+    return plan
+
+
+def engine_config(plan: Plan) -> dict[str, Any] | None:
+    """What DeepSpeed is given; None under another engine. Raises InputError where it cannot be."""
+    run = plan.run
+    if run.engine.name is not EngineName.deepspeed:
+        return None
+    return deepspeed_config(
+        plan.shape,
+        plan.layout,
+        run.optimizer,
+        run.engine,
+        precision=run.precision,
+        device=plan.device,
+        global_batch=run.train.global_batch,
+    )
+
+
+def _corpus(plan: Plan, overrides: list[str], console: Console) -> tuple[Prepared | None, str]:
+    """The run's corpus; None, and why, where a script or command is only to be looked at."""
+    try:
+        return corpus_to_train_on(plan, overrides, console), ""
+    except NotPrepared as error:
+        if plan.run.launch.submit or starts_here(plan.run):
+            raise
+        return None, str(error)
+
+
+def require_same_text(run: Run, prepared: Prepared, state: TrainState, checkpoint: Path) -> None:
+    """Raises InputError where a checkpoint was trained on another corpus."""
+    if state.corpus not in ("", prepared.fingerprint):
+        raise InputError(
+            f"corpus {corpus_name(run)}: checkpoint={checkpoint} was trained on other text, "
+            "and would go on with other data; give that text, or another run_dir"
+        )
+
+
+def go_on(
+    plan: Plan,
+    asked: Run,
+    state: TrainState,
+    folder: RunFolder,
+    overrides: list[str],
+    console: Console,
+) -> tuple[Plan, Run]:
+    """Shows what is other than at the last start. Raises InputError where that must be meant."""
+    before = folder.resolved()
+    found = changes(before, plan.run)
+    require_meant(found, state.step, plan.run, overrides)
+    plan, asked, schedule = keep_schedule(before, plan, asked, state, overrides)
+    for line in (*lines(found), schedule, versions.changed(folder.read_versions())):
+        if line:
+            console.print(line)
+    return plan, asked
+
+
+def _train_as_rank(run: Run, overrides: list[str]) -> None:
+    """Rank 0 prepares while the others wait; all then read what it wrote."""
+    from launcher.start.world import noting_failure
+    from launcher.training.stop import Signals
+
+    rank = int(os.environ["RANK"])
+    signals = Signals(run.launch.signal)
+    die_with_parent(owner())  # a rank whose agent is gone must not live on
+    # A run that is new has no directory yet; what it fails with is only printed.
+    logs = RunFolder(Path(run.run_dir or "/nowhere").expanduser()).logs
+    with noting_failure(logs, rank):
+        _train_in_world(run, overrides, rank, signals)
+
+
+def _train_in_world(run: Run, overrides: list[str], rank: int, signals: Signals) -> None:
+    from launcher.start.world import joined_world
+    from launcher.training.broadcast import agree
+
+    plan = plan_ranks(run)
+    console = Console(soft_wrap=True, highlight=False, markup=False, quiet=rank != 0)
+    with joined_world(plan.run) as device, ExitStack() as owned:
+
+        def begin() -> str | None:
+            folder = choose_folder(plan)
+            owned.enter_context(owning(folder.path, plan.run.launch.lease_s))
+            found = prepare(plan, run, folder, overrides, console)
+            return None if found is None else str(folder.path)
+
+        path = agree(begin)
+        if path is None:
+            return
+        folder = RunFolder(Path(path))
+        # After the world is joined, which silences what these imports have to say.
+        from configs.load import read
+        from launcher.training.trainer import train_session
+
+        train_session(read(folder.config), folder, device, sys.stdout, signals)
+
+
+app = hydra_app(train)

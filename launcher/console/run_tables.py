@@ -1,0 +1,98 @@
+"""What a user sees before training: who holds what, and what is about to happen."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from corpus.store.prepared import Prepared
+from launcher.console.tables import print_table
+from launcher.run.corpus import corpus_name, human
+from launcher.run.resolve import Plan
+from launcher.run.run_dir import last_step
+from models.shape import ModelShape
+from parallel.batch_schedule import BatchPlan
+from parallel.layout import Layout
+from parallel.parameter_count import rank_parameters
+
+_ROWS = 16  # of a large world only the first ranks are shown; layout.txt has them all
+
+
+def shown(path: Path) -> str:
+    """A path as short as it can be typed here."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def layout_table(shape: ModelShape, layout: Layout, rows: int | None = _ROWS) -> Table:
+    table = Table(title=_title(layout), box=box.SIMPLE_HEAD)
+    for heading in ("rank", "tensor", "pipeline", "data", "layers", "parameters"):
+        table.add_column(heading, justify="right" if heading != "layers" else "left")
+    shown = range(layout.world_size if rows is None else min(rows, layout.world_size))
+    for rank in shown:
+        at = layout.coordinates(rank)
+        table.add_row(
+            str(rank),
+            str(at.tensor),
+            str(at.pipeline),
+            str(at.data),
+            _layers(shape, layout, at.pipeline),
+            f"{rank_parameters(shape, layout, at.pipeline):,}",
+        )
+    if len(shown) < layout.world_size:
+        table.add_row("...", "", "", "", f"and {layout.world_size - len(shown)} more", "")
+    return table
+
+
+def layout_text(shape: ModelShape, layout: Layout) -> str:
+    buffer = io.StringIO()
+    console = Console(file=buffer, width=100, markup=False)
+    print_table(console, layout_table(shape, layout, rows=None))
+    return buffer.getvalue()
+
+
+def _layers(shape: ModelShape, layout: Layout, stage: int) -> str:
+    pieces = [
+        f"{layers.start}-{layers.stop - 1}" for layers in layout.layers_on(stage, shape.layers)
+    ]
+    if stage == 0:
+        pieces.insert(0, "embedding")
+    if stage == layout.logits_stage:
+        pieces.append("logits")
+    return ", ".join(pieces)
+
+
+def run_summary(plan: Plan, prepared: Prepared | None, folder: Path) -> str:
+    """`prepared` None: the text is still to be prepared."""
+    run = plan.run
+    text = "not prepared"
+    if prepared is not None:
+        text = (
+            f"{human(prepared.train_tokens)} tokens to train on, "
+            f"{human(prepared.validation_tokens)} held out"
+        )
+    batch = BatchPlan.of(run)
+    steps = last_step(run)
+    samples = batch.samples_after(steps)
+    tokens = samples * run.model.context
+    return (
+        f"model    {run.model.name}, {plan.shape.parameters / 1e6:,.2f}M parameters, "
+        f"{run.model.attention} attention\n"
+        f"corpus   {corpus_name(run)}, {text}\n"
+        f"training {steps:,} steps of {run.train.global_batch} x {run.model.context} tokens = "
+        f"{human(tokens)} tokens\n"
+        f"engine   {run.engine.name} on {plan.device}, {run.precision}\n"
+        f"run      {folder}"
+    )
+
+
+def _title(layout: Layout) -> str:
+    folded = ", DualPipeV" if layout.dualpipev else ""
+    ranks = "rank" if layout.world_size == 1 else "ranks"
+    return f"layout {layout}{folded}: {layout.world_size} {ranks}"

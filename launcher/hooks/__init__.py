@@ -1,1 +1,0 @@
-"""What happens around the steps of a training loop, one concern a file."""

@@ -1,0 +1,5 @@
+"""Generation and evaluation on the ranks, from a run, a checkpoint or a Hugging Face folder.
+
+Imports corpus, evals, launcher.run, launcher.start, models, parallel.
+Imported by launcher, launcher.commands.
+"""

@@ -1,0 +1,151 @@
+"""The ranks' part of generating text: rank 0 asks and writes, all work."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO
+
+import torch
+
+from configs.asking import GenerateConfig
+from configs.atomic import write_whole
+from configs.errors import InputError
+from configs.schema import Run
+from corpus.tokenizer.tokenizer import StreamDecoder, Tokenizer
+from evals.ranks import Generation, Ranks
+from launcher.inference.prompts import prompts_of, require_room
+from launcher.inference.session import opened
+from parallel.inference.decoding import Draw
+from parallel.runtime.device import Device
+
+_TOKENS_AT_ONCE = 8192  # of a batch, which bounds the memory of keys and values
+_BY_STOP, _BY_TEXT, _BY_TOKENS = "stop", "end of text", "tokens"  # what ends a text
+
+
+def generate_session(run: Run, device: Device, terminal: IO[str]) -> None:
+    """Opens the model under the run's layout and writes prompts and texts. Collective."""
+    with opened(run, device) as (model, tokenizer):
+        ranks = Ranks(model, tokenizer, _TOKENS_AT_ONCE)
+        if torch.distributed.get_rank() > 0:
+            ranks.serve()
+            return
+        with ranks.asking():
+            _Writer(ranks, run.generate, terminal).write()
+
+
+class _Writer:
+    def __init__(self, ranks: Ranks, settings: GenerateConfig, terminal: IO[str]) -> None:
+        self._ranks = ranks
+        self._settings = settings
+        self._terminal = terminal
+        self._tokenizer: Tokenizer = ranks.tokenizer
+
+    def write(self) -> None:
+        settings = self._settings
+        if settings.interactive:
+            for prompt in self._typed():
+                self._stream(prompt)
+            return
+        prompts = prompts_of(settings)
+        if len(prompts) == 1 and settings.out is None:
+            self._stream(prompts[0])
+            return
+        lines = [
+            json.dumps({"prompt": prompt, **self._told(tokens)}, ensure_ascii=False)
+            for prompt, tokens in zip(
+                prompts, self._ranks.ask(self._question(prompts)), strict=True
+            )
+        ]
+        if settings.out is None:
+            self._say("\n".join(lines) + "\n")
+        else:
+            write_whole(Path(settings.out).expanduser(), "\n".join(lines) + "\n")
+
+    def _question(self, prompts: Sequence[str]) -> Generation:
+        settings = self._settings
+        return Generation(
+            prompts=[self._tokenizer.encode(prompt) for prompt in prompts],
+            limit=settings.tokens,
+            stops=tuple(settings.stop),
+            draw=Draw(temperature=settings.temperature, top_p=settings.top_p, seed=settings.seed),
+            beams=settings.beams,
+            slides=True,
+        )
+
+    def _typed(self) -> Iterator[str]:
+        """Prompts from the lines that are typed, until the input ends."""
+        context = self._ranks.model.shape.context
+        while True:
+            self._say("> ")
+            line = sys.stdin.readline()
+            if not line:
+                self._say("\n")
+                return
+            if not line.strip():
+                continue
+            try:
+                require_room([line.rstrip("\n")], self._tokenizer, context)
+            except InputError as error:
+                self._say(f"{error}\n")
+                continue
+            yield line.rstrip("\n")
+
+    def _stream(self, prompt: str) -> None:
+        """Token by token, as they come; beams are told when the search is over."""
+        settings, stream = self._settings, _Stream(self._tokenizer, self._settings.stop)
+        self._say(prompt)
+        heard = None if settings.beams else (lambda token: self._say(stream.push(token)))
+        (tokens,) = self._ranks.ask(self._question([prompt]), token_told=heard)
+        told = self._told(tokens)
+        self._say(told["text"] if settings.beams else stream.flush())
+        self._say("\n")
+        if settings.stop and told["ended"] == _BY_TOKENS and self._terminal.isatty():
+            self._say(f"[no stop string within generate.tokens={settings.tokens}]\n")
+
+    def _told(self, tokens: list[int]) -> dict[str, str]:
+        """The text, and what ended it."""
+        stream = _Stream(self._tokenizer, self._settings.stop)
+        text = "".join(map(stream.push, tokens)) + stream.flush()
+        ended = _BY_TEXT if tokens and tokens[-1] == self._tokenizer.end_of_text else _BY_TOKENS
+        return {"text": text, "ended": _BY_STOP if stream.stopped else ended}
+
+    def _say(self, text: str) -> None:
+        self._terminal.write(text)
+        self._terminal.flush()
+
+
+class _Stream:
+    """Text as it comes, but for what may be the beginning of a stop string."""
+
+    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str]) -> None:
+        self._decoder = StreamDecoder(tokenizer)
+        self._end = tokenizer.end_of_text
+        self._stops = stops
+        self._held = ""
+        self.stopped = False
+
+    def push(self, token: int) -> str:
+        return "" if token == self._end or self.stopped else self._told(self._decoder.push(token))
+
+    def flush(self) -> str:
+        if self.stopped:
+            return ""
+        return self._told(self._decoder.flush()) + self._held
+
+    def _told(self, fresh: str) -> str:
+        text = self._held + fresh
+        found = [text.find(stop) for stop in self._stops if stop in text]
+        if found:
+            self.stopped, self._held = True, ""
+            return text[: min(found)]
+        kept = max((_overlap(text, stop) for stop in self._stops), default=0)
+        self._held = text[len(text) - kept :]
+        return text[: len(text) - kept]
+
+
+def _overlap(text: str, stop: str) -> int:
+    """How much of the end of `text` is the beginning of `stop`."""
+    return next((n for n in range(min(len(text), len(stop)), 0, -1) if text.endswith(stop[:n])), 0)

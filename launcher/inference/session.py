@@ -1,0 +1,138 @@
+"""A trained model that is asked: found, planned for, and opened under a layout.
+
+`run_dir=DIR` takes the run's newest checkpoint and its layout; `checkpoint=DIR` any checkpoint, run
+or folder in Hugging Face's GPT-2 format. The model's shape is what was saved.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from configs.errors import InputError
+from configs.schema import EngineName, LaunchName, Run, Schedule
+from corpus.tokenizer.tokenizer import Tokenizer
+from launcher.inference.hf_folder import CONFIG, Gpt2Folder
+from launcher.run.resolve import Plan, plan_ranks
+from launcher.run.run_dir import RunFolder
+from models.shape import ModelShape
+from parallel.checkpoint import manifest
+from parallel.checkpoint.manifest import shape_fields
+
+if TYPE_CHECKING:
+    from parallel.inference.model import InferenceModel
+    from parallel.runtime.device import Device
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the weights are: a checkpoint of ours, or a GPT-2 folder."""
+
+    path: Path
+    shape: ModelShape
+    folder: Gpt2Folder | None = None
+
+    @contextmanager
+    def tokenizer(self) -> Iterator[Path]:
+        if self.folder is None:
+            yield self.path / manifest.TOKENIZER
+            return
+        with self.folder.tokenizer() as path:
+            yield path
+
+
+def source_of(run: Run, command: str) -> Source:
+    """Raises InputError where nothing is given, where it holds no whole model, or a tokenizer with
+    tokens that the model does not know.
+    """
+    source = _found(run, command)
+    with source.tokenizer() as path:
+        tokens = Tokenizer.load(path).size
+    if tokens > source.shape.vocab:
+        raise InputError(
+            f"checkpoint={source.path}: its tokenizer has {tokens:,} tokens, its model knows "
+            f"{source.shape.vocab:,}"
+        )
+    return source
+
+
+def _found(run: Run, command: str) -> Source:
+    given = run.checkpoint or run.run_dir
+    if given is None:
+        raise InputError(f"checkpoint=null: {command} needs checkpoint=DIR or run_dir=DIR")
+    path = Path(given).expanduser().resolve()
+    if (path / CONFIG).is_file():
+        folder = Gpt2Folder(path, f"checkpoint={given}")
+        return Source(path, folder.shape(), folder)
+    checkpoint = manifest.find(path)
+    manifest.require_whole(checkpoint)
+    if not (checkpoint / manifest.TOKENIZER).exists():
+        raise InputError(f"checkpoint={checkpoint}: there is no {manifest.TOKENIZER} in it")
+    return Source(checkpoint, manifest.shape_in(checkpoint))
+
+
+def plan_to_ask(run: Run, source: Source, command: str, *, data: bool) -> Plan:
+    """The ranks that hold the model; `data`: as many copies as the layout says share what is asked.
+
+    Raises InputError where the layout cannot be.
+    """
+    layout = replace(
+        run.layout,
+        data=(run.layout.data or 1) if data else 1,
+        interleave=1,
+        schedule=Schedule.standard,
+        zero=0,
+        sequence_parallel=False,
+        micro_batch=1,
+    )
+    engine = replace(run.engine, name=EngineName.megatron, offload_optimizer=False)
+    model = replace(run.model, **shape_fields(source.shape))
+    # Batches, steps and evaluations are training's, so their rules should not stand in the way.
+    train = replace(run.train, global_batch=layout.data or 1, async_save=False)
+    run = replace(run, layout=layout, engine=engine, model=model, train=train)
+    plan = plan_ranks(replace(run, checkpoint=str(source.path)))
+    if plan.run.launch.name is not LaunchName.local:
+        raise InputError(
+            f"launch={plan.run.launch.name}: {command} starts its own ranks; nearest: launch=local"
+        )
+    return plan
+
+
+@contextmanager
+def ask(plan: Plan, command: str) -> Iterator[Path]:
+    """Runs the ranks of `command` (`launcher.worker`); the folder they wrote to, until it goes."""
+    from launcher.start.local import run_ranks
+
+    with tempfile.TemporaryDirectory(prefix="phalanx-") as scratch:
+        folder = RunFolder(Path(scratch))
+        folder.write(plan.run, plan.run, "")
+        run_ranks(command, folder, plan.layout, plan.run.launch)
+        yield folder.path
+
+
+@contextmanager
+def opened(run: Run, device: Device) -> Iterator[tuple[InferenceModel, Tokenizer]]:
+    """This rank's part of the model, with its weights. Collective."""
+    from megatron.core import parallel_state
+
+    from parallel.checkpoint.store import CheckpointStore
+    from parallel.inference.model import InferenceModel
+    from parallel.layout import Layout
+    from parallel.runtime.process_groups import process_groups
+
+    source = source_of(run, "")
+    with source.tokenizer() as path:
+        tokenizer = Tokenizer.load(path)
+    layout = Layout.resolve(run.layout, None)
+    with process_groups(layout, run.train.seed, run.launch.timeout_s):
+        model = InferenceModel(source.shape, layout, precision=run.precision, device=device)
+        if source.folder is not None:
+            model.take(source.folder.weights())
+        else:
+            group = parallel_state.get_tensor_model_parallel_group()
+            CheckpointStore(source.path.parent, group, None).load_weights(model, source.path)
+        yield model, tokenizer

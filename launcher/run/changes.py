@@ -1,0 +1,123 @@
+"""What a resume changes of a run: shown, and where it changes what is trained, asked to be meant.
+
+A layout, an engine, a device, logging or more steps leave the training what it is. The optimizer,
+its schedule, the batch and the precision do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
+
+from configs.errors import InputError
+from configs.override import override
+from configs.schema import Run
+from configs.words import listed
+from launcher.run.resolve import Plan
+from launcher.run.settings import ONCE, key_of
+from parallel.batch_schedule import BatchPlan, steps_of
+from parallel.checkpoint.manifest import TrainState
+from parallel.lr_schedule import LearningRate
+
+_MEANING = ("optimizer", "precision", "train.global_batch")
+# How and where a start runs, or what the files that name a value say anyway.
+_UNSHOWN = (*ONCE, "launch", "cluster", "checkpoint", "model.recipe")
+_SHOWN = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    setting: str
+    before: object
+    now: object
+
+    @property
+    def of_meaning(self) -> bool:
+        return _within(self.setting, _MEANING)
+
+    def __str__(self) -> str:
+        return f"{self.setting} {_value(self.before)} -> {_value(self.now)}"
+
+
+def changes(before: Run, now: Run) -> list[Change]:
+    """Of settings that last, in the order of the schema."""
+    found = (Change(name, old, new) for name, old, new in _pairs(before, now) if old != new)
+    return [change for change in found if not _within(change.setting, _UNSHOWN)]
+
+
+def lines(found: list[Change]) -> Iterator[str]:
+    """As a user sees them before the run goes on."""
+    for change in found[:_SHOWN]:
+        yield f"changed  {change}"
+    if len(found) > _SHOWN:
+        yield f"changed  and {len(found) - _SHOWN} more; config.yaml has them all"
+
+
+def require_meant(found: list[Change], step: int, run: Run, given: Collection[str]) -> None:
+    """Raises InputError where the training itself would change without a plain sign."""
+    # To decay anew can only be asked for by this, where an extension has written the end down.
+    decays_anew = any(key_of(each) == "optimizer.decay_tokens" for each in given)
+    changed = [
+        change
+        for change in found
+        if change.of_meaning
+        and not (decays_anew and change.setting == "optimizer.decay_tokens" and change.now is None)
+    ]
+    if not changed or run.train.allow_changes:
+        return
+    said = listed([f"{override(c.setting, c.before)} (now {_value(c.now)})" for c in changed])
+    raise InputError(
+        f"run_dir={run.run_dir}: was trained to step {step} with {said}; nearest: "
+        "train.allow_changes=true goes on with what is new"
+    )
+
+
+def keep_schedule(
+    before: Run, plan: Plan, asked: Run, state: TrainState, given: Collection[str]
+) -> tuple[Plan, Run, str]:
+    """A run that is made longer, or shorter, keeps the learning rates it would have had.
+
+    Returns plan and settings, with the end of the decay written down where it would have moved, and
+    a line that says so.
+    """
+    run = plan.run
+    was, would = LearningRate.of(before), LearningRate.of(run)
+    named = any(key_of(each) == "optimizer.decay_tokens" for each in given)
+    follows_the_end = before.optimizer.decay_tokens is None and run.optimizer.decay_tokens is None
+    if named or run.train.allow_changes or not follows_the_end or was == would:
+        return plan, asked, ""
+    # One that ended while it still warmed up had no decay to keep.
+    if was.decay_tokens == would.decay_tokens or was.decay_tokens <= was.warmup_tokens:
+        return plan, asked, ""
+
+    def kept(run: Run) -> Run:
+        return replace(run, optimizer=replace(run.optimizer, decay_tokens=was.decay_tokens))
+
+    batch = BatchPlan.of(run)
+    rate = was.of_step(state.samples, batch.size_at(state.samples))
+    anew = would.of_step(state.samples, batch.size_at(state.samples))
+    line = (
+        f"{override('train.steps', run.train.steps)}: the learning rate decays as before, to "
+        f"{was.floor:.3g} at step {steps_of(before)} ({rate:.3g} at step {state.step + 1}); "
+        f"optimizer.decay_tokens=null decays it anew to step {steps_of(run)} ({anew:.3g})"
+    )
+    return replace(plan, run=kept(run)), kept(asked), line
+
+
+def _pairs(before: Any, now: Any, prefix: str = "") -> Iterator[tuple[str, object, object]]:
+    for field in fields(now):
+        old, new, name = getattr(before, field.name), getattr(now, field.name), prefix + field.name
+        if is_dataclass(new) and is_dataclass(old):
+            yield from _pairs(old, new, f"{name}.")
+        else:
+            yield name, old, new
+
+
+def _within(setting: str, names: Collection[str]) -> bool:
+    return any(setting == name or setting.startswith(f"{name}.") for name in names)
+
+
+def _value(value: object) -> str:
+    text = override("", value).removeprefix("=")
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,70 @@
+"""launch.elastic: fewer or more nodes than were asked for get the planner's best layout.
+
+The global batch, the order of the data and the checkpoint stay what they are. The answer depends on
+the settings and the number of ranks alone, so that every rank comes to the same. Imports no torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from configs.errors import InputError
+from configs.schema import DeviceName, Run
+from parallel.layout import Layout
+from parallel.planner.inputs.calibration import calibrated
+from parallel.planner.inputs.cluster import machine_of
+from parallel.planner.inputs.cpu import NAME as CPU
+from parallel.planner.inputs.cpu import nominal_machine
+from parallel.planner.inputs.job import OURS
+from parallel.planner.search import search
+from parallel.rules import allowed
+
+
+def nodes_and_layout(run: Run, nodes: int, device: DeviceName) -> tuple[int, Layout]:
+    """How many of `nodes` nodes are trained on, the most that a layout fits, and that layout.
+
+    Raises InputError where nothing fits on launch.min_nodes or more.
+    """
+    per_node = run.cluster.gpus_per_node
+    assert per_node is not None  # a job knows its nodes
+    for count in range(nodes, run.launch.min_nodes - 1, -1):
+        layout = layout_on(run, count * per_node, device)
+        if layout is not None:
+            return count, layout
+    raise InputError(
+        f"launch.elastic=true: no layout of model={run.model.name} with train.global_batch="
+        f"{run.train.global_batch} fits on {nodes} nodes, nor on fewer down to launch.min_nodes="
+        f"{run.launch.min_nodes}; nearest: cluster.nodes={run.cluster.nodes}"
+    )
+
+
+def layout_on(run: Run, ranks: int, device: DeviceName) -> Layout | None:
+    """The layout that was asked for, on the ranks it was asked for; else the planner's fastest.
+
+    None: no layout of so many ranks is valid and fits.
+    """
+    asked = Layout.resolve(run.layout, ranks)
+    as_asked = asked.world_size == ranks and ranks == (_asked_ranks(run) or ranks)
+    if as_asked and allowed(run, asked, ranks=ranks, device=device):
+        return asked
+    if device is DeviceName.cpu:
+        per_node = run.cluster.gpus_per_node or ranks
+        machine, calibration = nominal_machine(per_node), calibrated(OURS, CPU)
+    else:
+        machine = machine_of(run.cluster)
+        calibration = calibrated(run.cluster.software, machine.gpu)
+    found = search(run_on(run, ranks), ranks, device, machine, calibration)
+    return found.ranked[0].layout if found.ranked else None
+
+
+def run_on(run: Run, ranks: int) -> Run:
+    """The run with as many nodes as `ranks` ranks take."""
+    per_node = run.cluster.gpus_per_node
+    if per_node is None:
+        return run
+    return replace(run, cluster=replace(run.cluster, nodes=-(-ranks // per_node)))
+
+
+def _asked_ranks(run: Run) -> int | None:
+    per_node = run.cluster.gpus_per_node
+    return None if per_node is None else run.cluster.nodes * per_node

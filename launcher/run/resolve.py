@@ -1,0 +1,122 @@
+"""Which device, how many ranks, which layout: decided and checked before anything starts.
+
+Imports no torch, so that a mistake is told within a second.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import psutil
+
+from configs.schema import DeviceName, LaunchName, Run
+from models.shape import ModelShape
+from parallel.hardware import choose_device, cuda_devices
+from parallel.layout import Layout
+from parallel.rules import refusal, violations
+
+BYTES_A_PARAMETER = 16  # float32 weight and gradient, Adam's two moments
+BYTES_OF_A_COPY = 12  # what a checkpoint beside the training is written from
+BYTES_A_RANK = 400 * 2**20  # a process with torch and Megatron-core imported
+_GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A run whose open questions are answered."""
+
+    run: Run
+    layout: Layout
+    device: DeviceName
+
+    @property
+    def shape(self) -> ModelShape:
+        return ModelShape.of(self.run.model)
+
+
+def plan_ranks(run: Run, environment: Mapping[str, str] = os.environ) -> Plan:
+    """Resolves `auto` and `null` and checks every rule.
+
+    Raises InputError with a line for each setting that cannot be.
+    """
+    device = device_of(run, environment)
+    if "RANK" in environment:  # started by torchrun or another launcher that sets it
+        address = environment.get("MASTER_ADDR")
+        launch = replace(run.launch, name=LaunchName.torchrun, address=address, node=None)
+        run = replace(run, launch=launch)
+        ranks: int | None = int(environment["WORLD_SIZE"])
+    else:
+        ranks = _ranks_at_hand(run, device)
+    run, layout = _fitted(run, ranks, device)
+    faults = [str(fault) for fault in violations(run, layout, ranks=ranks, device=device)]
+    faults += _other_faults(run, layout, device, starts_here(run, environment))
+    if faults:
+        raise refusal(faults)
+    run = replace(run, device=device, layout=layout.as_config())
+    return Plan(run=run, layout=layout, device=device)
+
+
+def _fitted(run: Run, ranks: int | None, device: DeviceName) -> tuple[Run, Layout]:
+    """The layout that was asked for, or for an elastic run the one for the ranks at hand."""
+    if run.launch.elastic and ranks is not None:
+        from launcher.run.elastic import layout_on, run_on
+
+        fitted = layout_on(run, ranks, device)
+        if fitted is not None:
+            return run_on(run, ranks), fitted
+    return run, Layout.resolve(run.layout, ranks)  # which the validator has more to say of
+
+
+def device_of(run: Run, environment: Mapping[str, str] = os.environ) -> DeviceName:
+    """`auto` is what this machine has; where the ranks start elsewhere, what their cluster has."""
+    elsewhere = not starts_here(run, environment)
+    if elsewhere and run.device is DeviceName.auto and run.cluster.gpu is not None:
+        return DeviceName.cuda
+    return choose_device(run.device)
+
+
+def starts_here(run: Run, environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether ranks of the run are, or will be, processes of this machine."""
+    launch = run.launch
+    this_node = launch.name is LaunchName.torchrun and launch.node is not None
+    return "RANK" in environment or launch.name is LaunchName.local or this_node
+
+
+def _ranks_at_hand(run: Run, device: DeviceName) -> int | None:
+    cluster = run.cluster
+    if cluster.gpus_per_node is not None:
+        return cluster.nodes * cluster.gpus_per_node
+    return cuda_devices() if device is DeviceName.cuda else None
+
+
+def _other_faults(run: Run, layout: Layout, device: DeviceName, here: bool) -> list[str]:
+    faults = []
+    if run.log.wandb and importlib.util.find_spec("wandb") is None:
+        faults.append("log.wandb=true: wandb is not installed; nearest: log.wandb=false")
+    if here and run.device is DeviceName.cuda and cuda_devices() == 0:
+        faults.append("device=cuda: no CUDA device here; nearest: device=cpu")
+    alone = run.launch.name is LaunchName.local
+    if alone and device is DeviceName.cpu and (fault := memory_fault(run, layout)):
+        faults.append(fault)
+    return faults
+
+
+def memory_fault(run: Run, layout: Layout) -> str | None:
+    """Whether the ranks of a run on this machine's CPU would outgrow its memory."""
+    parameters = ModelShape.of(run.model).parameters
+    copy = BYTES_OF_A_COPY if run.train.async_save else 0  # the data ranks share it out
+    needed = (
+        parameters * (BYTES_A_PARAMETER * max(layout.data, 1) + copy)
+        + max(layout.world_size, 1) * BYTES_A_RANK
+    )
+    there = psutil.virtual_memory().total
+    if needed <= there:
+        return None
+    return (
+        f"model={run.model.name}: {layout.world_size} ranks with {parameters / 1e6:,.0f}M "
+        f"parameters need at least {needed / _GIB:,.0f} GiB, this machine has "
+        f"{there / _GIB:,.0f}; nearest: a smaller model or a cluster"
+    )

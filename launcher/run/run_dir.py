@@ -1,0 +1,279 @@
+"""The run directory: what belongs to one run, and whether it is new or goes on.
+
+config.yaml      the resolved configuration that every rank reads
+settings.yaml    what was asked for, with `auto` and `null` still open; a resume begins from it
+versions.json    of the packages that computed it
+layout.txt       which rank holds what
+metrics.jsonl    a line a step
+skips.jsonl      a line for each step that is not taken, under train.on_bad_loss=skip
+deepspeed.json   what DeepSpeed was given, under engine=deepspeed
+corpus.json      where the token files are
+job.sbatch       the batch script, under launch=slurm; jobs.json the numbers of its jobs
+starts.jsonl     a line for each start by a job
+failure.txt      what the last failure was of; failures.jsonl a line for each that failed
+left_out         nodes that a job is to do without
+DONE             the last step was taken
+stopped.json     why the last start ended before it, where it saved and ended of itself
+STOP  SAVE       files for you to make: save and end; save now
+owner/           who has the directory, and had it before (launcher.run.ownership)
+checkpoints/  tensorboard/  logs/rank_N.log  loss.png
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from configs import load as config_files
+from configs.atomic import whole_file, write_whole
+from configs.errors import InputError
+from configs.schema import Run
+from configs.words import listed
+from corpus.sources.sources import sources_of
+from launcher.run import versions
+from launcher.run.multirun import own_name, require_own_folder
+from launcher.run.ownership import FOLDER as OWNER
+from launcher.run.resolve import Plan
+from launcher.run.settings import SETTINGS
+from parallel.batch_schedule import steps_of
+from parallel.checkpoint import manifest
+from parallel.checkpoint.manifest import TrainState
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def settings(self) -> Path:
+        return self.path / SETTINGS
+
+    @property
+    def versions(self) -> Path:
+        return self.path / "versions.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    @property
+    def corpus(self) -> Path:
+        return self.path / "corpus.json"
+
+    @property
+    def script(self) -> Path:
+        return self.path / "job.sbatch"
+
+    @property
+    def jobs(self) -> Path:
+        return self.path / "jobs.json"
+
+    @property
+    def starts(self) -> Path:
+        return self.path / "starts.jsonl"
+
+    @property
+    def done(self) -> Path:
+        return self.path / "DONE"
+
+    @property
+    def stopped(self) -> Path:
+        return self.path / "stopped.json"
+
+    @property
+    def skips(self) -> Path:
+        return self.path / "skips.jsonl"
+
+    @property
+    def failure(self) -> Path:
+        return self.path / "failure.txt"
+
+    @property
+    def failures(self) -> Path:
+        return self.path / "failures.jsonl"
+
+    @property
+    def left_out(self) -> Path:
+        return self.path / "left_out"
+
+    @property
+    def stop_file(self) -> Path:
+        return self.path / "STOP"
+
+    @property
+    def save_file(self) -> Path:
+        return self.path / "SAVE"
+
+    def read_jobs(self) -> list[int]:
+        """The numbers of all jobs that were ever submitted for the run, the newest last."""
+        if not self.jobs.exists():
+            return []
+        return list(json.loads(self.jobs.read_text(encoding="utf-8")))
+
+    def forget_end(self) -> None:
+        """Before a start: how the last one ended says nothing of this one."""
+        for path in (self.done, self.stopped, self.save_file):
+            path.unlink(missing_ok=True)
+
+    def write_end(self, step: int, stopped_by: str | None) -> None:
+        """A start has ended after `step`, as it should: at the end, or because it was told to."""
+        if stopped_by is None:
+            write_whole(self.done, f"{step}\n")
+        else:
+            text = json.dumps({"step": step, "reason": stopped_by})
+            write_whole(self.stopped, text + "\n")
+
+    def stopped_by(self) -> tuple[int, str] | None:
+        """The step after which the last start was told to end, and what told it."""
+        if not self.stopped.exists():
+            return None
+        said = json.loads(self.stopped.read_text(encoding="utf-8"))
+        return said["step"], said["reason"]
+
+    def saved_step(self) -> int:
+        """Of the newest checkpoint; 0: there is none."""
+        whole = manifest.whole_checkpoints(self.checkpoints)
+        return int(whole[-1].name.removeprefix("step_")) if whole else 0
+
+    def has_checkpoint(self) -> bool:
+        return bool(manifest.whole_checkpoints(self.checkpoints))
+
+    def has_entries(self) -> bool:
+        """Whether anything is in the directory but who has it."""
+        return self.path.is_dir() and any(path.name != OWNER for path in self.path.iterdir())
+
+    def write(self, run: Run, asked: Run, layout_text: str) -> None:
+        """`run` is what `asked` came to.
+
+        Raises InputError where the directory cannot be written.
+        """
+        try:
+            for folder in (self.path, self.checkpoints, self.logs):
+                folder.mkdir(parents=True, exist_ok=True)
+            write_whole(self.versions, json.dumps(versions.installed()) + "\n")
+            write_whole(self.path / "layout.txt", layout_text)
+            for settings, path in ((asked, self.settings), (run, self.config)):
+                with whole_file(path) as unfinished:
+                    config_files.save(settings, unfinished)
+        except OSError as error:
+            raise InputError(f"run_dir={self.path}: {error.strerror}") from None
+
+    def resolved(self) -> Run:
+        """What the run was at its last start. Raises InputError where that cannot be read."""
+        return config_files.read(self.config)
+
+    def read_versions(self) -> str:
+        """JSON; empty for a run from before they were kept."""
+        return self.versions.read_text(encoding="utf-8") if self.versions.exists() else ""
+
+    def asked(self) -> Run:
+        """What the run was asked to be. Raises InputError where that cannot be read."""
+        return config_files.read(self.settings if self.settings.exists() else self.config)
+
+    def write_corpus(self, folder: Path) -> None:
+        write_whole(self.corpus, json.dumps({"folder": str(folder)}) + "\n")
+
+    def write_deepspeed(self, config: dict[str, Any]) -> None:
+        text = json.dumps(config, indent=2)
+        write_whole(self.path / "deepspeed.json", text + "\n")
+
+    def read_corpus(self) -> Path:
+        return Path(json.loads(self.corpus.read_text(encoding="utf-8"))["folder"])
+
+
+def choose_folder(plan: Plan) -> RunFolder:
+    """`run_dir`, or a new name. Raises InputError where the directory is something else's."""
+    asked = plan.run.run_dir
+    if asked is None:
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        model = plan.run.model.name.replace(os.sep, "_")  # a name, and no way to another folder
+        name = f"{model}-{plan.layout}-{stamp}{own_name()}"
+        path = Path("runs") / name
+        while path.exists():
+            path = path.with_name(f"{name}-{os.getpid()}")
+        return RunFolder(path.resolve())
+    require_own_folder(asked)
+    folder = RunFolder(Path(asked).expanduser().resolve())
+    if folder.stop_file.exists():
+        raise InputError(f"run_dir={asked}: has a STOP file; without it the run goes on")
+    if folder.path.is_file():
+        raise InputError(f"run_dir={asked}: is a file")
+    if folder.has_entries() and not folder.config.exists():
+        raise InputError(
+            f"run_dir={asked}: is not empty and holds no run; give another or a new one"
+        )
+    return folder
+
+
+def checkpoint_to_load(plan: Plan, folder: RunFolder) -> Path | None:
+    """The checkpoint to go on from: the run's own newest whole one, else `checkpoint`, else None.
+
+    `checkpoint` inside the run's own directory takes the run back to it.
+    Raises InputError where none is whole, or it is of another model.
+    """
+    path: Path | None = None
+    if plan.run.checkpoint is not None:
+        asked = manifest.find(Path(plan.run.checkpoint).expanduser())
+        if folder.checkpoints in asked.parents or not folder.has_checkpoint():
+            manifest.require_whole(asked)
+            path = asked
+    if path is None and folder.has_checkpoint():
+        path, damage = manifest.newest_whole(folder.checkpoints)
+        if path is None:
+            raise InputError(damage[0])
+    if path is not None:
+        TrainState.read(path).require_shape(plan.shape, path)
+    return path
+
+
+def require_same_run(plan: Plan, state: TrainState, checkpoint: Path) -> None:
+    """A run goes on with the seed and weights it began with: they order its data."""
+    if state.step > 0 and state.seed != plan.run.train.seed:
+        raise InputError(
+            f"train.seed={plan.run.train.seed}: checkpoint={checkpoint} was trained with "
+            f"train.seed={state.seed}"
+        )
+    _require_same_weights(plan, state, checkpoint)
+
+
+def _require_same_weights(plan: Plan, state: TrainState, checkpoint: Path) -> None:
+    shares = {source.name: source.share for source in sources_of(plan.run.corpus)}
+    if state.step > 0 and state.shares and state.shares != shares:
+        both = dict.fromkeys((*shares, *state.shares))
+        names = [name for name in both if shares.get(name) != state.shares.get(name)]
+        before, now = (
+            listed([f"{name} {each[name]:.4g}" for name in names if name in each])
+            for each in (state.shares, shares)
+        )
+        raise InputError(
+            f"corpus.sources: their shares are {now}; checkpoint={checkpoint} was trained with "
+            f"{before}, and its samples would be in another order"
+        )
+
+
+def last_step(run: Run) -> int:
+    """The step this start of the run ends at."""
+    steps = steps_of(run)
+    return steps if run.train.stop_after is None else min(steps, run.train.stop_after)
+
+
+def resolved(run: Run, folder: RunFolder, checkpoint: Path | None) -> Run:
+    return replace(
+        run, run_dir=str(folder.path), checkpoint=None if checkpoint is None else str(checkpoint)
+    )

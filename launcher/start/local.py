@@ -1,0 +1,98 @@
+"""Starts the ranks of a run on this machine with torch's elastic agent, and waits for their end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+
+from configs.errors import InputError, RunError
+from configs.schema import LaunchConfig as LaunchSettings
+from configs.words import listed
+from launcher.failure.heartbeat import kept_on_this_node
+from launcher.failure.record import clear_notes, note_for_others, oom_kills
+from launcher.failure.report import report_of
+from launcher.run.run_dir import RunFolder
+from parallel.layout import Layout
+from slurm.agent import handled
+
+
+def run_ranks(command: str, folder: RunFolder, layout: Layout, launch: LaunchSettings) -> None:
+    """Runs `python -m launcher.worker COMMAND RUN_DIR` as the ranks of a layout.
+
+    Raises InputError or RunError with the words of the rank that failed first, and
+    KeyboardInterrupt where it was told to end by a signal, which the ranks heeded first. No rank
+    outlives the call.
+    """
+    if launch.port is not None:
+        _require_free(launch.port)
+    clear_notes(folder.logs)
+    # The agent takes seconds to import and is needed only once all is known to be well.
+    from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    from launcher.start.elastic_agent import wait_for_others
+
+    wait_for_others(launch.grace_s)
+    ranks = layout.world_size
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _cores() // ranks)))
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=ranks,
+        rdzv_backend="c10d",
+        rdzv_endpoint=f"127.0.0.1:{launch.port or 0}",
+        run_id=folder.path.name,
+        local_addr="127.0.0.1",
+        max_restarts=0,
+        monitor_interval=0.2,
+        logs_specs=DefaultLogsSpecs(),
+        signals_to_handle=",".join(handled(launch.signal)),
+        shutdown_timeout=launch.grace_s,
+    )
+    logging.disable(logging.ERROR)  # the agent's own account of a failure; ours is in one line
+    oom = oom_kills()
+    try:
+        with kept_on_this_node() as places:
+            try:
+                start = elastic_launch(config, sys.executable)
+                start("-P", "-m", "launcher.worker", command, str(folder.path))
+            except ChildFailedError as error:
+                codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
+                note_for_others(folder.logs, codes, places, oom)
+                raise _cause(folder, layout, codes) from None
+    except SignalException as error:
+        raise KeyboardInterrupt from error
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _cause(folder: RunFolder, layout: Layout, codes: dict[int, int]) -> InputError | RunError:
+    """In one line where a setting is wrong, as the whole report where anything else is."""
+    reported = report_of(folder, layout, codes)
+    if reported is None:
+        ended = listed([f"rank {rank} ended with {code}" for rank, code in sorted(codes.items())])
+        return RunError(f"{ended} and left no word; more in {folder.logs}")
+    report, text = reported
+    return report.error if isinstance(report.error, InputError) else RunError(text)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _require_free(port: int) -> None:
+    """Raises InputError where the rendezvous could not listen, with a port that it could."""
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            with socket.socket() as other:
+                other.bind(("127.0.0.1", 0))
+                free = other.getsockname()[1]
+            raise InputError(
+                f"launch.port={port}: {error.strerror}; nearest: launch.port={free} or "
+                "launch.port=null"
+            ) from None

@@ -1,0 +1,199 @@
+"""What a batch script asks: `python -m launcher.start.slurm_job begin|end RUN_DIR [STATUS]`.
+
+Imports no torch. `begin` prints the number of nodes to start on. Its exit status: 0 go on, 3
+nothing to do, 2 the nodes do not do. Of `end`: 0 the run is done, 75 it is to begin again, 1 it is
+not, 2 not before its settings are mended.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from configs.errors import InputError, RunError
+from configs.load import read
+from configs.schema import Chain, Run
+from configs.words import listed
+from launcher.failure.record import Kind, clear_notes
+from launcher.failure.report import Report, nodes_to_leave_out, report_of
+from launcher.run.jsonl import append_line, read_lines
+from launcher.run.ownership import release_of_job, take_for_job
+from launcher.run.resolve import device_of
+from launcher.run.run_dir import RunFolder
+from parallel.layout import Layout
+from slurm import commands
+from slurm.environment import nodes as nodes_of
+from slurm.restart import Action, End, Start, verdict
+from slurm.script import AGAIN, NOTHING
+
+WRONG = 2
+
+
+def begin(folder: RunFolder, environment: Mapping[str, str] = os.environ) -> int:
+    """Takes the run directory and notes a start, unless there is nothing to do or another has it.
+
+    Prints how many nodes it is on.
+    """
+    for path, why in (
+        (folder.done, "the run is done"),
+        (folder.stop_file, "the run directory has a STOP file"),
+    ):
+        if path.exists():
+            _say(f"nothing to do: {why}")
+            return NOTHING
+    try:
+        take_for_job(folder.path, folder.resolved().launch.lease_s, environment)
+    except InputError as error:
+        _say(f"does not begin: {error}")
+        return WRONG
+    clear_notes(folder.logs)
+    folder.forget_end()
+    start = Start(
+        job=environment.get("SLURM_JOB_ID", ""),
+        restart=int(environment.get("SLURM_RESTART_COUNT", "0")),
+        time=time.time(),
+        saved=folder.saved_step(),
+        nodes=environment.get("SLURM_JOB_NODELIST", ""),
+    )
+    append_line(folder.starts, asdict(start))
+    _say(f"start {start.restart} of job {start.job} on {start.nodes}")
+    try:
+        print(_nodes(folder, _given(environment)), flush=True)
+    except InputError as error:
+        release_of_job(folder.path, environment)
+        _say(f"does not begin: {error}")
+        return WRONG
+    return 0
+
+
+def _given(environment: Mapping[str, str]) -> int:
+    given = nodes_of(environment)
+    if given is None:
+        raise InputError("SLURM_JOB_NUM_NODES: SLURM does not say how many nodes the job has")
+    return given
+
+
+def _nodes(folder: RunFolder, given: int) -> int:
+    """How many of the job's nodes are trained on. Raises InputError where they do not do."""
+    run = folder.asked()
+    asked = run.cluster.nodes
+    if not run.launch.elastic:
+        if given != asked:
+            raise InputError(
+                f"the job has {given} nodes, cluster.nodes={asked}; nearest: launch.elastic=true"
+            )
+        return given
+    from launcher.run.elastic import nodes_and_layout
+
+    nodes, layout = nodes_and_layout(run, given, device_of(run))
+    if given != asked:
+        idle = f", {given - nodes} of them idle" if nodes < given else ""
+        _say(f"{given} nodes where {asked} were asked for{idle}: layout {layout}")
+    return nodes
+
+
+def end(folder: RunFolder, status: int, environment: Mapping[str, str] = os.environ) -> int:
+    """Says what has failed, whether the run begins again, and why."""
+    run = read(folder.config)
+    report = _report(folder, run, environment)
+    launch = run.launch
+    judged = verdict(
+        read_starts(folder),
+        _end(folder, status, report),
+        launch.max_restarts,
+        launch.max_idle_starts,
+    )
+    _say(f"{_WORDS[judged.action]}: {judged.reason}")
+    if judged.action is Action.again:
+        _leave_out(folder, run)
+    release_of_job(folder.path, environment)
+    if judged.action is Action.stop and report is not None and report.kind is Kind.settings:
+        return WRONG
+    return {Action.done: 0, Action.again: AGAIN, Action.stop: 1}[judged.action]
+
+
+_WORDS = {Action.done: "done", Action.again: "begins again", Action.stop: "does not begin again"}
+
+
+def _say(words: str) -> None:
+    print(f"phalanx: {words}", file=sys.stderr, flush=True)
+
+
+def read_starts(folder: RunFolder) -> list[Start]:
+    return [Start(**line) for line in read_lines(folder.starts)]
+
+
+def _report(folder: RunFolder, run: Run, environment: Mapping[str, str]) -> Report | None:
+    """None where the start has ended as it should."""
+    if folder.done.exists() or folder.stopped_by() is not None:
+        return None
+    hosts = commands.hostnames(environment.get("SLURM_JOB_NODELIST", ""))
+    reported = report_of(folder, Layout.resolve(run.layout, None), nodes=hosts)
+    if reported is None:
+        return None
+    report, text = reported
+    _say(text)
+    return report
+
+
+def _end(folder: RunFolder, status: int, report: Report | None) -> End:
+    stopped = folder.stopped_by()
+    return End(
+        status=status,
+        saved=folder.saved_step(),
+        done=folder.done.exists(),
+        stopped=None if stopped is None else f"stopped by {stopped[1]} after step {stopped[0]}",
+        failure=None if report is None else report.line,
+        comes_again=report is not None and _comes_again(folder, report),
+        asked_to_end=folder.stop_file.exists(),
+    )
+
+
+def _comes_again(folder: RunFolder, report: Report) -> bool:
+    """A start that had room for a while and then no more may be one of a leak."""
+    starts = read_starts(folder)
+    went_on = bool(starts) and folder.saved_step() > starts[-1].saved
+    return not report.consequence.again and not (report.kind is Kind.memory and went_on)
+
+
+def _leave_out(folder: RunFolder, run: Run) -> None:
+    """Writes down the nodes that the next start is to do without, where enough others are left."""
+    bad = nodes_to_leave_out(folder)
+    if not bad:
+        return
+    try:
+        usable = commands.usable_nodes(run.launch.partition)
+    except (InputError, RunError) as error:
+        _say(f"{listed(bad)} not left out: {error}")
+        return
+    needed = run.launch.min_nodes if run.launch.elastic else run.cluster.nodes
+    others = len(set(usable) - set(bad))
+    if others < needed:
+        _say(f"{listed(bad)} not left out: {others} other nodes are there, {needed} needed")
+        folder.left_out.unlink(missing_ok=True)
+        return
+    asked = [] if run.launch.exclude is None else [run.launch.exclude]
+    without = ",".join([*asked, *bad])
+    folder.left_out.write_text(without + "\n", encoding="utf-8")
+    # A job that is requeued is told so by its script, once it waits.
+    for job in set(folder.read_jobs()) if run.launch.chain is not Chain.none else ():
+        commands.leave_out(job, without)
+    _say(f"left out from now on: {listed(bad)}")
+
+
+def main() -> None:
+    command, path, *status = sys.argv[1:]
+    folder = RunFolder(Path(path))
+    try:
+        sys.exit(begin(folder) if command == "begin" else end(folder, int(status[0])))
+    except OSError as error:
+        _say(f"{error.filename or folder.path}: {error.strerror}")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""torchrun on one node, in fewer words: `python -m launcher.start.torchrun_node RUN_DIR ARGUMENTS`.
+
+Takes torchrun's own arguments. Leaves notes for ranks that were killed and could leave none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from configs.load import read
+from configs.words import listed
+from launcher.failure.heartbeat import kept_on_this_node
+from launcher.failure.record import note_for_others, oom_kills, read_notes
+from launcher.failure.report import report_of
+from launcher.run.run_dir import RunFolder
+from parallel.layout import Layout
+
+_OTHERS_WRITE_S = 2.0  # the notes of other nodes' ranks
+
+
+def main() -> None:
+    path, *arguments = sys.argv[1:]
+    # Until torchrun hears signals itself, which is after seconds of imports.
+    early: list[int] = []
+    for number in _handled(arguments) - {signal.SIGINT}:
+        signal.signal(number, lambda came, _frame: early.append(came))
+    sys.exit(run(RunFolder(Path(path)), arguments, early))
+
+
+def _handled(arguments: list[str]) -> set[signal.Signals]:
+    """The signals that torchrun is to pass on."""
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    parser.add_argument("--signals-to-handle", default="SIGTERM")
+    names = parser.parse_known_args(arguments)[0].signals_to_handle.split(",")
+    return {signal.Signals[name] for name in names}
+
+
+def run(folder: RunFolder, arguments: list[str], early: list[int]) -> int:
+    """torchrun's exit status: 0, or 1 where a rank failed or a signal came.
+
+    Args:
+        early: signals that have come already.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import parse_args
+    from torch.distributed.run import run as torchrun
+
+    from launcher.start.elastic_agent import hear_once_begun, wait_for_others
+
+    handled = _handled(arguments)
+    oom = oom_kills()
+    with kept_on_this_node() as places:
+        try:
+            with _held_back(handled - {signal.SIGINT}):
+                hear_once_begun(handled)
+                asked = parse_args(arguments)  # type: ignore[no-untyped-call]
+                wait_for_others(asked.shutdown_timeout)
+                if early:
+                    raise SignalException("early", signal.Signals(early[0]))
+                torchrun(asked)  # type: ignore[no-untyped-call]
+        except SignalException as error:
+            if read_notes(folder.logs):  # another node's ranks have failed, and took these along
+                note_for_others(folder.logs, {}, places, oom)
+            _say(f"told to end by {signal.Signals(error.sigval).name}")
+            return 1
+        except ChildFailedError as error:
+            codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
+            note_for_others(folder.logs, codes, places, oom)
+            ended = listed(
+                [f"rank {rank} ended with {code}" for rank, code in sorted(codes.items())]
+            )
+            _say(ended)
+            _report(folder, arguments)
+            return 1
+    return 0
+
+
+def _report(folder: RunFolder, arguments: list[str]) -> None:
+    """Without SLURM nobody comes after the agents: the first node's tells what has happened."""
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    parser.add_argument("--node-rank", type=int, default=0)
+    if "SLURM_JOB_ID" in os.environ or parser.parse_known_args(arguments)[0].node_rank:
+        return
+    time.sleep(_OTHERS_WRITE_S)
+    layout = Layout.resolve(read(folder.config).layout, None)
+    if (reported := report_of(folder, layout)) is not None:
+        print(f"phalanx: {reported[1]}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _held_back(numbers: set[signal.Signals]) -> Iterator[None]:
+    """What is started meanwhile gets these signals once it is ready for them (`stopping.Signals`).
+
+    Ranks take seconds to import what they need, and one that came then would end them. The mask is
+    inherited; the agent itself hears them by another thread, which has none.
+    """
+    over = threading.Event()
+    threading.Thread(target=over.wait, daemon=True).start()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        over.set()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _say(words: str) -> None:
+    print(f"phalanx: {socket.gethostname()}: {words}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""The loss on held-out text, now and then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from launcher.training.callbacks.callback import Hook, StepRecord
+
+
+class Evaluation(Hook):
+    """Collective: every rank evaluates its share.
+
+    Args:
+        evaluate: None where it was told to stop; the step is evaluated when the run goes on.
+        every: steps; 0: never.
+        last: step of the run, which is evaluated too.
+    """
+
+    def __init__(
+        self, evaluate: Callable[[], float | None], every: int, last: int, listeners: Sequence[Hook]
+    ) -> None:
+        self._evaluate = evaluate
+        self._every = every
+        self._last = last
+        self._listeners = listeners
+
+    def after_step(self, record: StepRecord) -> None:
+        if self.is_due(record.step):
+            self.of_step(record.step)
+
+    def is_due(self, step: int) -> bool:
+        return bool(self._every) and (step % self._every == 0 or step == self._last)
+
+    def of_step(self, step: int) -> None:
+        loss = self._evaluate()
+        if loss is None:
+            return
+        for hook in self._listeners:
+            hook.after_evaluation(step, loss)

@@ -1,0 +1,59 @@
+"""metrics.jsonl: one line a step, each step once however often the run was started."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from launcher.run.jsonl import read_lines
+from launcher.training.callbacks.callback import Hook, StepRecord
+
+
+class MetricsFile(Hook):
+    def __init__(self, path: Path, *, after_step: int) -> None:
+        """Goes on after `after_step`: later lines are of steps that will be taken again."""
+        self._path = path
+        keep_until(path, after_step)
+        self._file = path.open("a", encoding="utf-8", buffering=1)
+
+    def after_step(self, record: StepRecord) -> None:
+        self._write(asdict(record))
+
+    def after_evaluation(self, step: int, eval_loss: float) -> None:
+        self._write({"step": step, "eval_loss": eval_loss})
+
+    def went_back(self, step: int) -> None:
+        self._file.close()
+        keep_until(self._path, step)
+        self._file = self._path.open("a", encoding="utf-8", buffering=1)
+
+    def at_end(self) -> None:
+        self._file.close()
+
+    def _write(self, row: dict[str, Any]) -> None:
+        # JSON knows no infinity.
+        finite = {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in row.items()
+        }
+        self._file.write(json.dumps(finite) + "\n")
+
+
+def lacks_evaluation(path: Path, step: int) -> bool:
+    """Whether the run took this step and was stopped before it was evaluated."""
+    rows = [row for row in read_lines(path) if row["step"] == step]
+    return bool(rows) and not any("eval_loss" in row for row in rows)
+
+
+def keep_until(path: Path, step: int) -> None:
+    """Drops the rows of later steps, in one rename."""
+    if not path.exists():
+        return
+    rows = [row for row in read_lines(path) if row["step"] <= step]
+    new = path.with_suffix(".new")
+    new.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    os.replace(new, path)

@@ -1,0 +1,93 @@
+"""What the dry run predicts of this run, beside what the run measured: rank 0's memory and traffic,
+and on CUDA the time of a step.
+
+How long a step takes on a CPU is not known beforehand: the planner's constants of CPUs are of other
+code on another machine, and ranks share cores with whatever else runs. Numbers of collectives and
+of bytes are exact anywhere.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from contextlib import ExitStack
+
+from configs.errors import InputError
+from configs.schema import DeviceName, Run
+from launcher.training.callbacks.callback import Hook, StepRecord
+from parallel.layout import Layout
+from parallel.planner.communication.traffic import Traffic
+from parallel.planner.plan import Plan
+from parallel.planner.trace.collective_counter import Counts, counting
+
+_SETTLED = 3  # steps of this start after which times are like all others
+_GIB = 2**30
+
+
+class Prediction(Hook):
+    """Counts one step's traffic, the first that is like all others."""
+
+    def __init__(self, run: Run, layout: Layout, device: DeviceName, first: int, last: int) -> None:
+        self._run, self._layout, self._device = run, layout, device
+        self._counted_step = min(first + 1, last)
+        self._settled = min(first + _SETTLED, last)
+        self._counting = ExitStack()
+        self._counts: Counts | None = None
+        self._records: list[StepRecord] = []
+        self._last: StepRecord | None = None
+
+    def before_step(self, step: int) -> None:
+        if step == self._counted_step:
+            self._counts = self._counting.enter_context(counting(self._layout))
+
+    def after_step(self, record: StepRecord) -> None:
+        self._counting.close()
+        if math.isnan(record.loss):  # the step was not taken
+            self._counted_step += record.step == self._counted_step
+            return
+        self._last = record
+        if record.step >= self._settled:
+            self._records.append(record)
+
+    def went_back(self, step: int) -> None:
+        self._counting.close()
+
+    def lines(self) -> list[str]:
+        """The comparison; one line that says why where nothing can be predicted."""
+        if self._last is None or self._counts is None:
+            return []
+        try:
+            plan = Plan.of(self._run, self._layout, self._device)
+        except InputError as error:
+            return [f"no prediction: {error}"]
+        counted = self._counts.traffic()
+        memory = plan.memories[0]
+        on_cpu = self._device is DeviceName.cpu
+        predicted = memory.total if on_cpu else memory.allocated
+        return [
+            "predicted beside measured, rank 0",
+            f"{'':<18} {'predicted':>14} {'measured':>14}",
+            *([] if on_cpu else [self._step_time(plan)]),
+            _line("memory, GiB", predicted / _GIB, self._last.memory_gib, "{:,.2f}"),
+            _line("collectives a step", _count(plan.traffic[0]), _count(counted), "{:,}"),
+            _line("their bytes", _bytes(plan.traffic[0]), _bytes(counted), "{:,}"),
+        ]
+
+    def _step_time(self, plan: Plan) -> str:
+        last = [] if self._last is None else [self._last]
+        full = [each for each in self._records if each.tokens_per_s] or last
+        seconds = statistics.median(each.step_time_s for each in full)
+        return _line("step time, s", plan.time.seconds, seconds, "{:,.4g}")
+
+
+def _line(what: str, predicted: float, measured: float, form: str) -> str:
+    off = f"{(predicted / measured - 1) * 100:+8.1f} %" if measured else ""
+    return f"{what:<18} {form.format(predicted):>14} {form.format(measured):>14}{off}"
+
+
+def _count(traffic: list[Traffic]) -> int:
+    return sum(each.count for each in traffic)
+
+
+def _bytes(traffic: list[Traffic]) -> int:
+    return sum(each.bytes for each in traffic)

@@ -1,0 +1,54 @@
+"""A window of steps under torch's profiler, and on CUDA the allocator's history of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from launcher.training.callbacks.callback import Hook, StepRecord
+
+
+class Profiler(Hook):
+    """Writes profile/rank_N.json (for chrome://tracing or Perfetto) and profile/memory_N.pickle."""
+
+    def __init__(self, folder: Path, rank: int, start: int, steps: int, memory: bool) -> None:
+        self._folder = folder
+        self._rank = rank
+        self._first = start
+        self._last = start + steps - 1
+        self._memory = memory and torch.cuda.is_available()
+        self._profiler: Any = None
+
+    def before_step(self, step: int) -> None:
+        if step != self._first:
+            return
+        self._folder.mkdir(exist_ok=True)
+        if self._memory:
+            torch.cuda.memory._record_memory_history()
+        self._profiler = torch.profiler.profile(profile_memory=True, record_shapes=True)
+        self._profiler.start()
+
+    def after_step(self, record: StepRecord) -> None:
+        if self._profiler is None:
+            return
+        self._profiler.step()
+        if record.step == self._last:
+            self._finish()
+
+    def went_back(self, step: int) -> None:
+        self.at_end()
+
+    def at_end(self) -> None:
+        if self._profiler is not None:
+            self._finish()
+
+    def _finish(self) -> None:
+        self._profiler.stop()
+        self._profiler.export_chrome_trace(str(self._folder / f"rank_{self._rank}.json"))
+        self._profiler = None
+        if self._memory:
+            memory: Any = torch.cuda.memory
+            memory._dump_snapshot(str(self._folder / f"memory_{self._rank}.pickle"))
+            memory._record_memory_history(enabled=None)

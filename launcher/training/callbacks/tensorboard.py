@@ -1,0 +1,35 @@
+"""TensorBoard event files; a resumed run goes on where its last checkpoint was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch.utils.tensorboard import SummaryWriter
+
+from launcher.training.callbacks.callback import Hook, StepRecord
+
+_SHOWN = ("loss", "grad_norm", "learning_rate", "tokens_per_s", "tflops", "memory_gib")
+
+
+class TensorBoard(Hook):
+    def __init__(self, folder: Path, *, after_step: int) -> None:
+        self._folder = folder
+        self._writer = self._open(after_step)
+
+    def _open(self, after_step: int) -> SummaryWriter:
+        # What was drawn beyond the checkpoint will be drawn again.
+        return SummaryWriter(str(self._folder), purge_step=after_step + 1)
+
+    def after_step(self, record: StepRecord) -> None:
+        for name in _SHOWN:
+            self._writer.add_scalar(f"train/{name}", getattr(record, name), record.step)
+
+    def after_evaluation(self, step: int, eval_loss: float) -> None:
+        self._writer.add_scalar("held_out/loss", eval_loss, step)
+
+    def went_back(self, step: int) -> None:
+        self._writer.close()
+        self._writer = self._open(step)
+
+    def at_end(self) -> None:
+        self._writer.close()

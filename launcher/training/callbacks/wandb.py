@@ -1,0 +1,41 @@
+"""Weights & Biases, where it is installed and asked for. One run directory is one W&B run."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import asdict
+from pathlib import Path
+
+from configs.schema import Run
+from launcher.training.callbacks.callback import Hook, StepRecord
+
+
+class WeightsAndBiases(Hook):
+    def __init__(self, run: Run, folder: Path) -> None:
+        import wandb
+
+        self._run = wandb.init(
+            project=run.log.wandb_project,
+            name=folder.name,
+            id=run_id(folder),
+            resume="allow",
+            dir=str(folder),
+            config=asdict(run),
+        )
+
+    def after_step(self, record: StepRecord) -> None:
+        self._run.log(asdict(record), step=record.step)
+
+    def after_evaluation(self, step: int, eval_loss: float) -> None:
+        self._run.log({"eval_loss": eval_loss}, step=step)
+
+    def at_end(self) -> None:
+        self._run.finish()
+
+
+def run_id(folder: Path) -> str:
+    """The run's id, made once and kept across restarts."""
+    path = folder / "wandb_id"
+    if not path.exists():
+        path.write_text(uuid.uuid4().hex + "\n", encoding="utf-8")
+    return path.read_text(encoding="utf-8").strip()

@@ -1,0 +1,91 @@
+"""Ends a rank that waits for others longer than it may, with the stacks of its threads on disk.
+
+A rank that hangs says nothing; the others wait for it in a collective, which gloo and NCCL leave in
+their own time, or never. A thread of each rank looks at when its training loop last went on.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from launcher.failure.flight_recorder import waits_in
+from launcher.failure.heartbeat import here
+from launcher.failure.record import Failure, leave_note
+from launcher.training.callbacks.callback import Hook, StepRecord
+
+_LOOKS = 20  # in the time that a rank may wait
+
+
+class Watchdog(Hook):
+    def __init__(self, logs: Path, rank: int, timeout_s: float) -> None:
+        self._logs, self._rank = logs, rank
+        self._timeout_s = timeout_s
+        self._ended = threading.Event()
+        self._since: float | None = None  # None: nothing is watched
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def before_step(self, step: int) -> None:
+        self.note("training", step)
+
+    def after_step(self, record: StepRecord) -> None:
+        self.note("between steps")
+
+    def went_back(self, step: int) -> None:
+        self.note("going back", step)
+
+    def at_end(self) -> None:
+        self._since = None
+        self._ended.set()
+
+    def note(self, phase: str, step: int | None = None) -> None:
+        """The loop goes on, with this."""
+        here.note(phase, step)
+        self._since = time.monotonic()
+
+    @contextmanager
+    def paused(self, phase: str) -> Iterator[None]:
+        """While a checkpoint is copied or written, which takes as long as it takes."""
+        self._since = None
+        try:
+            with here.during(phase):
+                yield
+        finally:
+            self._since = time.monotonic()
+
+    def _watch(self) -> None:
+        looked = time.monotonic()
+        while not self._ended.wait(self._timeout_s / _LOOKS):
+            since, before, looked = self._since, looked, time.monotonic()
+            if since is None:
+                continue
+            if looked - before > self._timeout_s / 2:
+                # It is this rank that the others waited for; it was stopped, and goes on too late.
+                self._end(f"stood still for {looked - before:.0f} s")
+            elif looked - since > self._timeout_s:
+                self._end(f"waited {self._timeout_s:g} s", waited_s=self._timeout_s)
+
+    def _end(self, message: str, waited_s: float = 0.0) -> None:
+        try:
+            self._leave_word(message, waited_s)
+        finally:
+            # Nothing less ends a process whose main thread is in a collective.
+            os._exit(1)
+
+    def _leave_word(self, message: str, waited_s: float) -> None:
+        stacks = self._logs / f"stacks_rank_{self._rank}.txt"
+        with suppress(OSError), stacks.open("w", encoding="utf-8") as file:
+            faulthandler.dump_traceback(file, all_threads=True)
+        failure = Failure.here(
+            self._rank,
+            f"{message}; {stacks} says where",
+            lost_peer=waited_s > 0,
+            waited_s=waited_s,
+            waits_in=waits_in(self._logs, self._rank),
+        )
+        leave_note(self._logs, failure)

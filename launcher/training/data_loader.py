@@ -1,0 +1,80 @@
+"""Global samples to this rank's micro-batches, read before they are asked for."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import torch
+
+from configs.schema import DeviceName
+from corpus.dataset.fingerprint import Consumed
+from corpus.dataset.mixture import Mixture
+from parallel.engines.base import Batch
+from parallel.layout import Layout
+from parallel.runtime.device import Device
+
+
+class Batches:
+    """The batches of one data rank. Which sample is which depends on its global number alone.
+
+    They are read by a thread, so that the disk, and the order of a new epoch, are waited for beside
+    the step before. For CUDA they come in pinned memory, from where copies need no waiting either.
+    """
+
+    def __init__(
+        self,
+        samples: Mixture,
+        layout: Layout,
+        data_rank: int,
+        device: Device,
+        consumed: Consumed | None = None,
+    ) -> None:
+        """`consumed` is told of every sample given out."""
+        self._samples = samples
+        self._layout = layout
+        self._data_rank = data_rank
+        self._consumed = consumed
+        self._pin = device.name is DeviceName.cuda
+        self._reader = ThreadPoolExecutor(1, "data", _use, (device,))
+        self._prepared: tuple[tuple[int, int], Future[Batch]] | None = None
+
+    def prepare(self, first_sample: int, global_batch: int) -> None:
+        """Begins to read what `at` will be asked for next."""
+        future = self._reader.submit(self._read, first_sample, global_batch)
+        self._prepared = (first_sample, global_batch), future
+
+    def at(self, first_sample: int, global_batch: int) -> Batch:
+        """This rank's part of the `global_batch` samples from number `first_sample`.
+
+        Raises RunError if the token file is damaged there.
+        """
+        if self._prepared is None or self._prepared[0] != (first_sample, global_batch):
+            self.prepare(first_sample, global_batch)
+        assert self._prepared is not None
+        batch = self._prepared[1].result()
+        self._prepared = None
+        if self._consumed is not None:
+            numbers = self._numbers(first_sample, global_batch)
+            self._consumed.note([number for micro_batch in numbers for number in micro_batch])
+        return batch
+
+    def _numbers(self, first_sample: int, global_batch: int) -> list[list[int]]:
+        """Of the samples of each of this rank's micro-batches."""
+        places = self._layout.samples_of(self._data_rank, global_batch)
+        return [[first_sample + place for place in micro_batch] for micro_batch in places]
+
+    def _read(self, first_sample: int, global_batch: int) -> Batch:
+        micro_batches = [
+            torch.from_numpy(np.stack([self._samples[number] for number in numbers]))
+            for numbers in self._numbers(first_sample, global_batch)
+        ]
+        if self._pin:
+            micro_batches = [each.pin_memory() for each in micro_batches]
+        return Batch(micro_batches=micro_batches)
+
+
+def _use(device: Device) -> None:
+    """Each thread has a current CUDA device of its own; else all ranks would pin by the first."""
+    if device.name is DeviceName.cuda:
+        torch.cuda.set_device(device.torch_device)

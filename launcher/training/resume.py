@@ -1,0 +1,50 @@
+"""Going on from the newest checkpoint that is whole: damage costs steps, and never the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from launcher.training.broadcast import agree
+from parallel.checkpoint import manifest as files
+from parallel.checkpoint.manifest import Damaged, TrainState
+from parallel.checkpoint.store import CheckpointStore
+from parallel.engines.base import Engine
+
+
+def load_newest_whole(
+    store: CheckpointStore, engine: Engine, checkpoint: Path, say: Callable[[str], None]
+) -> tuple[Path, TrainState]:
+    """Loads `checkpoint`, or the newest whole one of the same run before it; which, and its state.
+
+    Damaged ones of the run's own, newer ones too, are renamed to step_N.damaged. Collective.
+    Raises Damaged where none is left.
+    """
+    own = checkpoint.parent.resolve() == store.folder.resolve()
+    if own:
+        agree(lambda: _set_aside_newer(checkpoint, say))
+    while True:
+        try:
+            return checkpoint, store.load(engine, checkpoint)
+        except Damaged as error:
+            earlier = files.older(checkpoint) if own else None
+            if earlier is None:
+                raise
+            aside = agree(partial(files.set_aside, checkpoint))
+            say(f"{error}; it is {aside.name} now; going on from {earlier}")
+            checkpoint = earlier
+            torch.distributed.barrier()
+
+
+def _set_aside_newer(checkpoint: Path, say: Callable[[str], None]) -> None:
+    """Those that were passed over because files of theirs are missing or cut short."""
+    for newer in files.whole_checkpoints(checkpoint.parent):
+        if newer.name <= checkpoint.name:
+            continue
+        try:
+            files.require_whole(newer)
+        except Damaged as error:
+            say(f"{error}; it is {files.set_aside(newer).name} now")

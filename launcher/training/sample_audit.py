@@ -1,0 +1,64 @@
+"""The proof that a run reads each sample once: its ranks' readings, added up and compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from configs.errors import InputError, RunError
+from corpus.dataset.fingerprint import MODULUS, Consumed, fingerprint
+from corpus.dataset.mixture import Mixture
+from launcher.training.broadcast import agree
+from parallel.checkpoint.manifest import TrainState
+from parallel.runtime.device import Device
+
+HALF = MODULUS // 2  # where the sign of a 64-bit integer begins
+
+
+class SampleIds:
+    """Every rank has one; of those that read the same samples, one `counts`."""
+
+    def __init__(self, mixture: Mixture, *, counts: bool, device: Device) -> None:
+        self.consumed = Consumed(mixture)
+        self._mixture = mixture
+        self._counts = counts
+        self._device = device
+        self._samples, self._before = 0, 0
+
+    def go_on_from(self, state: TrainState, checkpoint: Path) -> None:
+        """Collective. Raises InputError where the checkpoint has read other samples than ours."""
+        self._samples, self._before = state.samples, int(state.sample_ids or "0", 16)
+        self.consumed.sum = 0
+        if state.sample_ids:
+            agree(lambda: self._require_same(state, checkpoint))
+
+    def total(self, samples: int) -> str:
+        """The fingerprint of all `samples` read so far, 16 hexadecimal digits. Collective.
+
+        Raises RunError where the ranks together did not read each of them once.
+        """
+        mine = self.consumed.sum if self._counts else 0
+        read = torch.tensor([mine - MODULUS if mine >= HALF else mine], dtype=torch.int64)
+        read = read.to(self._device.torch_device)
+        torch.distributed.all_reduce(read)  # wraps around, as it should
+        total = (self._before + int(read.item())) % MODULUS
+        agree(lambda: self._require_each_once(total, samples))
+        self._before, self._samples, self.consumed.sum = total, samples, 0
+        return f"{total:016x}"
+
+    def _require_same(self, state: TrainState, checkpoint: Path) -> None:
+        if fingerprint(self._mixture, 0, state.samples) != self._before:
+            raise InputError(
+                f"checkpoint={checkpoint}: its {state.samples:,} samples are not the first "
+                f"{state.samples:,} of this run; nearest: the weights of corpus.sources and the "
+                "versions of megatron-core and numpy that it was trained with"
+            )
+
+    def _require_each_once(self, total: int, samples: int) -> None:
+        new = fingerprint(self._mixture, self._samples, samples)
+        if total != (self._before + new) % MODULUS:
+            raise RunError(
+                f"of the samples {self._samples:,} to {samples - 1:,} one was read twice or not "
+                "at all; the newest checkpoint is from before that"
+            )

@@ -1,0 +1,95 @@
+"""How a run that trains is told to save and end, or only to save: by a signal, or by a file.
+
+A signal reaches single ranks at different moments, and all must stop after the same step: they
+agree at every step, and between the batches of an evaluation. A checkpoint that could not be
+written beside the training is found out in the same message.
+"""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+
+import torch
+
+from launcher.run.ownership import Lease
+from launcher.run.run_dir import RunFolder
+from launcher.training.broadcast import agree
+from parallel.checkpoint.store import CheckpointStore
+from parallel.runtime.device import Device
+
+_STOP_FILE = 1 << 16  # above all signals' numbers
+_SAVE_FILE = 1
+_TAKEN_OVER = 2  # more than 1, which is a save that has failed
+
+
+class Signals:
+    """Remembers which signal came. Made as early as can be: unheeded, it would end the process."""
+
+    def __init__(self, warning: str) -> None:
+        """`warning`: the name, without SIG, of the one that a cluster sends before its limit."""
+        self.came: int = 0
+        numbers = {signal.SIGTERM, signal.Signals[f"SIG{warning}"]}
+        for number in numbers:
+            signal.signal(number, self._note)
+        # Torchrun's agent holds them back until now (`launcher.start.torchrun_node`), and others
+        # with them.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        self.came = self.came or number
+
+
+class Stop:
+    """Collective: every rank asks at the same moments."""
+
+    def __init__(
+        self,
+        signals: Signals,
+        folder: RunFolder,
+        device: Device,
+        store: CheckpointStore,
+        lease: Lease | None,
+    ) -> None:
+        """`lease`: of the run directory, where rank 0 knows it."""
+        self._signals = signals
+        self._folder = folder
+        self._store = store
+        self._lease = lease
+        # Signals that came, whether to save, and whether something has failed, on the device whose
+        # backend carries them.
+        self._asked = torch.zeros(3, dtype=torch.int64, device=device.torch_device)
+        self._reads_files = torch.distributed.get_rank() == 0
+        self.reason: str | None = None  # once it is there it stays
+        self.save_now = False  # at the last time of asking
+
+    def agreed(self) -> bool:
+        """Whether any rank was told to stop.
+
+        Raises RunError on every rank where a save beside the training has failed, or another run
+        has taken the directory over.
+        """
+        if self.reason is not None:
+            return True
+        stop, save, failed = self._signals.came, 0, int(self._store.has_failed())
+        if self._reads_files:
+            stop = max(stop, _STOP_FILE * self._folder.stop_file.exists())
+            save = _SAVE_FILE * self._folder.save_file.exists()
+            failed = _TAKEN_OVER if self._lease is not None and self._lease.is_lost() else failed
+        self._asked.copy_(torch.tensor([stop, save, failed]))
+        torch.distributed.all_reduce(self._asked, torch.distributed.ReduceOp.MAX)
+        stop, save, failed = self._asked.tolist()
+        if failed == _TAKEN_OVER:
+            agree(self._require_lease)
+        if failed:
+            self._store.finish()
+        self.save_now = save == _SAVE_FILE
+        if self.save_now and self._reads_files:
+            self._folder.save_file.unlink(missing_ok=True)
+        if stop:
+            self.reason = "a STOP file" if stop == _STOP_FILE else signal.Signals(stop).name
+        return self.reason is not None
+
+    def _require_lease(self) -> None:
+        if self._lease is not None:
+            self._lease.require()

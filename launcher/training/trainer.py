@@ -1,0 +1,294 @@
+"""One rank's training: everything built, the checkpoint loaded, the hooks hung, the loop run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import IO
+
+import torch
+from megatron.core import parallel_state
+
+from configs.errors import RunError
+from configs.schema import BadLoss, Run
+from configs.words import listed
+from corpus.dataset.mixture import Mixture
+from corpus.sources.sources import sources_of
+from corpus.store.prepared import Prepared, reopen
+from launcher.failure.heartbeat import here
+from launcher.run.ownership import lease_of_owner
+from launcher.run.run_dir import RunFolder, last_step
+from launcher.training.broadcast import agree
+from launcher.training.callbacks.callback import Hook, StepRecord
+from launcher.training.callbacks.checkpointer import Checkpoints
+from launcher.training.callbacks.console import ProgressBar, ProgressLines
+from launcher.training.callbacks.evaluator import Evaluation
+from launcher.training.callbacks.loss_curve import LossCurve
+from launcher.training.callbacks.metrics import MetricsFile, lacks_evaluation
+from launcher.training.callbacks.prediction import Prediction
+from launcher.training.callbacks.profiler import Profiler
+from launcher.training.callbacks.tensorboard import TensorBoard
+from launcher.training.callbacks.wandb import WeightsAndBiases
+from launcher.training.callbacks.watchdog import Watchdog
+from launcher.training.data_loader import Batches
+from launcher.training.engine_factory import running_engine
+from launcher.training.loop import Course, train_loop
+from launcher.training.loss_spikes import BadLossError, LossGuard, Skips, losses_before
+from launcher.training.preflight import preflight
+from launcher.training.resume import load_newest_whole
+from launcher.training.sample_audit import SampleIds
+from launcher.training.stop import Signals, Stop
+from launcher.training.throughput import Speed
+from models.shape import ModelShape
+from parallel.batch_schedule import BatchPlan, steps_of
+from parallel.checkpoint import manifest
+from parallel.checkpoint.manifest import TrainState, shape_fields
+from parallel.checkpoint.store import CheckpointStore
+from parallel.engines.base import Engine
+from parallel.engines.megatron.model import banded_attention_by
+from parallel.layout import Layout
+from parallel.lr_schedule import LearningRate
+from parallel.runtime.device import Device
+from parallel.runtime.process_groups import group_beside
+
+VALIDATION_SEED = 0  # held-out text is always read in the same order
+
+
+def train_session(
+    run: Run, folder: RunFolder, device: Device, terminal: IO[str], signals: Signals
+) -> None:
+    """Trains to the run's last step, or until it is told to stop. Collective."""
+    here.note("looking at every node")
+    odd = preflight(ModelShape.of(run.model), folder, device)
+    if torch.distributed.get_rank() == 0:
+        for line in odd:
+            print(line, file=terminal, flush=True)
+    prepared = reopen(folder.read_corpus())
+    here.note("building the model")
+    with running_engine(run, device) as engine:
+        _Session(run, folder, device, prepared, engine, signals, terminal).train()
+
+
+class _Session:
+    def __init__(
+        self,
+        run: Run,
+        folder: RunFolder,
+        device: Device,
+        prepared: Prepared,
+        engine: Engine,
+        signals: Signals,
+        terminal: IO[str],
+    ) -> None:
+        self.run = run
+        self.terminal = terminal
+        self.folder = folder
+        self.device = device
+        self.layout = Layout.resolve(run.layout, None)
+        self.prepared = prepared
+        self.engine = engine
+        self.shape = ModelShape.of(run.model)
+        self.rank = torch.distributed.get_rank()
+        self.lease = lease_of_owner(folder.path) if self.rank == 0 else None
+        self.watchdog = Watchdog(folder.logs, self.rank, run.launch.timeout_s)
+        self.store = CheckpointStore(
+            folder.checkpoints,
+            parallel_state.get_tensor_model_parallel_group(),
+            prepared.tokenizer,
+            group_beside() if run.train.async_save else None,
+            self.lease.require if self.lease is not None else None,
+        )
+        self.stop = Stop(signals, folder, device, self.store, self.lease)
+        self.skips = Skips(folder.skips)
+        self.shares = {source.name: source.share for source in sources_of(run.corpus)}
+        self.place = self.layout.coordinates(self.rank)
+
+    def train(self) -> None:
+        by = banded_attention_by(self.shape, self.device.name, self.run.precision)
+        if by is not None:
+            self._say(f"banded   {self.shape.window} tokens, by {by} attention")
+        for notice in self.engine.notices:
+            self._say(notice)
+        mixture = self._mixture("train", self.run.train.seed)
+        counts = self.place.tensor == 0 and self.place.pipeline == 0
+        ids = SampleIds(mixture, counts=counts, device=self.device)
+        if self.rank == 0:
+            manifest.clear_unfinished(self.folder.checkpoints)
+        asked = self.run.checkpoint
+        course = self._course(ids, None if asked is None else Path(asked))
+        batches = Batches(mixture, self.layout, self.place.data, self.device, ids.consumed)
+        speed = Speed(
+            self.shape,
+            self.layout.world_size,
+            self.device,
+            self.run.precision,
+            self.run.cluster,
+        )
+        hooks = self._hooks(course, ids)
+        prediction = Prediction(self.run, self.layout, self.device.name, course.first, course.last)
+        # First, so that it counts nothing but the step itself.
+        first = [prediction] if self.rank == 0 else []
+        hooks = [*first, self.watchdog, *hooks]
+        guard = self._guard(course)
+        while True:
+            try:
+                last = train_loop(self.engine, batches, course, speed, hooks, self.stop, guard)
+                break
+            except BadLossError as error:
+                course = self._past(error, ids)
+                for hook in hooks:
+                    hook.went_back(course.first - 1)
+                guard = self._guard(course)
+        here.note("ending")
+        if self.rank == 0:
+            if self.stop.reason is not None or last == steps_of(self.run):
+                self.folder.write_end(last, self.stop.reason)
+            for line in prediction.lines():
+                self._say(line)
+        # A node whose ranks are gone may take those of others along: rank 0 has more to do.
+        torch.distributed.barrier()
+
+    def _say(self, line: str) -> None:
+        if self.rank == 0:
+            print(line, file=self.terminal, flush=True)
+
+    def _course(self, ids: SampleIds, checkpoint: Path | None) -> Course:
+        step = samples = 0
+        if checkpoint is not None:
+            here.note("reading a checkpoint")
+            checkpoint, state = load_newest_whole(self.store, self.engine, checkpoint, self._say)
+            step, samples = state.step, state.samples
+            ids.go_on_from(state, checkpoint)
+        return Course(
+            first=step + 1,
+            last=last_step(self.run),
+            samples=samples,
+            batch_plan=BatchPlan.of(self.run),
+            learning_rate=LearningRate.of(self.run),
+            seed=self.run.train.seed,
+            skipped=frozenset(agree(lambda: list(self.skips.read()))),
+        )
+
+    def _guard(self, course: Course) -> LossGuard:
+        before = course.first - 1
+        return LossGuard(self.run.train, agree(lambda: losses_before(self.folder.metrics, before)))
+
+    def _past(self, error: BadLossError, ids: SampleIds) -> Course:
+        """Back to the newest checkpoint, and past the batches that made the loss bad.
+
+        Raises RunError where that is not asked for or cannot be.
+        """
+        if self.run.train.on_bad_loss is BadLoss.stop:
+            raise RunError(
+                f"{error}; nearest: train.on_bad_loss=skip, or go on from an earlier checkpoint "
+                "with a lower optimizer.learning_rate"
+            )
+        with self.watchdog.paused("waiting for a checkpoint"):
+            self.store.finish()
+
+        def skip() -> tuple[str, list[int]]:
+            newest, _ = manifest.newest_whole(self.folder.checkpoints)
+            if newest is None:
+                raise RunError(f"{error}; there is no checkpoint yet to go back to")
+            back_to = TrainState.read(newest).step
+            return str(newest), self.skips.add(error, self.run.train, back_to)
+
+        newest, skipped = agree(skip)
+        with self.watchdog.paused("going back to a checkpoint"):
+            course = self._course(ids, Path(newest))
+        steps = listed(skipped)
+        self._say(f"{error}; back to step {course.first - 1}; skipped from now on: step {steps}")
+        return course
+
+    def _mixture(self, part: str, seed: int) -> Mixture:
+        return Mixture(
+            self.prepared,
+            part,
+            self.shares,
+            context=self.shape.context,
+            seed=seed,
+            vocab=self.shape.vocab,
+        )
+
+    def _hooks(self, course: Course, ids: SampleIds) -> list[Hook]:
+        """What listens comes before what works, so that a step is noted before it is saved."""
+        run = self.run
+        listeners = self._listeners(course) if self.rank == 0 else []
+        hooks: list[Hook] = []
+        if run.profile.start is not None:
+            hooks.append(
+                Profiler(
+                    self.folder.path / "profile",
+                    self.rank,
+                    run.profile.start,
+                    run.profile.steps,
+                    run.profile.memory_snapshot,
+                )
+            )
+        hooks += listeners
+        # The end of the schedule, not of this start: a stop must leave no trace in the metrics.
+        evaluation = Evaluation(self._evaluator(), run.train.eval_every, steps_of(run), listeners)
+        hooks.append(evaluation)
+        before = course.first - 1
+        if agree(
+            lambda: evaluation.is_due(before) and lacks_evaluation(self.folder.metrics, before)
+        ):
+            evaluation.of_step(before)
+        save = partial(self._save, ids)
+        hooks.append(Checkpoints(save, self._saved, run.train.save_every, course.last))
+        return hooks
+
+    def _listeners(self, course: Course) -> list[Hook]:
+        """Rank 0 alone writes and speaks."""
+        run, path, before = self.run, self.folder.path, course.first - 1
+        hooks: list[Hook] = [MetricsFile(self.folder.metrics, after_step=before)]
+        if run.log.tensorboard:
+            hooks.append(TensorBoard(path / "tensorboard", after_step=before))
+        if run.log.wandb:
+            hooks.append(WeightsAndBiases(run, path))
+        if run.log.progress:
+            kind = ProgressBar if self.terminal.isatty() else ProgressLines
+            hooks.append(kind(self.terminal, course.first, course.last))
+        title = f"{run.model.name}, layout {self.layout}"
+        hooks.append(LossCurve(self.folder.metrics, path / "loss.png", title))
+        return hooks
+
+    def _evaluator(self) -> Callable[[], float | None]:
+        mixture = self._mixture("validation", VALIDATION_SEED)
+        batches = Batches(mixture, self.layout, self.place.data, self.device)
+        count, size = self.run.train.eval_batches, self.run.train.global_batch
+
+        def evaluate() -> float | None:
+            losses = []
+            for number in range(count):
+                self.watchdog.note(f"evaluation, batch {number}")
+                if self.stop.agreed():
+                    return None
+                batch = batches.at(number * size, size)
+                if number + 1 < count:
+                    batches.prepare((number + 1) * size, size)
+                losses.append(self.engine.evaluate(batch))
+            return sum(losses) / len(losses)
+
+        return evaluate
+
+    def _save(self, ids: SampleIds, record: StepRecord) -> None:
+        state = TrainState(
+            step=record.step,
+            samples=record.samples,
+            tokens=record.tokens,
+            seed=self.run.train.seed,
+            corpus=self.prepared.fingerprint,
+            adam_step=self.engine.adam_step(),
+            scaler=self.engine.scaler_state(),
+            model=shape_fields(self.shape),
+            sample_ids=ids.total(record.samples),
+            shares=self.shares,
+        )
+        with self.watchdog.paused("saving"):
+            self.store.begin_save(self.engine, state, keep=self.run.train.keep_checkpoints)
+
+    def _saved(self) -> None:
+        with self.watchdog.paused("waiting for a checkpoint"):
+            self.store.finish()

@@ -1,0 +1,119 @@
+"""Megatron-core's tensor-parallel linears without the passes over memory that a CPU can spare.
+
+Megatron-core adds a bias after its matmul, makes each weight's gradient anew and then adds it to
+the sum over micro-batches: on a GPU fused kernels take that away, on a CPU each is a pass over
+memory. Here the bias and the sum are part of the matmuls (BLAS's beta). On CUDA, and under sequence
+parallel, the classes are Megatron-core's own.
+
+Shape suffixes: R rows (tokens of all samples), I inputs, O outputs, both on this rank.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from megatron.core.tensor_parallel import ColumnParallelLinear, RowParallelLinear
+from torch import Tensor
+from torch.distributed import ProcessGroup
+
+from models.ops.half_precision import worked_in
+
+
+class _HostLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight_OI: Tensor, bias_O: Tensor | None, group: ProcessGroup | None
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight_OI)
+        ctx.weight, ctx.has_bias, ctx.group = weight_OI, bias_O is not None, group
+        bias = None if bias_O is None else worked_in(bias_O)
+        return F.linear(worked_in(x), worked_in(weight_OI), bias).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        x, weight_OI = ctx.saved_tensors
+        grad, dtype = worked_in(grads[0]), grads[0].dtype
+        grad_RO, x_RI = grad.flatten(0, -2), worked_in(x).flatten(0, -2)
+        grad_x, reduced = None, None
+        if ctx.needs_input_grad[0]:
+            grad_x = grad.matmul(worked_in(weight_OI)).to(dtype)
+            if ctx.group is not None:
+                reduced = torch.distributed.all_reduce(grad_x, group=ctx.group, async_op=True)
+        grad_weight = None
+        if ctx.needs_input_grad[1]:
+            # Where Megatron-core keeps the sum over micro-batches, the product goes there at once;
+            # autograd is then told of none.
+            total_OI = getattr(ctx.weight, "main_grad", None)
+            if total_OI is not None and total_OI.dtype is grad.dtype:
+                total_OI.addmm_(grad_RO.t(), x_RI)
+            else:
+                grad_weight = grad_RO.t().mm(x_RI).to(dtype)
+        grad_bias = grad_RO.sum(0).to(dtype) if ctx.has_bias else None
+        if reduced is not None:
+            reduced.wait()
+        return grad_x, grad_weight, grad_bias, None
+
+
+def host_linear(
+    input: Tensor,
+    weight: Tensor,
+    *,
+    bias: Tensor | None,
+    allreduce_dgrad: bool,
+    tp_group: ProcessGroup | None,
+    **_megatron: Any,
+) -> Tensor:
+    """In place of Megatron-core's `_forward_impl`: x W^T + b.
+
+    Args:
+        allreduce_dgrad: the input's gradient is summed over `tp_group`.
+    """
+    result: Tensor = _HostLinear.apply(  # type: ignore[no-untyped-call]
+        input, weight, bias, tp_group if allreduce_dgrad else None
+    )
+    return result
+
+
+def on_host(config: Any) -> bool:
+    """Whether a layer of this TransformerConfig takes the way of this module."""
+    return bool(config.on_cpu) and not config.sequence_parallel
+
+
+class _OnHost:
+    """What both linears do on a CPU: on one tensor rank nothing but the matmul."""
+
+    weight: Tensor
+    bias: Tensor | None
+    whole: bool  # nothing to gather, to sum, or to add later
+
+    def _take_over(self, config: Any) -> None:
+        self.whole = on_host(config) and self.tp_group.size() == 1  # type: ignore[attr-defined]
+        if on_host(config):
+            self._forward_impl = host_linear
+
+    def forward(self, input_: Tensor, *others: Any, **megatron: Any) -> Any:
+        if not self.whole:
+            return super().forward(input_, *others, **megatron)  # type: ignore[misc]
+        assert not others, others
+        linear = host_linear(
+            input_, self.weight, bias=self.bias, allreduce_dgrad=False, tp_group=None
+        )
+        return linear, None
+
+
+class ColumnLinear(_OnHost, ColumnParallelLinear):  # type: ignore[misc]  # Megatron-core is untyped
+    def __init__(self, *sizes: int, config: Any, skip_bias_add: bool, **megatron: Any) -> None:
+        super().__init__(
+            *sizes, config=config, skip_bias_add=skip_bias_add and not on_host(config), **megatron
+        )
+        self._take_over(config)
+
+
+class RowLinear(_OnHost, RowParallelLinear):  # type: ignore[misc]
+    """Over several ranks the bias comes once, after the sum."""
+
+    def __init__(self, *sizes: int, config: Any, **megatron: Any) -> None:
+        super().__init__(*sizes, config=config, **megatron)
+        self._take_over(config)

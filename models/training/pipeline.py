@@ -1,0 +1,150 @@
+"""A GPT-3 as a list of layers, each taking what the one before gives.
+
+The same parts, of the same specs and under the same names, as `models.training.gpt` puts into one
+module, for schedules that deal layers out themselves. Shape suffixes: B batch, T tokens (on this
+rank, under sequence parallel), H hidden, V vocabulary on this rank.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from megatron.core import parallel_state, tensor_parallel
+from megatron.core.transformer import TransformerConfig
+from megatron.core.transformer.transformer_layer import (
+    TransformerLayer,
+    get_transformer_layer_offset,
+)
+from torch import Tensor, nn
+
+from models.ops.cross_entropy import cross_entropy
+from models.ops.linear import host_linear, on_host
+from models.shape import ModelShape
+from models.training.gpt import mask_padding
+from models.training.layer_specs import block_spec
+
+
+@dataclass(frozen=True, slots=True)
+class LayerEntry:
+    """One place of the list: what builds it, and what its parameters' global names begin with."""
+
+    prefix: str
+    kind: type[nn.Module]
+    arguments: tuple[Any, ...]
+    logits: bool = False  # the tied embedding's second use
+
+
+def layer_list(
+    shape: ModelShape, config: TransformerConfig, *, transformer_engine: bool
+) -> list[LayerEntry]:
+    """All layers of the network, first to last; nothing is built yet.
+
+    Args:
+        config: Megatron-core's; says how each layer is split over tensor ranks.
+    """
+    spec = block_spec(shape, list(range(shape.layers)), transformer_engine=transformer_engine)
+    words = (shape, config)
+    return [
+        LayerEntry("embedding", WordEmbedding, words),
+        LayerEntry("embedding", PositionEmbedding, (shape, config)),
+        *(
+            LayerEntry(f"decoder.layers.{number}", Layer, (config, layer.submodules, number))
+            for number, layer in enumerate(spec.layer_specs)
+        ),
+        LayerEntry("decoder", FinalNorm, (config, spec.layer_norm)),
+        LayerEntry("embedding", WordEmbedding, words, logits=True),
+    ]
+
+
+class WordEmbedding(nn.Module):
+    """Tokens to vectors at the beginning, vectors to logits at the end, by the same weight."""
+
+    def __init__(self, shape: ModelShape, config: TransformerConfig) -> None:
+        super().__init__()
+        group = parallel_state.get_tensor_model_parallel_group()
+        self.word_embeddings = tensor_parallel.VocabParallelEmbedding(
+            shape.padded_vocab,
+            shape.hidden,
+            init_method=config.init_method,
+            config=config,
+            tp_group=group,
+        )
+        self.output_layer = tensor_parallel.ColumnParallelLinear(
+            shape.hidden,
+            shape.padded_vocab,
+            config=config,
+            init_method=config.init_method,
+            bias=False,
+            skip_weight_param_allocation=True,
+            tp_group=group,
+        )
+        if on_host(config):
+            self.output_layer._forward_impl = host_linear
+
+    def forward(self, tokens_BT: Tensor) -> Tensor:
+        return self.word_embeddings(tokens_BT)
+
+    def logits(self, hidden_TBH: Tensor) -> Tensor:
+        """Logits [T, B, V] of all tokens, also under sequence parallel."""
+        logits, _ = self.output_layer(hidden_TBH, weight=self.word_embeddings.weight)
+        return logits
+
+
+class PositionEmbedding(nn.Module):
+    """Adds positions, and cuts the sequence under sequence parallel."""
+
+    def __init__(self, shape: ModelShape, config: TransformerConfig) -> None:
+        super().__init__()
+        self.position_embeddings = nn.Embedding(
+            shape.context, shape.hidden, dtype=config.params_dtype
+        )
+        self.sequence_parallel = config.sequence_parallel
+
+    def forward(self, words_BTH: Tensor) -> Tensor:
+        positions = torch.arange(words_BTH.shape[1], device=words_BTH.device)
+        hidden = words_BTH + self.position_embeddings(positions)
+        hidden_TBH = hidden.transpose(0, 1).contiguous()
+        if not self.sequence_parallel:
+            return hidden_TBH
+        # The cut is a view that would keep the whole sequence in memory.
+        return tensor_parallel.scatter_to_sequence_parallel_region(hidden_TBH).clone()
+
+
+class Layer(TransformerLayer):  # type: ignore[misc]  # Megatron-core is untyped
+    """A transformer layer that takes and gives nothing but hidden states [T, B, H]."""
+
+    def __init__(self, config: TransformerConfig, submodules: Any, number: int) -> None:
+        # Megatron adds what it takes for the number of layers on earlier stages.
+        offset = get_transformer_layer_offset(config)
+        super().__init__(config, submodules, layer_number=number + 1 - offset)
+        assert self.layer_number == number + 1
+
+    def forward(self, hidden_TBH: Tensor) -> Tensor:
+        if self.config.recompute_granularity == "full" and self.training:
+            return tensor_parallel.checkpoint(self._once, False, hidden_TBH)
+        return self._once(hidden_TBH)
+
+    def _once(self, hidden_TBH: Tensor) -> Tensor:
+        hidden_TBH, _ = super().forward(hidden_TBH, attention_mask=None)
+        return hidden_TBH
+
+
+class FinalNorm(nn.Module):
+    def __init__(self, config: TransformerConfig, norm: Any) -> None:
+        super().__init__()
+        self.final_layernorm = norm(config, config.hidden_size, config.layernorm_epsilon)
+
+    def forward(self, hidden_TBH: Tensor) -> Tensor:
+        return self.final_layernorm(hidden_TBH)
+
+
+def mean_loss(logits_TBV: Tensor, labels_BT: Tensor, vocab: int, *, on_cpu: bool) -> Tensor:
+    """Mean cross entropy over tokens, in nats, float32; padding of the vocabulary left out."""
+    mask_padding(logits_TBV, vocab, parallel_state.get_tensor_model_parallel_rank())
+    labels_TB = labels_BT.transpose(0, 1).contiguous()
+    if not on_cpu:
+        return tensor_parallel.vocab_parallel_cross_entropy(logits_TBV, labels_TB).float().mean()
+    group = parallel_state.get_tensor_model_parallel_group()
+    return cross_entropy(logits_TBV, labels_TB, group).mean()

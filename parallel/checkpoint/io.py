@@ -1,0 +1,143 @@
+"""Tensors to a checkpoint's files and back: torch's distributed checkpoint, with fewer passes.
+
+A byte is hashed while it is in memory on its way to the disk, so what the disk gives back is
+compared by its digest; and so it is on its way back into memory.
+"""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributed import ProcessGroup
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystem, FileSystemWriter
+from torch.distributed.checkpoint.metadata import Metadata
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
+from torch.distributed.tensor import DTensor
+
+from configs.errors import RunError
+from parallel.checkpoint import manifest as files
+from parallel.checkpoint.direct_io import DirectWriter
+from parallel.checkpoint.manifest import Damaged, Digest
+from parallel.checkpoint.metadata import read_metadata
+from parallel.checkpoint.reader import HashingReader
+
+Tensors = dict[str, Any]  # by global name: a whole tensor, or a DTensor that knows its place
+_OVERHEAD = 2  # a file of tiny tensors is up to this many times their size
+
+
+def write(
+    tensors: Tensors, folder: Path, group: ProcessGroup | None = None, alone: bool = False
+) -> dict[str, Digest]:
+    """Writes this rank's part; collective over `group`, or in one process `alone`.
+
+    Returns the digests of the files that this rank wrote, of what was in memory. Raises RunError
+    where the disk is full.
+    """
+    writer = FileSystemWriter(folder, sync_files=False, thread_count=files.FILES_AT_A_TIME)
+    writer.fs = disk = _HashingFileSystem()
+    try:
+        with _quiet(), _without_crc32():
+            save(
+                {name: _of_its_own(tensor) for name, tensor in tensors.items()},
+                storage_writer=writer,
+                process_group=group,
+                no_dist=alone,
+            )
+    except CheckpointException:
+        # torch's zip writer loses the reason on the way, and deletes what it could not finish.
+        size = sum(local(tensor).nbytes for tensor in tensors.values())
+        if shutil.disk_usage(folder).free < size * _OVERHEAD:
+            raise RunError(f"the disk of {folder.parent} is full") from None
+        raise
+    return disk.digests
+
+
+def read(
+    tensors: Tensors,
+    checkpoint: Path,
+    names: list[str],
+    alone: bool = False,
+    metadata: Metadata | None = None,
+) -> set[str]:
+    """Fills the tensors; collective, or in one process `alone`.
+
+    `metadata` is the checkpoint's: where others take part, all have looked at it before.
+
+    Returns the names of the files whose digests this rank has found right on the way. Raises
+    Damaged where one of those, or of the files `names`, is not what was written: the tensors may
+    then hold anything.
+    """
+    known = read_metadata(checkpoint) if metadata is None else metadata
+    reader = HashingReader(checkpoint, files.read_manifest(checkpoint), known)
+    try:
+        with _quiet():
+            load(tensors, storage_reader=reader, no_dist=alone)
+    except CheckpointException as error:  # of this rank or another
+        files.require_digests(checkpoint, names)
+        first = next(iter(error.failures.values()))[0]
+        if isinstance(first, Damaged):
+            raise Damaged(f"checkpoint={checkpoint}: {first}") from None
+        if alone:
+            raise RunError(f"checkpoint={checkpoint} cannot be read: {first}") from None
+        raise
+    return reader.proven
+
+
+def local(tensor: Tensor | DTensor) -> Tensor:
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def _of_its_own(tensor: Tensor | DTensor) -> Tensor | DTensor:
+    """The same memory as a storage that ends where the tensor ends. torch copies any other."""
+    if isinstance(tensor, DTensor):
+        return DTensor.from_local(
+            _of_its_own(tensor.to_local()), tensor.device_mesh, tensor.placements, run_check=False
+        )
+    return torch.from_numpy(tensor.detach().numpy()) if tensor.is_contiguous() else tensor
+
+
+class _HashingFileSystem(FileSystem):
+    """Writes files that are on the disk when they are closed; knows each one's digest, by name."""
+
+    def __init__(self) -> None:
+        self.digests: dict[str, Digest] = {}
+
+    @contextmanager
+    def create_stream(self, path: str | PathLike[str], mode: str) -> Generator[Any, None, None]:
+        if mode != "wb":
+            with super().create_stream(path, mode) as stream:
+                yield stream
+            return
+        with DirectWriter(Path(path)) as file:
+            hashed = files.HashingFile(file)
+            yield hashed
+        self.digests[Path(path).name.removesuffix(".tmp")] = hashed.digest()
+
+
+@contextmanager
+def _without_crc32() -> Generator[None, None, None]:
+    """A pass over everything that digests of whole files make needless."""
+    before = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    try:
+        yield
+    finally:
+        torch.serialization.set_crc32_options(before)
+
+
+class _quiet(warnings.catch_warnings):
+    """torch warns about its own private use of deprecated calls while it saves and loads."""
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        warnings.simplefilter("ignore")

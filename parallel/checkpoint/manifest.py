@@ -1,0 +1,323 @@
+"""A checkpoint as files: what is in it, whether it is whole, which is the newest. Imports no torch.
+
+checkpoints/step_00000100/   published by one rename, so it is whole or it is not there
+    state.json               where training stood, and the model's shape
+    tokenizer.json
+    manifest.json            size and XXH3 of every other file
+    .metadata, __*.distcp    torch's distributed checkpoint: tensors by global name
+checkpoints/latest           a link to the newest, moved last
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import xxhash
+
+from configs.errors import InputError
+from configs.reading import is_plain_name, read_small
+from configs.schema import AttentionPattern
+from models.shape import ModelShape
+from parallel.checkpoint.direct_io import read_blocks
+
+STATE = "state.json"
+MANIFEST = "manifest.json"
+TOKENIZER = "tokenizer.json"
+LATEST = "latest"
+DAMAGED = ".damaged"
+_UNFINISHED = ".unfinished"
+_DATA_SUFFIX = ".distcp"
+_PIECE = 1 << 20  # bytes; larger ones go past a core's cache
+FILES_AT_A_TIME = 2  # that a rank writes or reads
+_FORMAT = 1
+_BYTES = 4  # of a float32, as weights are stored
+
+XXH3 = "xxh3_128"  # against accidents; many times as fast as a digest against forgers
+SHA256 = "sha256"  # of checkpoints from before
+Digest = dict[str, Any]
+"""Of a file: "bytes", and XXH3 or SHA256 in hexadecimal digits."""
+
+
+class Damaged(InputError):
+    """A checkpoint is not what was written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainState:
+    """Where training stood when the checkpoint was made; the next step follows from it."""
+
+    step: int
+    samples: int
+    tokens: int
+    seed: int
+    corpus: str  # fingerprint of the token files
+    adam_step: int
+    scaler: dict[str, float]
+    model: dict[str, Any]  # ModelShape's fields, the true vocabulary among them
+    sample_ids: str = ""  # fingerprint of the samples read so far
+    shares: dict[str, float] = field(default_factory=dict)  # of the sources, which order the rest
+    format: int = _FORMAT
+
+    def write(self, folder: Path) -> None:
+        (folder / STATE).write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> TrainState:
+        """Raises InputError where the folder holds no checkpoint of ours."""
+        try:
+            state = cls(**json.loads(read_small(folder / STATE)))
+            state.shape()
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+            raise InputError(f"checkpoint={folder}: no readable {STATE} in it ({error})") from None
+        return state
+
+    def shape(self) -> ModelShape:
+        """Raises ValueError, TypeError or KeyError where the model's fields are no shape."""
+        for key, field_ in ModelShape.__dataclass_fields__.items():
+            size = self.model.get(key, field_.default)
+            least = 0 if key == "window" else 1
+            if field_.type == "int" and (type(size) is not int or size < least):
+                raise ValueError(f"model.{key} is {size!r}")
+        return ModelShape(**{**self.model, "attention": AttentionPattern(self.model["attention"])})
+
+    def require_shape(self, shape: ModelShape, folder: Path) -> None:
+        """Raises InputError naming every setting in which the checkpoint's model differs."""
+        wanted = shape_fields(shape)
+        differs = [
+            f"model.{key} is {self.model[key]} there, {wanted[key]} here"
+            for key in wanted
+            if self.model.get(key) != wanted[key]
+        ]
+        if differs:
+            raise InputError(f"checkpoint={folder} is of another model: {'; '.join(differs)}")
+
+
+def shape_fields(shape: ModelShape) -> dict[str, Any]:
+    return {key: getattr(shape, key) for key in ModelShape.__dataclass_fields__}
+
+
+def step_folder(checkpoints: Path, step: int) -> Path:
+    return checkpoints / f"step_{step:08d}"
+
+
+def unfinished_folder(checkpoints: Path, step: int) -> Path:
+    return checkpoints / f"step_{step:08d}{_UNFINISHED}"
+
+
+def whole_checkpoints(checkpoints: Path) -> list[Path]:
+    """Published checkpoints, oldest first."""
+    return sorted(p for p in checkpoints.glob("step_*") if p.name[5:].isdigit())
+
+
+def find(path: Path) -> Path:
+    """The checkpoint meant by a checkpoint's folder, a `checkpoints` folder or a run's folder.
+
+    Raises InputError where there is none.
+    """
+    for folder in (path, path / "checkpoints"):
+        if (folder / STATE).exists():
+            return folder.resolve()
+        newest = folder / LATEST
+        if (newest / STATE).exists():
+            return newest.resolve()
+        if found := whole_checkpoints(folder):
+            return found[-1].resolve()
+    raise InputError(f"checkpoint={path}: there is no checkpoint")
+
+
+def newest_whole(checkpoints: Path) -> tuple[Path | None, list[str]]:
+    """The newest with nothing missing, by its files' sizes, and what is wrong with newer ones."""
+    wrong = []
+    for folder in reversed(whole_checkpoints(checkpoints)):
+        try:
+            require_whole(folder)
+        except Damaged as error:
+            wrong.append(str(error))
+        else:
+            return folder.resolve(), wrong
+    return None, wrong
+
+
+def older(checkpoint: Path) -> Path | None:
+    """The one before, of the same run."""
+    before = [p for p in whole_checkpoints(checkpoint.parent) if p.name < checkpoint.name]
+    return before[-1] if before else None
+
+
+def set_aside(checkpoint: Path) -> Path:
+    """Renames a damaged checkpoint, so that it is taken for one no more; its new name."""
+    aside = checkpoint.with_name(checkpoint.name + DAMAGED)
+    shutil.rmtree(aside, ignore_errors=True)
+    os.rename(checkpoint, aside)
+    sync_folder(checkpoint.parent)
+    return aside
+
+
+class WritableFile(Protocol):
+    """A file that takes all it is given."""
+
+    def write(self, data: memoryview, /) -> int: ...
+    def tell(self) -> int: ...
+    def flush(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class HashingFile:
+    """A file being written, whose bytes are hashed while they are in memory."""
+
+    def __init__(self, file: WritableFile) -> None:
+        self._file = file
+        self._hash = xxhash.xxh3_128()
+        self.tell, self.flush, self.close = file.tell, file.flush, file.close
+        self._bytes = 0
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        for first in range(0, len(view), _PIECE):
+            piece = view[first : first + _PIECE]
+            self._hash.update(piece)
+            self._file.write(piece)
+        self._bytes += len(view)
+        return len(view)
+
+    def digest(self) -> Digest:
+        return {"bytes": self._bytes, XXH3: self._hash.hexdigest()}
+
+
+def file_digest(path: Path, kind: str = XXH3) -> Digest:
+    """Of what the disk gives back."""
+    size = 0
+    digest = hashlib.sha256() if kind == SHA256 else xxhash.xxh3_128()
+    for block in read_blocks(path):
+        digest.update(block)
+        size += len(block)
+    return {"bytes": size, kind: digest.hexdigest()}
+
+
+def write_manifest(folder: Path, files: dict[str, Digest]) -> None:
+    text = json.dumps({"files": dict(sorted(files.items()))}, indent=1)
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+
+def read_manifest(folder: Path) -> dict[str, Digest]:
+    """Raises Damaged where it cannot be read, or names what is not a file in the folder."""
+    try:
+        found: dict[str, Digest] = json.loads(read_small(folder / MANIFEST))["files"]
+        for name, digest in found.items():
+            if not is_plain_name(name):
+                raise ValueError(f"it names the file {name!r}")
+            if type(digest["bytes"]) is not int or not digest.keys() & {XXH3, SHA256}:
+                raise ValueError(f"it has no digest of {name}")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise Damaged(f"checkpoint={folder}: no readable {MANIFEST} in it ({error})") from None
+    return found
+
+
+def shape_in(folder: Path) -> ModelShape:
+    """The shape of the model in a checkpoint.
+
+    Raises InputError where that cannot be read, or could not be in files of their size.
+    """
+    shape = TrainState.read(folder).shape()
+    stored = sum(digest["bytes"] for digest in read_manifest(folder).values())
+    if shape.parameters * _BYTES > stored:
+        raise InputError(
+            f"checkpoint={folder}: {STATE} tells of {shape.parameters:,} parameters, and its files "
+            f"have {stored:,} bytes"
+        )
+    return shape
+
+
+def by_kind(folder: Path) -> tuple[list[str], list[str]]:
+    """The names of the files that hold tensors, and of the others."""
+    names = sorted(read_manifest(folder))
+    data = [name for name in names if name.endswith(_DATA_SUFFIX)]
+    return data, [name for name in names if name not in data]
+
+
+def require_whole(folder: Path) -> None:
+    """Raises Damaged naming the first file that is missing or has not the size it was given."""
+    for name, written in read_manifest(folder).items():
+        path = folder / name
+        found = path.stat().st_size if path.exists() else None
+        if found is None:
+            raise Damaged(f"checkpoint={folder}: {name} is missing{_others(folder)}")
+        if path.is_symlink() and path.resolve().parent != folder.resolve():
+            raise Damaged(
+                f"checkpoint={folder}: {name} is a link to a file elsewhere; nearest: the file "
+                "itself in its place"
+            )
+        if found != written["bytes"]:
+            raise Damaged(
+                f"checkpoint={folder}: {name} has {found} bytes, {written['bytes']} were written"
+                f"{_others(folder)}"
+            )
+
+
+def require_digests(folder: Path, names: Iterable[str]) -> None:
+    """Raises Damaged naming the first of the files whose content is not what was written."""
+    written = read_manifest(folder)
+    for name in names:
+        known = written[name]
+        kind = SHA256 if SHA256 in known else XXH3
+        if file_digest(folder / name, kind) != known:
+            raise Damaged(
+                f"checkpoint={folder}: {name} is damaged (its {kind} is not the manifest's)"
+                f"{_others(folder)}"
+            )
+
+
+def _others(folder: Path) -> str:
+    others = [p for p in whole_checkpoints(folder.parent) if p.name != folder.name]
+    return f"; an earlier one: checkpoint={others[-1]}" if others else ""
+
+
+def publish(unfinished: Path, final: Path) -> None:
+    """Makes a finished checkpoint visible by one rename, then moves `latest`."""
+    sync_folder(unfinished)
+    if final.exists():  # the run went back and has come here again
+        discard(final)
+    os.rename(unfinished, final)
+    sync_folder(final.parent)
+    link = final.parent / f".{LATEST}"
+    link.unlink(missing_ok=True)
+    link.symlink_to(final.name)
+    os.replace(link, final.parent / LATEST)
+    sync_folder(final.parent)
+
+
+def prune(checkpoints: Path, keep: int) -> None:
+    """Deletes all but the newest `keep` checkpoints; 0 keeps all."""
+    if keep > 0:
+        for folder in whole_checkpoints(checkpoints)[:-keep]:
+            discard(folder)
+
+
+def clear_unfinished(checkpoints: Path) -> None:
+    """Deletes what a killed run left half written or half deleted."""
+    for folder in checkpoints.glob(f"*{_UNFINISHED}"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def discard(folder: Path) -> None:
+    """Deletes a checkpoint so that at no moment a part of it looks like a whole one."""
+    condemned = folder.with_name(f"{folder.name}.deleted{_UNFINISHED}")
+    shutil.rmtree(condemned, ignore_errors=True)
+    os.rename(folder, condemned)
+    shutil.rmtree(condemned)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes renames in a folder survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,300 @@
+"""Saves and loads what an engine holds, whatever the layout and the engine.
+
+A save first copies everything into host memory; the rest of it may go on beside the training, as in
+torch's `async_save`, whose thread ends where the files are written and not where they are proven.
+
+Three float32 tensors a parameter, under its global name: the master weight and Adam's two moments.
+torch's distributed checkpoint stores them by global position, so any layout reads any other's.
+The weights a half-precision model computes with are the master weights rounded.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+from torch.distributed import ProcessGroup
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor, Shard
+
+from configs.errors import InputError, RunError
+from parallel.checkpoint import manifest as files
+from parallel.checkpoint.io import Tensors, local, read, write
+from parallel.checkpoint.manifest import Digest, TrainState
+from parallel.checkpoint.metadata import read_metadata
+from parallel.engines.base import Engine, OptimizerTensors, ParameterPart, WeightTaker
+
+KINDS = ("master", "exp_avg", "exp_avg_sq")
+Result = TypeVar("Result")
+
+
+class CheckpointStore:
+    """The checkpoints of one run. Every method is collective: all ranks call it together.
+
+    Args:
+        folder: the run's `checkpoints` folder, on a disk that all ranks share.
+        tensor_group: the ranks over which this rank's parameters are split.
+        tokenizer: a file that travels with every checkpoint, so that one is enough to generate.
+        beside: all ranks, over a CPU backend and used for nothing else: what saves need to agree
+            while training goes on. None: a save is over when `begin_save` returns.
+        may_publish: raises RunError on rank 0 where the folder is another run's by now.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        tensor_group: ProcessGroup,
+        tokenizer: Path | None,
+        beside: ProcessGroup | None = None,
+        may_publish: Callable[[], None] | None = None,
+    ) -> None:
+        self.folder = folder
+        self._may_publish = may_publish or (lambda: None)
+        self.tokenizer = tokenizer
+        # Tensors travel through host memory; the mesh only says who holds which part.
+        self.mesh = DeviceMesh.from_group(tensor_group, "cpu")
+        self._beside = beside
+        self._copies: dict[str, Tensor] = {}  # kept from save to save
+        self._under_way: Future[None] | None = None
+
+    def save(self, engine: Engine, state: TrainState, keep: int) -> Path:
+        """A whole save; returns the checkpoint's folder. Raises what `finish` raises."""
+        self.begin_save(engine, state, keep)
+        self.finish()
+        return files.step_folder(self.folder, state.step)
+
+    def begin_save(self, engine: Engine, state: TrainState, keep: int) -> None:
+        """Copies what the engine holds, then writes, reads back, compares and publishes it.
+
+        The engine may train on as soon as this returns. Raises what `finish` raises, of the save
+        before, which it waits for.
+        """
+        self.finish()
+        tensors = self._export(engine)
+        if self._beside is None:
+            self._save_copies(tensors, state, keep)
+        else:
+            self._under_way = _in_a_thread(lambda: self._save_copies(tensors, state, keep))
+
+    def has_failed(self) -> bool:
+        """Whether this rank knows that the save under way has failed. Not collective."""
+        done = self._under_way is not None and self._under_way.done()
+        return done and self._under_way is not None and self._under_way.exception() is not None
+
+    def finish(self) -> None:
+        """Waits for the save under way.
+
+        Raises RunError on every rank where anything failed; earlier checkpoints stay as they were.
+        """
+        if self._under_way is not None:
+            under_way, self._under_way = self._under_way, None
+            under_way.result()
+
+    def _save_copies(self, tensors: Tensors, state: TrainState, keep: int) -> None:
+        final = files.step_folder(self.folder, state.step)
+        unfinished = files.unfinished_folder(self.folder, state.step)
+        group = self._beside
+        size = sum(_gather(sum(local(tensor).nbytes for tensor in tensors.values()), group))
+        try:
+            _together(lambda: self._begin(unfinished, state, size), group)
+            written = _gather(_together(lambda: write(tensors, unfinished, group), group), group)
+            found = _gather(_together(lambda: _read_back(unfinished, written), group), group)
+            _together(lambda: self._publish(unfinished, final, found, keep), group)
+        except (InputError, RunError) as error:
+            if torch.distributed.get_rank() == 0:
+                shutil.rmtree(unfinished, ignore_errors=True)
+            raise RunError(
+                f"the checkpoint of step {state.step} was not saved: {error}; "
+                f"earlier ones in {self.folder} are unharmed"
+            ) from None
+
+    def load(self, engine: Engine, checkpoint: Path) -> TrainState:
+        """Gives the engine the weights and the optimizer's state, under its own layout.
+
+        Raises Damaged on every rank where it is damaged: the engine may then hold anything, and
+        has to be given another.
+        """
+        parts = engine.parameters()
+        own = {
+            f"{kind}.{at.name}": getattr(tensors, kind)
+            for at, tensors in zip(parts, engine.own_state(), strict=True)
+            for kind in KINDS
+            if tensors is not None
+        }
+        tensors = self._load(checkpoint, parts, KINDS, own)
+        state = TrainState.read(checkpoint)
+        engine.import_state(self._by_parameter(parts, tensors), state.adam_step)
+        engine.load_scaler_state(state.scaler)
+        return state
+
+    def load_weights(self, model: WeightTaker, checkpoint: Path) -> TrainState:
+        """The weights only, for a model that will not be trained."""
+        parts = model.parameters()
+        tensors = self._load(checkpoint, parts, KINDS[:1], {})
+        model.import_weights((at, local(tensors[f"master.{at.name}"])) for at in parts)
+        return TrainState.read(checkpoint)
+
+    def _export(self, engine: Engine) -> Tensors:
+        tensors: Tensors = {}
+        for at, state in engine.export_state():
+            for kind in KINDS:
+                name = f"{kind}.{at.name}"
+                tensors[name] = self._place(at, self._copy(name, getattr(state, kind)))
+        return tensors
+
+    def _copy(self, name: str, tensor: Tensor) -> Tensor:
+        """In host memory, and the engine's own no longer if it trains on while it is written."""
+        if self._beside is None:
+            return tensor.cpu()
+        copy = self._copies.get(name)
+        if copy is None:
+            # Pinned memory is several times as fast to copy to from a GPU.
+            copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+            self._copies[name] = copy
+        return copy.copy_(tensor)
+
+    def _place(self, at: ParameterPart, local: Tensor) -> Tensor | DTensor:
+        if at.part.dim is None:
+            return local
+        return DTensor.from_local(local, self.mesh, [Shard(at.part.dim)], run_check=False)
+
+    def _begin(self, unfinished: Path, state: TrainState, size: int) -> None:
+        if torch.distributed.get_rank() != 0:
+            return
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        free = shutil.disk_usage(unfinished).free
+        if free < size:
+            raise RunError(
+                f"the disk of {self.folder} is full: a checkpoint takes {size / 2**20:,.1f} MiB, "
+                f"{free / 2**20:,.1f} MiB are free"
+            )
+        state.write(unfinished)
+        if self.tokenizer is not None:
+            shutil.copyfile(self.tokenizer, unfinished / files.TOKENIZER)
+
+    def _publish(
+        self, unfinished: Path, final: Path, digests: list[dict[str, Digest]], keep: int
+    ) -> None:
+        if torch.distributed.get_rank() == 0:
+            files.write_manifest(unfinished, _union(digests))
+            self._may_publish()
+            files.publish(unfinished, final)
+            files.prune(final.parent, keep)
+
+    def _load(
+        self,
+        checkpoint: Path,
+        parts: list[ParameterPart],
+        kinds: tuple[str, ...],
+        own: dict[str, Tensor],
+    ) -> Tensors:
+        """In memory of its own, but for what has a place in `own`."""
+        _together(lambda: files.require_whole(checkpoint))
+        data, small = files.by_kind(checkpoint)
+        _together(lambda: files.require_digests(checkpoint, _share(small)))
+        metadata = _together(lambda: read_metadata(checkpoint))
+        shapes = {f"{kind}.{at.name}": at for kind in kinds for at in parts}
+        tensors = {
+            name: self._place(at, own[name] if name in own else torch.empty(at.shape))
+            for name, at in shapes.items()
+        }
+        proven = _gather(
+            _together(lambda: read(tensors, checkpoint, _share(data), metadata=metadata))
+        )
+        left = [name for name in data if not any(name in each for each in proven)]
+        _together(lambda: files.require_digests(checkpoint, _share(left)))
+        return tensors
+
+    def _by_parameter(
+        self, parts: list[ParameterPart], tensors: Tensors
+    ) -> Iterator[tuple[ParameterPart, OptimizerTensors]]:
+        for at in parts:
+            kinds = {kind: local(tensors.pop(f"{kind}.{at.name}")) for kind in KINDS}
+            yield at, OptimizerTensors(**kinds)
+
+
+def _in_a_thread(action: Callable[[], None]) -> Future[None]:
+    """A daemon's: a rank that fails must not wait for a thread that waits for other ranks."""
+    future: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            action()
+            future.set_result(None)
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="save", daemon=True).start()
+    return future
+
+
+def _together(action: Callable[[], Result], group: ProcessGroup | None = None) -> Result:
+    """Runs an action on every rank; if it fails on any, it fails on all, with that rank's words."""
+    result: Result
+    failure: tuple[type[InputError | RunError], str] | None = None
+    try:
+        result = action()
+    except InputError as error:
+        failure = (type(error), str(error))
+    except (Exception, CheckpointException) as error:  # told to the user in one line
+        failure = (RunError, _in_one_line(error))
+    failures = [each for each in _gather(failure, group) if each is not None]
+    # What the user can mend is the reason for what else failed.
+    for kind, message in sorted(failures, key=lambda each: not issubclass(each[0], InputError)):
+        raise kind(message)
+    return result
+
+
+def _in_one_line(error: BaseException) -> str:
+    if isinstance(error, CheckpointException):  # torch's account of the first failure of each rank
+        error = next(iter(error.failures.values()))[0]
+    for link in _chain(error):
+        if isinstance(link, OSError):  # what the system says is what the user can mend
+            error = link
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in seen:
+        yield link
+        seen.append(link)
+        link = link.__cause__ or link.__context__
+
+
+def _gather(own: Result, group: ProcessGroup | None = None) -> list[Result]:
+    """What every rank has, on every rank."""
+    everyone: list[Result] = [own] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(everyone, own, group=group)
+    return everyone
+
+
+def _read_back(folder: Path, written: list[dict[str, Digest]]) -> dict[str, Digest]:
+    """The digests of this rank's share of the files, which must be those of what was in memory."""
+    in_memory = _union(written)
+    names = _share(sorted(path.name for path in folder.iterdir()))
+    with ThreadPoolExecutor(files.FILES_AT_A_TIME) as readers:
+        digests = readers.map(lambda name: files.file_digest(folder / name), names)
+        found = dict(zip(names, digests, strict=True))
+    for name, digest in found.items():
+        if digest != in_memory.get(name, digest):
+            raise RunError(f"{name} reads back otherwise than it was written")
+    return found
+
+
+def _share(names: list[str]) -> list[str]:
+    """This rank's share of work that any rank can do."""
+    return names[torch.distributed.get_rank() :: torch.distributed.get_world_size()]
+
+
+def _union(digests: list[dict[str, Digest]]) -> dict[str, Digest]:
+    return {name: digest for each in digests for name, digest in each.items()}

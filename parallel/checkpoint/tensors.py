@@ -1,0 +1,52 @@
+"""A checkpoint's tensors, whole, in one process: for comparing and converting, not for training."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+
+from parallel.checkpoint import manifest as files
+from parallel.checkpoint.io import read, write
+from parallel.checkpoint.manifest import TrainState
+from parallel.checkpoint.metadata import read_metadata
+from parallel.checkpoint.store import KINDS
+
+
+def read_tensors(checkpoint: Path, kinds: tuple[str, ...] = KINDS) -> dict[str, Tensor]:
+    """Whole tensors of a checkpoint as "KIND.NAME", in this process alone, on the host.
+
+    Raises InputError where the checkpoint is damaged.
+    """
+    files.require_whole(checkpoint)
+    data, small = files.by_kind(checkpoint)
+    files.require_digests(checkpoint, small)
+    metadata = read_metadata(checkpoint)
+    tensors = {
+        name: torch.empty(stored.size)
+        for name, stored in metadata.state_dict_metadata.items()
+        if isinstance(stored, TensorStorageMetadata) and name.partition(".")[0] in kinds
+    }
+    proven = read(tensors, checkpoint, data, alone=True, metadata=metadata)
+    files.require_digests(checkpoint, [name for name in data if name not in proven])
+    return tensors
+
+
+def write_tensors(
+    tensors: dict[str, Tensor], state: TrainState, tokenizer: Path, checkpoints: Path
+) -> Path:
+    """Publishes a checkpoint of whole tensors, as one process has them; returns its folder."""
+    final = files.step_folder(checkpoints, state.step)
+    unfinished = files.unfinished_folder(checkpoints, state.step)
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    state.write(unfinished)
+    shutil.copyfile(tokenizer, unfinished / files.TOKENIZER)
+    write(tensors, unfinished, alone=True)
+    digests = {path.name: files.file_digest(path) for path in sorted(unfinished.iterdir())}
+    files.write_manifest(unfinished, digests)
+    files.publish(unfinished, final)
+    return final

@@ -1,0 +1,232 @@
+"""The `deepspeed` engine: its pipelines and ZeRO around Megatron-core's layers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import deepspeed
+import torch
+from deepspeed.runtime.pipe.schedule import ReduceTiedGrads
+from megatron.core import parallel_state
+from torch import Tensor, nn
+
+from configs.schema import EngineConfig, OptimizerConfig, Precision
+from models.shape import ModelShape
+from parallel.engines.base import Batch, StepResult
+from parallel.engines.deepspeed.adam import build_adam
+from parallel.engines.deepspeed.config import deepspeed_config
+from parallel.engines.deepspeed.groups import TensorAndDataRanks
+from parallel.engines.deepspeed.model import build_pipeline, build_whole, set_parameter
+from parallel.engines.deepspeed.optimizer_state import optimizer_state
+from parallel.engines.grad_norm import clip_by_global_norm
+from parallel.engines.megatron.config import transformer_config
+from parallel.engines.named_parameters import NamedParameter
+from parallel.engines.state import ParameterHolder
+from parallel.layout import Layout
+from parallel.runtime.device import Device
+
+
+class DeepSpeedEngine(ParameterHolder):
+    """Trains this rank's stage, or its whole model. Lives within `process_groups` and
+    `deepspeed_world`.
+    """
+
+    def __init__(
+        self,
+        shape: ModelShape,
+        layout: Layout,
+        optimizer: OptimizerConfig,
+        engine: EngineConfig,
+        *,
+        precision: Precision,
+        device: Device,
+        seed: int,
+        global_batch: int,
+    ) -> None:
+        self.shape = shape
+        self.layout = layout
+        self.device = device
+        self.clip = optimizer.clip
+        config = deepspeed_config(
+            shape,
+            layout,
+            optimizer,
+            engine,
+            precision=precision,
+            device=device.name,
+            global_batch=global_batch,
+        )
+        megatron = transformer_config(shape, layout, precision, device.name)
+        self.model: nn.Module
+        if layout.pipeline > 1:
+            self.model, parameters = build_pipeline(shape, layout, megatron, device, seed)
+        else:
+            self.model, parameters = build_whole(shape, layout, megatron, device, seed, config)
+            _sum_as_they_come(self.model)
+        adam, self.notices = build_adam(parameters, optimizer, engine, device)
+        self._grad_norm = math.nan
+        self.engine, self.optimizer, _, _ = deepspeed.initialize(
+            model=self.model,
+            optimizer=adam,
+            config=config,
+            mpu=None if layout.pipeline > 1 else TensorAndDataRanks(),
+            dist_init_required=False,
+        )
+        if layout.pipeline > 1:
+            self.engine._INSTRUCTION_MAP = {
+                **self.engine._INSTRUCTION_MAP,
+                ReduceTiedGrads: _reduce_over_the_model,
+            }
+        if self.optimizer is adam:
+            adam.register_step_pre_hook(self._clip)
+        if precision is Precision.fp16:
+            self.optimizer.loss_scaler.cur_scale = optimizer.loss_scale
+        data_group = parallel_state.get_data_parallel_group()
+        state = optimizer_state(self.optimizer, adam, parameters, data_group)
+        super().__init__(parameters, adam, state)
+
+    def close(self) -> None:
+        """Takes down what would otherwise keep the engine, and its process groups, alive."""
+        self.engine.destroy()
+
+    def _clip(self, *_adam: Any) -> None:
+        self._grad_norm = clip_by_global_norm(self._parameters, self.clip)
+
+    def _set(self, named: NamedParameter, value: Tensor) -> None:
+        set_parameter(named, value)
+
+    def train_step(self, batch: Batch, learning_rate: float) -> StepResult:
+        for group in self.adam.param_groups:
+            group["lr"] = learning_rate
+        samples = len(batch.micro_batches) * self.layout.micro_batch * self.layout.data
+        if samples != self.engine.train_batch_size():
+            self.engine.set_train_batch_size(samples)
+        loss_scale = self._loss_scale()
+        loss = self._train_pipeline(batch) if self.layout.pipeline > 1 else self._train_whole(batch)
+        skipped = not self.engine.was_step_applied()
+        norm = (
+            self._grad_norm if self.optimizer is self.adam else self.engine.get_global_grad_norm()
+        )
+        return StepResult(
+            loss=loss,
+            grad_norm=math.inf if skipped else float(norm),
+            skipped=skipped,
+            loss_scale=loss_scale,
+        )
+
+    def _train_pipeline(self, batch: Batch) -> float:
+        return float(self.engine.train_batch(self._pairs(batch.micro_batches)))
+
+    def _pairs(self, micro_batches: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        for tokens in micro_batches:
+            yield tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
+
+    def _train_whole(self, batch: Batch) -> float:
+        self.engine.train()
+        total = torch.zeros((), device=self.device.torch_device)
+        last = len(batch.micro_batches) - 1
+        for number, tokens in enumerate(batch.micro_batches):
+            # Said outright, since a growing batch would put DeepSpeed's own count out of step.
+            self.engine.set_gradient_accumulation_boundary(number == last)
+            loss = self._loss(tokens)
+            total += loss.detach()
+            self.engine.backward(loss)
+            self.engine.step()
+        return self._mean_over_data(total / len(batch.micro_batches))
+
+    def _loss(self, tokens: Tensor) -> Tensor:
+        tokens = tokens.to(self.device.torch_device, non_blocking=True)
+        labels, tokens = tokens[:, 1:].contiguous(), tokens[:, :-1].contiguous()
+        return self._forward(tokens, labels).float().mean()
+
+    def _forward(self, tokens: Tensor, labels: Tensor | None) -> Tensor:
+        positions = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
+        return self.engine(tokens, positions, None, labels=labels)
+
+    def _mean_over_data(self, loss: Tensor) -> float:
+        if self.layout.data > 1:
+            group = parallel_state.get_data_parallel_group()
+            torch.distributed.all_reduce(loss, group=group)
+        return float(loss) / self.layout.data
+
+    @torch.no_grad()
+    def evaluate(self, batch: Batch) -> float:
+        count = len(batch.micro_batches)
+        if self.layout.pipeline > 1:
+            pairs = self._pairs(batch.micro_batches)
+            return float(self.engine.eval_batch(pairs, num_micro_batches=count))
+        self.engine.eval()
+        total = sum((self._loss(tokens) for tokens in batch.micro_batches), torch.zeros(()))
+        return self._mean_over_data(total / count)
+
+    def _scaler(self) -> Any:
+        return self.optimizer.loss_scaler if self.engine.fp16_enabled() else None
+
+    def _loss_scale(self) -> float:
+        scaler = self._scaler()
+        return 1.0 if scaler is None else float(scaler.cur_scale)
+
+    def scaler_state(self) -> dict[str, float]:
+        """In Megatron's words: steps since the last overflow, overflows until the scale shrinks."""
+        scaler = self._scaler()
+        if scaler is None:
+            return {}
+        since = scaler.cur_iter - scaler.last_overflow_iter - 1
+        return {
+            "scale": float(scaler.cur_scale),
+            "growth_tracker": float(since % scaler.scale_window),
+            "hysteresis_tracker": float(scaler.cur_hysteresis),
+        }
+
+    def load_scaler_state(self, state: dict[str, float]) -> None:
+        scaler = self._scaler()
+        if scaler is None or not state:
+            return
+        scaler.cur_scale = state["scale"]
+        scaler.last_overflow_iter = scaler.cur_iter - int(state["growth_tracker"]) - 1
+        scaler.cur_hysteresis = max(int(state["hysteresis_tracker"]), 1)
+
+
+def _reduce_over_the_model(engine: Any) -> None:
+    """Adds up what several ranks of one model hold parts of: a pipeline's step before reducing over
+    the data ranks.
+
+    In place of DeepSpeed's own, which overlooks float32 sums of fp16 gradients and knows no
+    sequence parallel.
+    """
+    for weight, group in engine.module.get_tied_weights_and_groups():
+        torch.distributed.all_reduce(_accumulated(weight), group=group)
+    partial = [_accumulated(weight) for weight in _of_sequence_parallel(engine.module)]
+    if partial:
+        flat = torch.cat([gradient.flatten() for gradient in partial])
+        group = parallel_state.get_tensor_model_parallel_group()
+        torch.distributed.all_reduce(flat, group=group)
+        sizes = [gradient.numel() for gradient in partial]
+        for gradient, whole in zip(partial, torch.split(flat, sizes), strict=True):
+            gradient.copy_(whole.view_as(gradient))
+
+
+def _accumulated(weight: nn.Parameter) -> Tensor:
+    """The sum of a parameter's gradients, wherever DeepSpeed's optimizers keep it."""
+    kept = (getattr(weight, name, None) for name in ("grad_accum", "_hp_grad", "grad"))
+    return next(gradient for gradient in kept if gradient is not None)
+
+
+def _sum_as_they_come(model: nn.Module) -> None:
+    """The same without a pipeline, where ZeRO 2 and 3 take gradients away as they are made."""
+    group = parallel_state.get_tensor_model_parallel_group()
+
+    def add_up(gradient: Tensor) -> Tensor:
+        gradient = gradient.contiguous()
+        torch.distributed.all_reduce(gradient, group=group)
+        return gradient
+
+    for parameter in _of_sequence_parallel(model):
+        parameter.register_hook(add_up)  # type: ignore[no-untyped-call]
+
+
+def _of_sequence_parallel(model: nn.Module) -> list[nn.Parameter]:
+    """Parameters that under sequence parallel see only the rank's own tokens: norms and biases."""
+    return [p for p in model.parameters() if getattr(p, "sequence_parallel", False)]

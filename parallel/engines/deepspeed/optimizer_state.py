@@ -1,0 +1,58 @@
+"""Where DeepSpeed's optimizers keep a parameter's master copy and Adam's moments.
+
+Without ZeRO beside the parameter; under ZeRO 1 and 2, and in the bf16 optimizer of ZeRO 1, as
+slices of one flat partition a parameter group; under ZeRO 3 as slices of flat sub-groups.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deepspeed.runtime.zero.stage3 import DeepSpeedZeroOptimizer_Stage3
+from torch import Tensor
+
+from parallel.engines.named_parameters import NamedParameter
+from parallel.engines.optimizer_state import OptimizerState, OwnSlice, SlicedState, WholeState
+
+
+def optimizer_state(
+    optimizer: Any, adam: Any, parameters: list[NamedParameter], data_group: Any
+) -> OptimizerState:
+    """`optimizer` is what DeepSpeed made of `adam`."""
+    if optimizer is adam:
+        return WholeState(adam, {}, data_group)
+    stage3 = isinstance(optimizer, DeepSpeedZeroOptimizer_Stage3)
+    slices: dict[Tensor, OwnSlice] = {}
+    for named in parameters:
+        own = (
+            _of_stage3(optimizer, named, data_group.rank())
+            if stage3
+            else _of_flat_partition(adam, named.tensor)
+        )
+        if own is not None:
+            slices[named.tensor] = own
+    return SlicedState(adam, slices, data_group)
+
+
+def _of_flat_partition(adam: Any, parameter: Any) -> OwnSlice | None:
+    mapping = parameter._hp_mapping
+    if mapping is None:  # wholly in other ranks' partitions
+        return None
+    (main,) = adam.param_groups[mapping.param_group_index]["params"]
+    at, place = mapping.hp_fragment_address, mapping.lp_fragment_address
+    return OwnSlice(
+        main,
+        slice(at.start, at.start + at.numel),
+        slice(place.start, place.start + place.numel),
+    )
+
+
+def _of_stage3(optimizer: Any, named: NamedParameter, data_rank: int) -> OwnSlice | None:
+    parameter: Any = named.tensor
+    group, start, size = optimizer.grad_position[optimizer.get_param_id(parameter)]
+    first = data_rank * size
+    kept = min(size, named.at.shape.numel() - first)  # the last partition is padded
+    if kept <= 0:
+        return None
+    main = optimizer.fp32_partitioned_groups_flat[group]
+    return OwnSlice(main, slice(start, start + kept), slice(first, first + kept))

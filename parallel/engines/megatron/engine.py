@@ -1,0 +1,162 @@
+"""The `megatron` engine: Megatron-core's schedules, data parallelism and optimizers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from megatron.core import parallel_state
+from megatron.core.distributed import finalize_model_grads
+from megatron.core.optimizer import get_megatron_optimizer, get_standard_config_overrides
+from megatron.core.optimizer.optimizer_config import OptimizerConfig as MegatronOptimizerConfig
+from megatron.core.pipeline_parallel import get_forward_backward_func
+from torch import Tensor
+
+from configs.schema import OptimizerConfig, Precision
+from models.shape import ModelShape
+from parallel.engines.base import Batch, StepResult
+from parallel.engines.megatron.config import ddp_config, optimizer_config, transformer_config
+from parallel.engines.megatron.model import build_chunks
+from parallel.engines.megatron.optimizer_state import optimizer_state
+from parallel.engines.state import ParameterHolder
+from parallel.layout import Layout
+from parallel.runtime.device import Device
+
+
+class MegatronEngine(ParameterHolder):
+    """Trains this rank's chunks. Needs `process_groups` around its whole life."""
+
+    def __init__(
+        self,
+        shape: ModelShape,
+        layout: Layout,
+        optimizer: OptimizerConfig,
+        *,
+        precision: Precision,
+        device: Device,
+        seed: int,
+    ) -> None:
+        self.notices: list[str] = []
+        self.shape = shape
+        self.layout = layout
+        self.device = device
+        config = transformer_config(shape, layout, precision, device.name)
+        self.chunks, parameters = build_chunks(shape, layout, config, precision, device, seed)
+        settings: MegatronOptimizerConfig = optimizer_config(
+            optimizer, layout, precision, device.name
+        )
+        chained = get_megatron_optimizer(
+            settings,
+            self.chunks,
+            config_overrides=get_standard_config_overrides(settings),
+            use_gloo_process_groups=False,
+        )
+        self.optimizer: Any = chained.chained_optimizers[0]
+        for group in self.optimizer.param_groups:
+            # Megatron leaves this to its own scheduler, and Adam would decay norms and biases too.
+            group["weight_decay"] = optimizer.weight_decay * group["wd_mult"]
+            # Megatron-core takes torch's AdamW where neither Apex nor Transformer Engine is
+            # installed, and not in its fastest way.
+            if isinstance(self.optimizer.optimizer, torch.optim.AdamW):
+                group["fused"] = True
+        state = optimizer_state(self.optimizer, parallel_state.get_data_parallel_group())
+        super().__init__(parameters, self.optimizer.optimizer, state)
+        self._run_schedule = get_forward_backward_func()
+        self._connect(config)
+
+    def _connect(self, config: Any) -> None:
+        """Tells the schedules how to scale losses and when to reduce gradients."""
+        config.grad_scale_func = self.optimizer.scale_loss
+        config.finalize_model_grads_func = finalize_model_grads
+        if ddp_config(self.layout, self.device.name).overlap_grad_reduce:
+            no_sync = [chunk.no_sync for chunk in self.chunks]
+            config.no_sync_func = no_sync[0] if len(no_sync) == 1 else no_sync
+
+    def train_step(self, batch: Batch, learning_rate: float) -> StepResult:
+        for chunk in self.chunks:
+            chunk.train()
+            chunk.zero_grad_buffer()
+        self.optimizer.zero_grad()
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        losses = self._schedule(batch.micro_batches, forward_only=False)
+        scaler = self._scaler()
+        scale = None if scaler is None else scaler.scale  # read when the step is done with
+        updated, grad_norm, _ = self.optimizer.step()
+        return StepResult(
+            loss=self._mean_over_world(losses, len(batch.micro_batches)),
+            grad_norm=float(grad_norm) if updated else math.inf,
+            skipped=not updated,
+            loss_scale=1.0 if scale is None else float(scale),
+        )
+
+    @torch.no_grad()
+    def evaluate(self, batch: Batch) -> float:
+        for chunk in self.chunks:
+            chunk.eval()
+        losses = self._schedule(batch.micro_batches, forward_only=True)
+        return self._mean_over_world(losses, len(batch.micro_batches))
+
+    def _schedule(self, micro_batches: list[Tensor], *, forward_only: bool) -> list[Any]:
+        """Runs Megatron's schedule; the losses of the micro-batches, on the last stage only."""
+        rows, length = micro_batches[0].shape
+        iterators = [iter(micro_batches) for _ in self.chunks]
+        return self._run_schedule(
+            forward_step_func=partial(_forward_step, self.device.torch_device),
+            data_iterator=iterators if len(iterators) > 1 else iterators[0],
+            model=self.chunks if len(self.chunks) > 1 else self.chunks[0],
+            num_microbatches=len(micro_batches),
+            seq_length=length - 1,
+            micro_batch_size=rows,
+            forward_only=forward_only,
+        )
+
+    def _mean_over_world(self, losses: list[Tensor], micro_batches: int) -> float:
+        # Only last stages have losses, each `tensor` times over.
+        copies = micro_batches * self.layout.data * self.layout.tensor
+        total = torch.zeros((), dtype=torch.float64, device=self.device.torch_device)
+        for loss in losses:
+            total += loss
+        if self.layout.world_size > 1:
+            torch.distributed.all_reduce(total)
+        return float(total) / copies
+
+    def _scaler(self) -> Any:
+        """Of fp16's losses; None for other precisions."""
+        return getattr(self.optimizer, "grad_scaler", None)
+
+    def scaler_state(self) -> dict[str, float]:
+        scaler = self._scaler()
+        if scaler is None:
+            return {}
+        return {key: float(value) for key, value in scaler.state_dict().items()}
+
+    def load_scaler_state(self, state: dict[str, float]) -> None:
+        scaler = self._scaler()
+        if scaler is None or not state:
+            return
+        scaler.load_state_dict(
+            {
+                "scale": torch.tensor([state["scale"]], device=self.device.torch_device),
+                "growth_tracker": int(state["growth_tracker"]),
+                "hysteresis_tracker": int(state["hysteresis_tracker"]),
+            }
+        )
+
+
+def _forward_step(
+    device: torch.device, micro_batches: Iterator[Tensor], model: Any
+) -> tuple[Tensor, Callable[..., Any]]:
+    tokens = next(micro_batches).to(device, non_blocking=True)
+    labels, tokens = tokens[:, 1:].contiguous(), tokens[:, :-1].contiguous()
+    positions = torch.arange(tokens.shape[1], device=device).expand_as(tokens)
+    return model(tokens, positions, None, labels=labels), _loss_of
+
+
+def _loss_of(losses_BT: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean over tokens to differentiate, and the same to report."""
+    loss = losses_BT.float().mean()
+    return loss, loss.detach().clone()

@@ -1,0 +1,112 @@
+"""One rank's chunks of a GPT-3 under Megatron-core: built, initialised, and named globally."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+
+import torch
+from megatron.core import parallel_state
+from megatron.core.distributed import DistributedDataParallel
+from megatron.core.transformer import TransformerConfig
+from megatron.core.transformer.module import Float16Module
+
+from configs.schema import DeviceName, Precision
+from models.ops.banded_attention import banded_way
+from models.shape import ModelShape
+from models.training.gpt import GPT, build_gpt
+from parallel.engines.megatron.config import ddp_config
+from parallel.engines.named_parameters import (
+    TIED,
+    NamedParameter,
+    initial_value,
+    part_here,
+    unfused,
+)
+from parallel.layout import Layout
+from parallel.runtime.device import Device
+from parallel.runtime.dtypes import DTYPES
+
+
+def build_chunks(
+    shape: ModelShape,
+    layout: Layout,
+    config: TransformerConfig,
+    precision: Precision,
+    device: Device,
+    seed: int,
+) -> tuple[list[DistributedDataParallel], list[NamedParameter]]:
+    """This rank's chunks, wrapped for data parallelism, and their parameters by global name."""
+    stage = parallel_state.get_pipeline_model_parallel_rank()
+    chunks = []
+    for number, layers in enumerate(layout.layers_on(stage, shape.layers)):
+        chunk = build_gpt(
+            shape,
+            config,
+            layers,
+            chunk=number if layout.interleave > 1 else None,
+            transformer_engine=uses_transformer_engine(device.name),
+        )
+        check_layers(chunk, layers)
+        chunks.append(chunk.to(device.torch_device))
+    parameters = [named for chunk in chunks for named in name_parameters(chunk, layout)]
+    _initialise(parameters, shape, seed)
+    wrapped = [
+        chunk if precision is Precision.float32 else Float16Module(config, chunk)
+        for chunk in chunks
+    ]
+    data_parallel = [
+        DistributedDataParallel(
+            config=config,
+            ddp_config=ddp_config(layout, device.name),
+            module=module,
+            # Only the first chunk's buckets can overlap with the backward pass of others.
+            disable_bucketing=number > 0,
+        )
+        for number, module in enumerate(wrapped)
+    ]
+    return data_parallel, parameters
+
+
+def uses_transformer_engine(device: DeviceName) -> bool:
+    return device is DeviceName.cuda and importlib.util.find_spec("transformer_engine") is not None
+
+
+def banded_attention_by(shape: ModelShape, device: DeviceName, precision: Precision) -> str | None:
+    """What computes the attention of banded layers; None where there are none."""
+    if not any(shape.is_banded(layer) for layer in range(shape.layers)):
+        return None
+    if uses_transformer_engine(device):
+        return "Transformer Engine"
+    return str(banded_way(device.value, DTYPES[precision]))
+
+
+def check_layers(chunk: GPT, layers: range) -> None:
+    # Megatron has trained 64 of 80 layers without a word: count what was built.
+    built = [layer.layer_number - 1 for layer in chunk.decoder.layers]
+    assert built == list(layers), f"built layers {built}, the layout says {list(layers)}"
+
+
+def name_parameters(chunk: GPT, layout: Layout) -> Iterator[NamedParameter]:
+    for local_name, tensor in chunk.named_parameters():
+        name = _global_name(local_name, chunk)
+        tied_copy = name == "output_layer.weight"
+        # ZeRO-3 leaves nothing of a parameter where it was, but its shape.
+        shape = getattr(tensor, "ds_shape", tensor.shape)
+        at = part_here(TIED if tied_copy else name, tensor, shape, layout)
+        yield NamedParameter(tensor, at, tied_copy)
+
+
+def _global_name(local_name: str, chunk: GPT) -> str:
+    """Megatron numbers layers within a chunk; globally they are numbered from the first."""
+    local_name = unfused(local_name)
+    if not local_name.startswith("decoder.layers."):
+        return local_name
+    _, _, number, rest = local_name.split(".", 3)
+    return f"decoder.layers.{chunk.decoder.layers[int(number)].layer_number - 1}.{rest}"
+
+
+@torch.no_grad()
+def _initialise(parameters: list[NamedParameter], shape: ModelShape, seed: int) -> None:
+    for named in parameters:
+        named.tensor.copy_(initial_value(named, shape, seed))

@@ -1,0 +1,44 @@
+"""Where Megatron's three optimizers keep a parameter's master copy and Adam's moments.
+
+FP32Optimizer keeps them beside the parameter, Float16OptimizerWithFloat16Params beside a float32
+copy, DistributedOptimizer (ZeRO-1) as slices of a flat buffer, each on the data rank that owns it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from megatron.core.optimizer.distrib_optimizer import DistributedOptimizer
+from megatron.core.optimizer.optimizer import Float16OptimizerWithFloat16Params
+from torch import Tensor
+
+from parallel.engines.optimizer_state import OptimizerState, OwnSlice, SlicedState, WholeState
+
+
+def optimizer_state(optimizer: Any, data_group: Any) -> OptimizerState:
+    if isinstance(optimizer, DistributedOptimizer):
+        return SlicedState(optimizer.optimizer, _slices(optimizer), data_group)
+    return WholeState(optimizer.optimizer, _masters(optimizer), data_group)
+
+
+def _masters(optimizer: Any) -> dict[Tensor, Tensor]:
+    masters: dict[Tensor, Tensor] = {}
+    if isinstance(optimizer, Float16OptimizerWithFloat16Params):
+        for half, full in zip(
+            optimizer.float16_groups, optimizer.fp32_from_float16_groups, strict=True
+        ):
+            masters.update(zip(half, full, strict=True))
+    return masters
+
+
+def _slices(optimizer: DistributedOptimizer) -> dict[Tensor, OwnSlice]:
+    slices: dict[Tensor, OwnSlice] = {}
+    for buffer in optimizer.gbuf_ranges:
+        for buckets in buffer.values():
+            for bucket in buckets:
+                for parameter, ranges in bucket["param_map"].items():
+                    group, order = optimizer.model_param_group_index_map[parameter]
+                    main = optimizer.optimizer.param_groups[group]["params"][order]
+                    place = slice(ranges["param"].start, ranges["param"].end)
+                    slices[parameter] = OwnSlice(main, slice(None), place)
+    return slices

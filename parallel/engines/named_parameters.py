@@ -1,0 +1,49 @@
+"""The parameters a rank holds, under names and positions that do not depend on the layout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from megatron.core import parallel_state
+from torch import Tensor
+
+from models.initialise import Part, initial_weight
+from models.shape import ModelShape
+from parallel.engines.base import ParameterPart
+from parallel.layout import Layout
+
+TIED = "embedding.word_embeddings.weight"
+# Transformer Engine fuses each norm with the linear after it.
+_FUSED_NORMS = {
+    "self_attention.linear_qkv.layer_norm_": "input_layernorm.",
+    "mlp.linear_fc1.layer_norm_": "pre_mlp_layernorm.",
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NamedParameter:
+    tensor: torch.nn.Parameter
+    at: ParameterPart
+    tied_copy: bool  # the last stage's copy of the embedding, for the logits
+
+
+def part_here(name: str, tensor: Tensor, shape: torch.Size, layout: Layout) -> ParameterPart:
+    """What this rank holds of the parameter `name`, as Megatron's layers have split it."""
+    part = Part()
+    if getattr(tensor, "tensor_model_parallel", False) and layout.tensor > 1:
+        index = parallel_state.get_tensor_model_parallel_rank()
+        part = Part(dim=tensor.partition_dim, index=index, parts=layout.tensor)  # type: ignore[attr-defined]
+    return ParameterPart(name=name, shape=shape, part=part)
+
+
+def unfused(name: str) -> str:
+    """The name a norm has when Transformer Engine does not fuse it."""
+    for fused, plain in _FUSED_NORMS.items():
+        name = name.replace(fused, plain)
+    return name
+
+
+def initial_value(named: NamedParameter, shape: ModelShape, seed: int) -> Tensor:
+    at = named.at
+    return initial_weight(at.name, at.shape, at.part, shape, seed)

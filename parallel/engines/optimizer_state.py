@@ -1,0 +1,170 @@
+"""A parameter's master copy and Adam's moments, wherever an optimizer keeps them.
+
+Some optimizers keep them whole beside the parameter, those with ZeRO as slices of a flat buffer on
+the data rank that owns them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from parallel.engines.base import OptimizerTensors
+from parallel.engines.named_parameters import NamedParameter
+
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+class OptimizerState(Protocol):
+    def export(
+        self, parameters: list[NamedParameter]
+    ) -> Iterator[tuple[NamedParameter, OptimizerTensors]]:
+        """Each parameter from one data rank. Collective over the data ranks."""
+        ...
+
+    def own(self, named: NamedParameter) -> OptimizerTensors | None:
+        """What it keeps of a parameter, where that is whole and in host memory."""
+        ...
+
+    def load(self, named: NamedParameter, tensors: OptimizerTensors, step: int) -> None:
+        """Takes a parameter's master and moments; the parameter itself is the engine's to set."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OwnSlice:
+    """The numbers `place` of a parameter, which this rank keeps as the numbers `at` of `main`."""
+
+    main: Tensor  # float32; what Adam updates
+    at: slice
+    place: slice
+
+
+class WholeState:
+    """Every data rank holds everything; the saving is dealt out over them.
+
+    Args:
+        masters: the float32 copy that Adam updates, for each parameter that has one.
+    """
+
+    def __init__(self, adam: Any, masters: Mapping[Tensor, Tensor], data_group: Any) -> None:
+        self.adam = adam
+        self.masters = masters
+        self.data_group = data_group
+
+    def export(
+        self, parameters: list[NamedParameter]
+    ) -> Iterator[tuple[NamedParameter, OptimizerTensors]]:
+        for number, named in enumerate(parameters):
+            if number % self.data_group.size() != self.data_group.rank():
+                continue
+            master = self.masters.get(named.tensor, named.tensor)
+            state = self.adam.state[master]
+            moments = {
+                key: state[key] if key in state else torch.zeros_like(master) for key in _MOMENTS
+            }
+            yield named, OptimizerTensors(master=master.detach(), **moments)
+
+    def own(self, named: NamedParameter) -> OptimizerTensors | None:
+        master = self.masters.get(named.tensor, named.tensor)
+        if master.is_cuda or master.shape != named.at.shape:
+            return None
+        moments = _moments_of(self.adam, master)
+        return OptimizerTensors(master=master.detach(), **moments)
+
+    def load(self, named: NamedParameter, tensors: OptimizerTensors, step: int) -> None:
+        master = self.masters.get(named.tensor, named.tensor)
+        take(master, tensors.master)
+        for key, moment in _moments_of(self.adam, master).items():
+            take(moment, getattr(tensors, key))
+        _set_step(self.adam, master, step)
+
+
+class SlicedState:
+    """Each data rank holds slices: a parameter is summed together on the rank that saves it."""
+
+    def __init__(self, adam: Any, slices: Mapping[Tensor, OwnSlice], data_group: Any) -> None:
+        self.adam = adam
+        self.slices = slices
+        self.data_group = data_group
+
+    def export(
+        self, parameters: list[NamedParameter]
+    ) -> Iterator[tuple[NamedParameter, OptimizerTensors]]:
+        ranks = torch.distributed.get_process_group_ranks(self.data_group)
+        for number, named in enumerate(parameters):
+            owner = ranks[number % len(ranks)]
+            gathered = {key: self._gather(named, key, owner) for key in ("master", *_MOMENTS)}
+            if owner == torch.distributed.get_rank():
+                yield named, OptimizerTensors(**gathered)
+
+    def _gather(self, named: NamedParameter, key: str, owner: int) -> Tensor:
+        # Slices do not overlap, so summing them with zeros elsewhere is exact.
+        device = named.tensor.device
+        whole = torch.zeros(named.at.shape.numel(), dtype=torch.float32, device=device)
+        own = self.slices.get(named.tensor)
+        if own is not None:
+            kept = own.main if key == "master" else self.adam.state[own.main].get(key)
+            if kept is not None:
+                whole[own.place] = kept.detach().view(-1)[own.at].to(device)
+        torch.distributed.reduce(whole, owner, group=self.data_group)
+        return whole.view(named.at.shape)
+
+    def own(self, named: NamedParameter) -> None:
+        """Nothing whole."""
+
+    @torch.no_grad()
+    def load(self, named: NamedParameter, tensors: OptimizerTensors, step: int) -> None:
+        own = self.slices.get(named.tensor)
+        if own is None:
+            return
+        own.main.view(-1)[own.at] = tensors.master.view(-1)[own.place].to(own.main.device)
+        for key, moment in _moments_of(self.adam, own.main).items():
+            moment.view(-1)[own.at] = getattr(tensors, key).view(-1)[own.place].to(moment.device)
+        _set_step(self.adam, own.main, step)
+
+
+@torch.no_grad()
+def take(own: Tensor, value: Tensor) -> None:
+    """Copies the value, unless it was put where it belongs."""
+    if own.data_ptr() != value.data_ptr():
+        own.copy_(value)
+
+
+def read_adam_step(optimizer: Any) -> int:
+    """Updates made so far: kept per parameter by torch's and DeepSpeed's Adam, else per group."""
+    for group in optimizer.param_groups:
+        if "step" in group:
+            return int(group["step"])
+    # Not by way of the groups' parameters: DeepSpeed's ZeRO 3 leaves them empty between steps.
+    for state in optimizer.state.values():
+        if "step" in state:
+            return int(state["step"])
+    return 0
+
+
+def _moments_of(adam: Any, main: Tensor) -> dict[str, Tensor]:
+    """Those that Adam keeps of `main`, or would have made of it by its first step."""
+    state = adam.state[main]
+    for key in _MOMENTS:
+        if key not in state:
+            state[key] = torch.zeros_like(main)
+    return {key: state[key] for key in _MOMENTS}
+
+
+def _set_step(adam: Any, main: Tensor, step: int) -> None:
+    """Where Adam itself would have counted its steps."""
+    made_by = type(adam).__module__
+    if made_by.startswith("torch."):
+        # Fused kernels count on the device.
+        device = main.device if adam.param_groups[0].get("fused") else "cpu"
+        adam.state[main]["step"] = torch.tensor(float(step), device=device)
+    elif made_by.startswith("deepspeed."):
+        adam.state[main]["step"] = step
+    else:  # Apex and Transformer Engine count per group
+        for group in adam.param_groups:
+            group["step"] = step

@@ -1,0 +1,54 @@
+"""What both engines do alike: show and take parameters and optimizer state by global name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from torch import Tensor
+
+from parallel.engines.base import OptimizerTensors, ParameterPart
+from parallel.engines.named_parameters import NamedParameter
+from parallel.engines.optimizer_state import OptimizerState, read_adam_step, take
+
+
+class ParameterHolder:
+    """The part of the Engine protocol that checkpoints speak to.
+
+    Args:
+        adam: the optimizer that updates the master weights.
+        state: where it keeps masters and moments.
+    """
+
+    def __init__(self, parameters: list[NamedParameter], adam: Any, state: OptimizerState) -> None:
+        self._parameters = parameters
+        self.adam = adam
+        self._state = state
+
+    def _set(self, named: NamedParameter, value: Tensor) -> None:
+        take(named.tensor, value)
+
+    def parameters(self) -> list[ParameterPart]:
+        return [named.at for named in self._parameters]
+
+    def own_state(self) -> list[OptimizerTensors | None]:
+        return [self._state.own(named) for named in self._parameters]
+
+    def named_tensors(self) -> list[NamedParameter]:
+        return self._parameters
+
+    def export_state(self) -> Iterator[tuple[ParameterPart, OptimizerTensors]]:
+        saved = [named for named in self._parameters if not named.tied_copy]
+        for named, tensors in self._state.export(saved):
+            yield named.at, tensors
+
+    def import_state(
+        self, state: Iterable[tuple[ParameterPart, OptimizerTensors]], adam_step: int
+    ) -> None:
+        for named, (at, tensors) in zip(self._parameters, state, strict=True):
+            assert named.at == at
+            self._state.load(named, tensors, adam_step)
+            self._set(named, tensors.master)
+
+    def adam_step(self) -> int:
+        return read_adam_step(self.adam)

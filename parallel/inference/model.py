@@ -1,0 +1,247 @@
+"""A model that is only asked: its weights under any tensor x pipeline layout, with nothing beside.
+
+No optimizer and no gradients: a rank holds its part of the weights in the model's precision, and
+the keys and values of the tokens so far. Shape suffixes: B rows, T tokens, H hidden, V vocabulary,
+R rows of hidden states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import torch
+from megatron.core import parallel_state
+from torch import Tensor
+from torch.distributed import ProcessGroup
+
+from configs.schema import Precision
+from models.decoding.decoder import Caches, Decoder, names_of
+from models.initialise import Part
+from models.shape import ModelShape
+from parallel.engines.base import ParameterPart
+from parallel.layout import Layout
+from parallel.runtime.device import Device
+from parallel.runtime.dtypes import DTYPES
+
+_OUTPUTS_ARE_SPLIT = (
+    "word_embeddings.weight",
+    "linear_qkv.weight",
+    "linear_qkv.bias",
+    "linear_fc1.weight",
+    "linear_fc1.bias",
+)
+_INPUTS_ARE_SPLIT = ("linear_proj.weight", "linear_fc2.weight")
+_LOGITS_AT_ONCE = 256  # rows, which bounds memory: 50 MB of GPT-3's vocabulary
+
+
+class InferenceModel:
+    """This rank's stage. Needs `process_groups` around its whole life.
+
+    Every method but `parameters` is collective over the ranks that hold one model together: all
+    call it with the same tokens.
+    """
+
+    def __init__(
+        self, shape: ModelShape, layout: Layout, *, precision: Precision, device: Device
+    ) -> None:
+        assert layout.interleave == 1, "inference runs without interleaving"
+        self.shape = shape
+        self.layout = layout
+        self.device = device.torch_device
+        self.dtype = DTYPES[precision]
+        self.stage = parallel_state.get_pipeline_model_parallel_rank()
+        self._layers = layout.layers_of(self.stage, 0, shape.layers)
+        self._tensor_rank = parallel_state.get_tensor_model_parallel_rank()
+        self._tensor_group: ProcessGroup = parallel_state.get_tensor_model_parallel_group()
+        self._decoder: Decoder | None = None
+
+    @property
+    def is_last(self) -> bool:
+        return self.stage == self.layout.pipeline - 1
+
+    @property
+    def decoder(self) -> Decoder:
+        assert self._decoder is not None, "import_weights comes first"
+        return self._decoder
+
+    def parameters(self) -> list[ParameterPart]:
+        return [self._part(name) for name in names_of(self._layers, self.shape)]
+
+    def import_weights(self, weights: Iterable[tuple[ParameterPart, Tensor]]) -> None:
+        """Takes this rank's parts, float32, in the order of `parameters`."""
+        taken = {at.name: weight.to(self.device, self.dtype) for at, weight in weights}
+        self._decoder = Decoder(
+            self.shape,
+            self._layers,
+            taken,
+            self._tensor_rank,
+            self._add_up if self.layout.tensor > 1 else None,
+        )
+
+    def take(self, whole: Mapping[str, Tensor]) -> None:
+        """Cuts this rank's parts out of whole weights by global name."""
+
+        def cut(at: ParameterPart) -> Tensor:
+            weight, part = whole[at.name], at.part
+            if part.dim is None:
+                return weight
+            return weight.chunk(part.parts, part.dim)[part.index].contiguous()
+
+        self.import_weights((at, cut(at)) for at in self.parameters())
+
+    def _part(self, name: str) -> ParameterPart:
+        whole = list(self.shape.shape_of(name))
+        dim = 0 if name.endswith(_OUTPUTS_ARE_SPLIT) else None
+        dim = 1 if name.endswith(_INPUTS_ARE_SPLIT) else dim
+        parts = self.layout.tensor
+        if dim is None or parts == 1:
+            return ParameterPart(name=name, shape=torch.Size(whole), part=Part())
+        whole[dim] //= parts
+        part = Part(dim=dim, index=self._tensor_rank, parts=parts)
+        return ParameterPart(name=name, shape=torch.Size(whole), part=part)
+
+    def _add_up(self, part: Tensor) -> Tensor:
+        torch.distributed.all_reduce(part, group=self._tensor_group)
+        return part
+
+    @torch.inference_mode()
+    def score(self, rows: Sequence[Sequence[int]], counts: Sequence[int]) -> Tensor:
+        """[B, 2], float64, on every rank: log-likelihood of each row's last tokens, in nats, and
+        whether each of them was the likeliest.
+
+        Args:
+            counts: of a row's tokens that are asked about; at least one must come before them.
+        """
+        # One-word answers to a question differ in what is not read: their rows are read once.
+        read = {tuple(row[:-1]): None for row in rows}
+        places = {tokens: place for place, tokens in enumerate(read)}
+        hidden_BTH = self.first(list(read), self.decoder.caches(0))
+        found = torch.empty(len(rows), 2, dtype=torch.float64, device=self.device)
+        if hidden_BTH is not None:
+            for number, (row, count) in enumerate(zip(rows, counts, strict=True)):
+                hidden_TH = hidden_BTH[places[tuple(row[:-1])]]
+                asked_RH = hidden_TH[len(row) - 1 - count : len(row) - 1]
+                targets_R = torch.tensor(row[len(row) - count :], device=self.device)
+                found[number] = self._likelihood(asked_RH, targets_R)
+        return self.told_by_last(found)
+
+    def _likelihood(self, hidden_RH: Tensor, targets_R: Tensor) -> Tensor:
+        total, greedy = 0.0, True
+        for hidden, targets in zip(
+            torch.split(hidden_RH, _LOGITS_AT_ONCE),
+            torch.split(targets_R, _LOGITS_AT_ONCE),
+            strict=True,
+        ):
+            logits_RV = self.gathered_logits(hidden)
+            at_targets = logits_RV.gather(1, targets[:, None])[:, 0]
+            total += float((at_targets - logits_RV.logsumexp(1)).double().sum())
+            greedy &= bool((logits_RV.argmax(1) == targets).all())
+        return torch.tensor([total, float(greedy)], dtype=torch.float64)
+
+    def gathered_logits(self, hidden_RH: Tensor) -> Tensor:
+        """[R, V], float32, on the last stage, the vocabulary whole and without padding."""
+        part_RV = self.decoder.logits(hidden_RH)
+        if self.layout.tensor > 1:
+            parts = [torch.empty_like(part_RV) for _ in range(self.layout.tensor)]
+            torch.distributed.all_gather(parts, part_RV.contiguous(), group=self._tensor_group)
+            part_RV = torch.cat(parts, 1)
+        return part_RV[:, : self.shape.vocab]
+
+    def told_by_last(self, said: Tensor) -> Tensor:
+        """What the last stage says, on every stage."""
+        if self.layout.pipeline > 1:
+            last = parallel_state.get_pipeline_model_parallel_last_rank()
+            group = parallel_state.get_pipeline_model_parallel_group()
+            torch.distributed.broadcast(said, last, group=group)
+        return said
+
+    def first(self, rows: Sequence[Sequence[int]], caches: Caches) -> Tensor | None:
+        """The first tokens of every row; their hidden states [B, T, H] on the last stage."""
+        lengths = [len(row) for row in rows]
+        assert min(lengths) > 0, "a row without tokens"
+        assert max(lengths) <= self.shape.context, "a row longer than the context"
+        tokens_BT = torch.zeros(len(rows), max(lengths), dtype=torch.int64)
+        for number, row in enumerate(rows):
+            tokens_BT[number, : len(row)] = torch.tensor(row)
+        tokens_BT = tokens_BT.to(self.device)
+        lengths_B = torch.tensor(lengths, device=self.device)
+        positions_BT = torch.arange(tokens_BT.shape[1], device=self.device).expand_as(tokens_BT)
+        return self._stages(
+            tokens_BT, positions_BT, lambda it: self.decoder.begin(it, lengths_B, caches)
+        )
+
+    def next(self, tokens_B: Tensor, positions_B: Tensor, caches: Caches) -> Tensor | None:
+        """One more token of every row; its hidden states [B, 1, H] on the last stage."""
+        return self._stages(
+            tokens_B[:, None],
+            positions_B[:, None],
+            lambda it: self.decoder.extend(it, positions_B, caches),
+        )
+
+    def _stages(
+        self, tokens_BT: Tensor, positions_BT: Tensor, layers: Callable[[Tensor], Tensor]
+    ) -> Tensor | None:
+        if self.stage == 0:
+            hidden_BTH = self.decoder.embed(tokens_BT, positions_BT)
+        else:
+            hidden_BTH = torch.empty(
+                *tokens_BT.shape, self.shape.hidden, dtype=self.dtype, device=self.device
+            )
+            torch.distributed.recv(
+                hidden_BTH, parallel_state.get_pipeline_model_parallel_prev_rank()
+            )
+        hidden_BTH = layers(hidden_BTH)
+        if self.is_last:
+            return hidden_BTH
+        torch.distributed.send(hidden_BTH, parallel_state.get_pipeline_model_parallel_next_rank())
+        return None
+
+
+class Rows:
+    """Rows of tokens that grow, with what the model keeps of them. Collective, as the model is."""
+
+    def __init__(self, model: InferenceModel, prompts: Sequence[Sequence[int]], size: int) -> None:
+        """Reads the prompts; `size`: tokens that a row may come to."""
+        self._model = model
+        with torch.inference_mode():
+            self._caches = model.decoder.caches(size)
+            hidden_BTH = model.first(prompts, self._caches)
+            lengths = torch.tensor([len(prompt) for prompt in prompts], device=model.device)
+            self._lengths_B = lengths
+            self._newest_BH: Tensor | None = None
+            if hidden_BTH is not None:
+                rows = torch.arange(len(prompts), device=model.device)
+                self._newest_BH = hidden_BTH[rows, lengths - 1]
+
+    @torch.inference_mode()
+    def choose(self, choice: Callable[[Tensor], Tensor], shape: tuple[int, ...]) -> Tensor:
+        """What `choice` makes of the logits [B, V] after the newest tokens, on every rank.
+
+        The last stage's ranks call it, all with the same logits.
+
+        Args:
+            shape: of its answer, which is float64.
+        """
+        said = torch.empty(shape, dtype=torch.float64, device=self._model.device)
+        if self._newest_BH is not None:
+            said.copy_(choice(self._model.gathered_logits(self._newest_BH)))
+        return self._model.told_by_last(said).cpu()
+
+    @torch.inference_mode()
+    def extend(self, tokens: Sequence[int]) -> None:
+        """A token more for every row."""
+        tokens_B = torch.tensor(tokens, device=self._model.device)
+        hidden_B1H = self._model.next(tokens_B, self._lengths_B, self._caches)
+        self._lengths_B = self._lengths_B + 1
+        if hidden_B1H is not None:
+            self._newest_BH = hidden_B1H[:, 0]
+
+    @torch.inference_mode()
+    def pick(self, rows: Sequence[int]) -> None:
+        """Goes on with these rows, in this order; some may be there several times."""
+        rows_B = torch.tensor(rows, device=self._model.device)
+        for cache in self._caches:
+            cache.pick(rows_B)
+        self._lengths_B = self._lengths_B[rows_B]
+        if self._newest_BH is not None:
+            self._newest_BH = self._newest_BH[rows_B]

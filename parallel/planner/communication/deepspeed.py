@@ -1,0 +1,219 @@
+"""The DeepSpeed engine's traffic beyond its layers', by formula. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from configs.schema import Precision
+from parallel.engines.deepspeed.config import BUCKET, MOST_KEPT, effective_zero
+from parallel.parameter_count import rank_parameters
+from parallel.planner.communication.groups import Ledger
+from parallel.planner.communication.stage_step import DOUBLE, FLOAT, Step, layer_sizes
+from parallel.planner.communication.traffic import Group, Kind
+
+_LONG = 8  # bytes
+
+
+def deepspeed_traffic(step: Step, ledger: Ledger) -> None:
+    """Approximate in one thing: which parameters ZeRO 3 has gathered twice for a micro-batch, of
+    models of more than a billion numbers a rank, depends on how far it fetched ahead.
+    """
+    if step.layout.pipeline > 1:
+        _pipeline(step, ledger)
+    else:
+        _whole(step, ledger)
+    zero = effective_zero(step.layout, step.precision)
+    if zero == 0:
+        _reduce(_parameters(step), BUCKET, ledger)
+        ledger.add(Group.model, Kind.all_reduce, DOUBLE)  # the norm
+    elif zero == 3:
+        _zero3(step, ledger)
+    else:
+        _zero(step, ledger, zero)
+
+
+def _whole(step: Step, ledger: Ledger) -> None:
+    for size in step.own_tokens_parameters:
+        ledger.add(Group.tensor, Kind.all_reduce, size * step.number, step.micro_batches)
+    ledger.add(Group.data, Kind.all_reduce, FLOAT)  # the loss
+
+
+def _pipeline(step: Step, ledger: Ledger) -> None:
+    layout, m = step.layout, step.micro_batches
+    if layout.dualpipev:
+        # Forth and back: to each neighbour two activations and two gradients are sent.
+        neighbours = (step.stage > 0) + (step.stage < layout.pipeline - 1)
+        ledger.exchange(step.hidden, 2 * m * neighbours, 2 * m * neighbours)
+    else:
+        _messages(step, ledger)
+        if step.first or step.last:
+            ledger.add(Group.embedding, Kind.all_reduce, step.embedding * FLOAT)
+    partial = sum(step.own_tokens_parameters)
+    if partial:
+        ledger.add(Group.tensor, Kind.all_reduce, partial * FLOAT)
+    if step.last:
+        ledger.add(Group.data, Kind.all_reduce, FLOAT)  # the loss
+    ledger.add(Group.pipeline, Kind.broadcast, 2 * FLOAT)  # this data rank's loss and the mean
+
+
+def _messages(step: Step, ledger: Ledger) -> None:
+    """Activations to the next stage, gradients to the one before.
+
+    Without sequence parallel each tensor rank sends its share, and what it is a share of; both
+    stages put the whole together.
+    """
+    layout, m = step.layout, step.micro_batches
+    count = m * ((not step.last) + (not step.first))
+    if layout.sequence_parallel or layout.tensor == 1:
+        ledger.exchange(step.message, count, count)
+        return
+    numbers = 1 + 3 + 2 + layout.tensor + 1  # of a shape and how it was cut
+    ledger.exchange(numbers * _LONG, count, count)
+    ledger.exchange(step.hidden // layout.tensor, count, count)
+    # For each message to the next stage: its gradient, and the output that was put away.
+    ledger.add(
+        Group.tensor, Kind.all_gather, step.hidden, m * (2 * (not step.last) + (not step.first))
+    )
+
+
+def _zero(step: Step, ledger: Ledger, zero: int) -> None:
+    """ZeRO 1 and 2: whole buckets are summed, whatever is kept of them."""
+    layout = step.layout
+    bf16_optimizer = zero == 1 and step.precision is Precision.bf16
+    flat = [_rounded_up(sum(group), 2 * layout.data) for group in _groups(step)]
+    for numbers in flat:
+        ledger.add(Group.data, Kind.all_gather, numbers * step.number)
+    if bf16_optimizer:
+        _reduce(flat, BUCKET, ledger)
+        ledger.add(Group.model, Kind.all_reduce, FLOAT)  # the norm
+        return
+    bucket = _bucket(step)
+    sums = step.micro_batches if zero == 2 else 1
+    order = [size for group in _groups(step) for size in group]
+    for _ in range(sums):
+        _reduce_before(order if zero == 1 else reversed(_parameters(step)), bucket, ledger)
+    for over in (Group.data, Group.model):
+        ledger.add(over, Kind.all_reduce, FLOAT, len(_groups(step)))  # norms
+        if step.precision is not Precision.float32:
+            ledger.add(over, Kind.all_reduce, 1)  # overflow
+
+
+def _zero3(step: Step, ledger: Ledger) -> None:
+    """ZeRO 3: parameters are gathered for each pass, gradients scattered after each backward."""
+    data, m = step.layout.data, step.micro_batches
+    padded = [_rounded_up(size, data) for size in _as_used(step)]
+    # Norms and biases stay whole, and are gathered one by one after the update.
+    small = 10 * step.shape.hidden
+    for size in (size for size in padded if size < small):
+        ledger.add(Group.data, Kind.all_gather, size * step.number)
+    cut = [size for size in padded if size >= small]
+    for sizes in (cut, _released(cut)):
+        for fetched in _fetches(sizes, min(BUCKET, step.shape.hidden**2)):
+            ledger.add(Group.data, Kind.all_gather, fetched * step.number, m)
+    for bucket in _buckets_before(reversed(padded), _bucket(step)):
+        ledger.add(Group.data, Kind.reduce_scatter, bucket * FLOAT, m)
+    norms = sum(_sub_groups([-(-size // data) for size in group]) for group in _groups(step))
+    for over in (Group.data, Group.model):
+        ledger.add(over, Kind.all_reduce, DOUBLE, norms)
+        if step.precision is Precision.fp16:
+            ledger.add(over, Kind.all_reduce, 1)  # overflow
+
+
+def _as_used(step: Step) -> list[int]:
+    """Numbers of each parameter in the order in which the forward pass comes to them."""
+    held = layer_sizes(step.shape, step.layout.tensor)
+    norm, projection, qkv, mlp = held[:2], held[2:4], held[4:6], held[6:]
+    h = step.shape.hidden
+    layers = [*norm, *qkv, *projection, *mlp] * step.layers
+    return [step.embedding, step.shape.context * h, *layers, h, h]
+
+
+def _released(cut: list[int]) -> list[int]:
+    """What is let go after the forward pass and gathered again for the backward pass, in its order.
+
+    The last parameters that make a billion together are kept until then, the embedding with them,
+    since it is the last of all to be used.
+    """
+    kept, again = cut[0], []
+    for size in reversed(cut[1:]):
+        kept += size
+        if kept >= MOST_KEPT:
+            again.append(size)
+    return again
+
+
+def _fetches(sizes: Iterable[int], at_once: int) -> list[int]:
+    """Numbers of each gather: so many parameters as make `at_once` or more."""
+    found = [0]
+    for size in sizes:
+        if found[-1] >= at_once:
+            found.append(0)
+        found[-1] += size
+    return found if found[-1] else []
+
+
+def _sub_groups(partitions: Iterable[int]) -> int:
+    """Into how many pieces ZeRO 3 cuts an optimizer's group; each has a norm of its own."""
+    count, size = 0, 0
+    for each in partitions:
+        count += size == 0
+        size = 0 if size + each >= MOST_KEPT else size + each
+    return count
+
+
+def _reduce(sizes: Iterable[int], bucket: int, ledger: Ledger) -> None:
+    """Sums over the data ranks, each as soon as there is more than a bucket."""
+    waiting = 0
+    for size in sizes:
+        waiting += size
+        if waiting > bucket:
+            ledger.add(Group.data, Kind.all_reduce, waiting * FLOAT)
+            waiting = 0
+    if waiting:
+        ledger.add(Group.data, Kind.all_reduce, waiting * FLOAT)
+
+
+def _reduce_before(sizes: Iterable[int], bucket: int, ledger: Ledger) -> None:
+    for together in _buckets_before(sizes, bucket):
+        ledger.add(Group.data, Kind.all_reduce, together * FLOAT)
+
+
+def _buckets_before(sizes: Iterable[int], bucket: int) -> list[int]:
+    """Numbers of each bucket, closed before it would hold more than `bucket`."""
+    found = [0]
+    for size in sizes:
+        if found[-1] and found[-1] + size > bucket:
+            found.append(0)
+        found[-1] += size
+    return found
+
+
+def _bucket(step: Step) -> int:
+    """As `deepspeed_config` asks for it."""
+    stages = range(step.layout.pipeline)
+    return min(BUCKET, max(rank_parameters(step.shape, step.layout, stage) for stage in stages))
+
+
+def _parameters(step: Step) -> list[int]:
+    return [size for size, _ in _shapes(step)]
+
+
+def _groups(step: Step) -> list[list[int]]:
+    """Weights, which decay, and biases and norms, which do not."""
+    shapes = _shapes(step)
+    return [[size for size, decays in shapes if decays is each] for each in (True, False)]
+
+
+def _shapes(step: Step) -> list[tuple[int, bool]]:
+    """Numbers of each parameter in order, and whether it is a matrix."""
+    shape, h = step.shape, step.shape.hidden
+    positions = [(shape.context * h, True)] if step.first else []
+    embedding = [(step.embedding, True)] if step.first or step.last else []
+    matrix = (False, False, True, False, True, False, False, False, True, False, True, False)
+    layer = list(zip(layer_sizes(shape, step.layout.tensor), matrix, strict=True))
+    norm = [(h, False)] * 2 if step.last else []
+    return [*embedding, *positions, *(layer * step.layers), *norm]
+
+
+def _rounded_up(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple

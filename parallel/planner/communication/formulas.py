@@ -1,0 +1,80 @@
+"""What goes over the links in one step, by formula. Imports no torch.
+
+The formulas were read off the engines (Megatron-core 0.16.1, DeepSpeed 0.19.8) and hold to the byte
+for what a rank counts in a settled step; `deepspeed_traffic` says where they are approximate.
+"""
+
+from __future__ import annotations
+
+from configs.schema import DeviceName, EngineName, Precision, Recompute
+from models.shape import ModelShape
+from parallel.layout import Layout
+from parallel.planner.communication.deepspeed import deepspeed_traffic
+from parallel.planner.communication.groups import Ledger
+from parallel.planner.communication.megatron import megatron_traffic
+from parallel.planner.communication.stage_step import FLOAT, Step
+from parallel.planner.communication.traffic import Group, Kind, Traffic
+
+
+def step_traffic(
+    shape: ModelShape,
+    layout: Layout,
+    engine: EngineName,
+    *,
+    stage: int,
+    precision: Precision,
+    micro_batches: int,
+    device: DeviceName,
+    clips: bool = True,
+) -> list[Traffic]:
+    """The collectives of each rank of `stage` in one step that is not the first.
+
+    Args:
+        micro_batches: that each data rank runs.
+        device: whose settings the engine has; they decide on buckets.
+        clips: whether optimizer.clip is above 0.
+    """
+    step = Step(
+        shape=shape,
+        layout=layout,
+        stage=stage,
+        precision=precision,
+        micro_batches=micro_batches,
+        device=device,
+        clips=clips,
+    )
+    ledger = Ledger(layout, stage)
+    layers(step, ledger)
+    if engine is EngineName.megatron:
+        megatron_traffic(step, ledger)
+    else:
+        deepspeed_traffic(step, ledger)
+    return ledger.traffic()
+
+
+def layers(step: Step, ledger: Ledger) -> None:
+    """Inside of the tensor groups, which both engines' layers use alike.
+
+    Each of a layer's two pairs of matmuls adds up its output in the forward pass and the gradient
+    of its input in the backward pass. Under sequence parallel each sum is a scatter and a gather,
+    and what was gathered for a matmul is gathered again for its weights' gradient. The embedding
+    adds up its output; the logits, the gradient of their input.
+    """
+    m, forward = step.micro_batches, 1 + (step.layout.recompute is Recompute.full)
+    if step.layout.sequence_parallel:
+        gathers = step.layers * (4 + 2 * forward) + step.first + 2 * step.last
+        scatters = step.layers * (2 + 2 * forward) + step.last
+        ledger.add(Group.tensor, Kind.all_gather, step.hidden, m * gathers)
+        ledger.add(Group.tensor, Kind.reduce_scatter, step.hidden, m * scatters)
+        ledger.add(Group.tensor, Kind.all_reduce, step.hidden, m * step.first)
+    else:
+        sums = step.layers * (2 + 2 * forward) + step.first + step.last
+        ledger.add(Group.tensor, Kind.all_reduce, step.hidden, m * sums)
+    # The largest logit of each token, the label's, and the sum of the exponentials, which
+    # `models.ops.cross_entropy` sends together.
+    each = step.tokens * FLOAT
+    if step.device is DeviceName.cpu:
+        ledger.add(Group.tensor, Kind.all_reduce, each, m * step.last)
+        ledger.add(Group.tensor, Kind.all_reduce, 2 * each, m * step.last)
+    else:
+        ledger.add(Group.tensor, Kind.all_reduce, each, 3 * m * step.last)

@@ -1,0 +1,93 @@
+"""The Megatron engine's traffic beyond its layers', by formula. Imports no torch."""
+
+from __future__ import annotations
+
+import math
+
+from configs.schema import DeviceName, Precision
+from parallel.planner.communication.groups import Ledger
+from parallel.planner.communication.stage_step import DOUBLE, FLOAT, Step, layer_sizes
+from parallel.planner.communication.traffic import Group, Kind
+
+
+def megatron_traffic(step: Step, ledger: Ledger) -> None:
+    layout = step.layout
+    if layout.pipeline > 1:
+        _messages(step, ledger)
+        if step.first or step.last:
+            ledger.add(Group.embedding, Kind.all_reduce, step.embedding * FLOAT)
+    partial = sum(step.own_tokens_parameters)
+    if partial:
+        ledger.add(Group.tensor, Kind.all_reduce, partial * FLOAT)
+    _gradients(step, ledger)
+    # Slices of gradients make up the whole only over all ranks.
+    over = Group.world if layout.zero == 1 else Group.model
+    ledger.add(over, Kind.all_reduce, FLOAT, (step.precision is Precision.fp16) + step.clips)
+    ledger.add(Group.world, Kind.all_reduce, DOUBLE)  # the loss
+
+
+def _messages(step: Step, ledger: Ledger) -> None:
+    """Each chunk but the model's last sends forward, each but its first back."""
+    ahead = step.layout.interleave - step.last
+    back = step.layout.interleave - step.first
+    count = step.micro_batches * (ahead + back)
+    ledger.exchange(step.message, count, count)
+
+
+def _gradients(step: Step, ledger: Ledger) -> None:
+    """Sums over the data ranks, a bucket at a time; under ZeRO-1 each keeps and updates a slice."""
+    for number in range(step.layout.interleave):
+        for bucket in _buckets(step, number):
+            if step.layout.zero == 1:
+                ledger.add(Group.data, Kind.reduce_scatter, bucket * FLOAT)
+                ledger.add(Group.data, Kind.all_gather, bucket * step.number)
+            else:
+                ledger.add(Group.data, Kind.all_reduce, bucket * FLOAT)
+
+
+def _buckets(step: Step, chunk: int) -> list[int]:
+    """Numbers of each bucket of one chunk, padding included, as Megatron's DDP makes them."""
+    layout, sharded = step.layout, step.layout.zero == 1
+    # Only the first chunk of the first stage reduces while others still compute.
+    in_pieces = step.device is DeviceName.cuda and step.first and chunk == 0
+    full = max(40_000_000, 1_000_000 * layout.data) if in_pieces else None
+    buckets, start, end = [], 0, 0
+
+    def close() -> None:
+        nonlocal start, end
+        if sharded:
+            end = _rounded_up(end, math.lcm(layout.data, 128))
+        buckets.append(end - start)
+        start = end
+
+    for size, shared in reversed(_parameters(step, chunk)):
+        if sharded:
+            end = _rounded_up(end, 64)
+        # So that both stages cut the tied embedding into the same slices.
+        alone = shared and sharded
+        if alone and end > start:
+            close()
+        end += size
+        if alone or (full is not None and end - start >= full):
+            close()
+    if end > start:
+        close()
+    return buckets
+
+
+def _rounded_up(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple
+
+
+def _parameters(step: Step, chunk: int) -> list[tuple[int, bool]]:
+    """Of one chunk in order: numbers, and whether another stage holds it too."""
+    shape, layout = step.shape, step.layout
+    held = layout.layers_of(step.stage, chunk, shape.layers)
+    begins, ends = held.start == 0, held.stop == shape.layers
+    tied = (step.embedding, layout.pipeline > 1)
+    found = [tied, (shape.context * shape.hidden, False)] if begins else []
+    found += [(size, False) for size in layer_sizes(shape, layout.tensor)] * len(held)
+    if ends:
+        found += [(shape.hidden, False)] * 2
+        found += [] if begins else [tied]
+    return found

@@ -1,0 +1,5 @@
+"""What is planned: the job, the machine, and constants fitted on published runs.
+
+Imports models, parallel.
+Imported by launcher, parallel.planner, parallel.planner.memory, parallel.planner.timing.
+"""

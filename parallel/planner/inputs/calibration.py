@@ -1,0 +1,100 @@
+"""The few constants that say what software reaches of a GPU's published figures.
+
+One small set for each pair of software and GPU, fitted by `benchmarks/planner/fit.py` on published
+runs and kept in calibration.json, which also names the runs. A pair that nobody measured gets the
+set of the same software on the nearest GPU, corrected by how the two GPUs differ under others.
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+FAMILIES = ("V100", "RTX-8000", "A100", "H100", "H200", "B200")
+"""GPUs that a plan knows; a name belongs to the first that it contains."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constants:
+    """Shares are of the published figure and at most 1."""
+
+    matmul: float  # share of the peak that a large matmul reaches
+    memory: float  # share of the memory bandwidth that element-wise kernels reach
+    attention: float  # share of the peak in attention's own matmuls
+    kernel_us: float  # a kernel's launch and the gap before the next
+    links: float  # share of the node's links in tensor-parallel collectives
+    network: float  # share of the network
+    hop: float  # share of a message between stages that a stage waits for in every micro-batch
+    hop_interleaved: float  # the same where stages hold several chunks
+    overlap: float  # share of the lesser of ZeRO 3's gathers and the compute that is not hidden
+    # The same for all.
+    depth: float  # a matmul over k numbers takes 1 + depth / k as long as a deep one
+    waves: float  # share of the last wave's idle multiprocessors that is lost
+    misaligned: float  # slowdown of attention's matmuls where heads are no multiple of 8 wide
+    tensor_us: float  # latency of a tensor-parallel collective
+    hop_us: float  # of a message between stages
+    gather_us: float  # of a gather over data ranks, for each doubling of their number
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overheads:
+    """What a GPU's memory holds besides the tensors that a plan counts."""
+
+    framework_gib: float = 1.0  # CUDA context, NCCL's and cuBLAS's own buffers
+    activations: float = 1.0  # memory taken for each byte of activations: copies and fragments
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibrated:
+    """Constants, and what they rest on."""
+
+    constants: Constants
+    overheads: Overheads
+    software: str
+    gpu: str
+    basis: str  # which measured runs
+
+
+@cache
+def calibration_data() -> dict[str, Any]:
+    text = files("parallel.planner.inputs").joinpath("calibration.json").read_text(encoding="utf-8")
+    data: dict[str, Any] = json.loads(text)
+    return data
+
+
+def software_names() -> list[str]:
+    return list(calibration_data()["software"])
+
+
+def family(gpu: str) -> str | None:
+    """The family of a GPU's name, None for one that no plan knows."""
+    return next((name for name in FAMILIES if name in gpu), None)
+
+
+def calibrated(software: str, gpu: str) -> Calibrated:
+    """Raises KeyError for software or a GPU that calibration.json does not have."""
+    data = calibration_data()
+    kept = data["software"][software]
+    name = _nearest_gpu(gpu, list(kept["gpus"]))
+    entry = kept["gpus"][name]
+    values = {**data["common"], **entry["constants"]}
+    return Calibrated(
+        constants=Constants(**{field.name: values[field.name] for field in fields(Constants)}),
+        overheads=Overheads(**entry.get("overheads", kept.get("overheads", {}))),
+        software=software,
+        gpu=name,
+        basis=entry["basis"],
+    )
+
+
+def _nearest_gpu(gpu: str, known: list[str]) -> str:
+    """A100-40GB before A100: the longest known name whose parts are all in `gpu`."""
+    parts = set(gpu.replace("_", "-").split("-"))
+    fitting = [name for name in known if set(name.split("-")) <= parts]
+    if not fitting:
+        raise KeyError(gpu)
+    return max(fitting, key=len)

@@ -1,0 +1,130 @@
+"""What DeepSpeed keeps besides weights and activations, at the moments when its memory can peak.
+
+Read off the code of DeepSpeed 0.19 (bf16_optimizer.py, stage_1_and_2.py, stage3.py) and off traces
+of it, which `tests/parallel/planner/memory/test_stages.py` compares. Imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from configs.schema import Precision
+from parallel.engines.deepspeed.config import BUCKET, MOST_KEPT, effective_zero
+from parallel.planner.inputs.job import Job
+
+FLOAT32 = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """Bytes at one moment of a step.
+
+    Attributes:
+        kept: the part of the kept activations that is still there.
+        logits: the part of the logits and their softmax that is.
+    """
+
+    gradients: float = 0
+    buffers: float = 0
+    kept: float = 1
+    logits: float = 1
+
+
+def moments(job: Job, numbers: int, held: int) -> Iterator[Moment]:
+    """Those of a rank that holds `numbers` parameters before ZeRO shares them out.
+
+    Args:
+        held: the most passes whose activations it keeps at once.
+    """
+    zero = effective_zero(job.layout, Precision(job.precision))
+    # Whether gradients of former micro-batches are there while that many are kept.
+    later = job.micro_batches * job.layout.chunks_a_stage > held
+    if zero == 0:
+        yield _at_loss(job, FLOAT32 * numbers * later)
+        yield _behind(job, FLOAT32 * numbers, FLOAT32 * min(BUCKET, numbers))
+    elif zero == 1 and job.precision == Precision.bf16:
+        yield from _of_bf16(job, numbers, later)
+    elif zero == 1:
+        yield from _of_zero_1(job, numbers, later)
+    elif zero == 2:
+        yield from _of_zero_2(job, numbers, later)
+    else:
+        yield from _of_zero_3(job, numbers)
+
+
+def _at_loss(job: Job, gradients: float = 0, buffers: float = 0) -> Moment:
+    """All activations are kept."""
+    former = _outputs(job) if job.micro_batches > 1 else 0.0
+    return Moment(gradients=gradients, buffers=buffers, logits=1 + former)
+
+
+def _behind(job: Job, gradients: float, buffers: float) -> Moment:
+    """The whole backward pass is."""
+    return Moment(gradients=gradients, buffers=buffers, kept=0, logits=_outputs(job))
+
+
+def _outputs(job: Job) -> float:
+    """A pipeline keeps what came out of it last: logits in float32."""
+    return FLOAT32 / (FLOAT32 + job.number_bytes) if job.layout.pipeline > 1 else 0.0
+
+
+def _of_bf16(job: Job, numbers: int, later: bool) -> Iterator[Moment]:
+    whole, of_pass = FLOAT32 * numbers, job.number_bytes * numbers
+    yield _at_loss(job, whole + of_pass * later)
+    # A group of weights that is alone in its bucket is reduced in place.
+    copied = FLOAT32 * numbers * (numbers <= BUCKET)
+    yield _behind(job, whole + of_pass, copied)
+
+
+def _of_zero_1(job: Job, numbers: int, later: bool) -> Iterator[Moment]:
+    sums, bucket = FLOAT32 * numbers, FLOAT32 * min(BUCKET, numbers)
+    yield _at_loss(job, sums * later, bucket * later)
+    yield Moment(gradients=sums * later, buffers=bucket, logits=0)
+    # A bucket's gradients are freed once they are in it; it is copied to be reduced. A pipeline
+    # takes a bucket more.
+    share = FLOAT32 * numbers / job.layout.data if job.number_bytes == 2 else 0.0
+    yield _behind(job, sums + share, bucket * (2 if job.layout.pipeline > 1 else 1))
+
+
+def _of_zero_2(job: Job, numbers: int, later: bool) -> Iterator[Moment]:
+    numbers_of_bucket, number = min(BUCKET, numbers), job.number_bytes
+    share = FLOAT32 * numbers / job.layout.data
+    filling = 2 * number * numbers_of_bucket  # one is filled while the other is reduced
+    yield _at_loss(job, share * later)
+    yield Moment(gradients=share * later, buffers=filling, logits=0)
+    # The bucket that is reduced, laid out flat and, of half precision, in float32.
+    flat = number + (FLOAT32 if number == 2 else 0)
+    yield Moment(
+        gradients=share,
+        buffers=filling + flat * numbers_of_bucket,
+        kept=_kept_at_first_bucket(job),
+        logits=0,
+    )
+    if number == FLOAT32 and later:
+        # The sums so far, and this micro-batch's share before it is added.
+        last = numbers % BUCKET or numbers_of_bucket
+        yield _behind(job, 2 * share, filling + flat * last)
+
+
+def _of_zero_3(job: Job, numbers: int) -> Iterator[Moment]:
+    bucket = FLOAT32 * min(BUCKET, numbers)
+    share = FLOAT32 * numbers / job.layout.data
+    # Weights stay gathered until these many are.
+    gathered = job.number_bytes * min(MOST_KEPT, numbers)
+    yield _at_loss(job, share, bucket + gathered)
+    yield Moment(
+        gradients=share,
+        buffers=2 * bucket + gathered,
+        kept=_kept_at_first_bucket(job),
+        logits=0,
+    )
+
+
+def _kept_at_first_bucket(job: Job) -> float:
+    """The part of the activations that is left when the gradients fill a bucket.
+
+    The embedding's gradients come last, since its weights also make the logits.
+    """
+    layers = job.shape.layers * job.shape.layer_parameters / job.layout.tensor
+    return max(0.0, 1 - BUCKET / layers)

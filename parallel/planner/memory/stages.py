@@ -1,0 +1,177 @@
+"""What each stage's ranks keep in a GPU's memory at the peak of a step, by category, in bytes.
+
+Activations follow Korthikanti et al. 2022, section 4: of a layer and a micro-batch, 8 numbers for
+each token and hidden channel that every tensor rank keeps (two norms' inputs, two linears' inputs)
+and 12 that are split (queries, keys, values, attention's output, GELU's input and output), no
+dropout masks. Imports no torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from functools import cache
+
+from configs.schema import Precision, Recompute
+from parallel.engines.deepspeed.config import BUCKET
+from parallel.layout import Layout
+from parallel.parameter_count import rank_parameters
+from parallel.planner.inputs.calibration import Overheads
+from parallel.planner.inputs.job import OURS, Job
+from parallel.planner.memory.deepspeed import Moment
+from parallel.planner.memory.deepspeed import moments as deepspeed_moments
+from parallel.planner.schedule.order import orders
+
+MOMENTS = 8  # bytes of a number's two moments of Adam
+MASTER = 4  # of its float32 copy
+WHOLE_NUMBERS = 4  # of a layer, for each token and hidden channel, on every tensor rank
+SPLIT_NUMBERS = 12  # split over the tensor ranks
+LAID_OUT_ANEW = 1  # of ours, split too: attention's output in the order that the next linear takes
+SCORES_BYTES = 5  # of a materialised score: softmax's output, dropout's output and mask
+AS_TENSORS = Overheads()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """Bytes on one rank at the peak."""
+
+    parameters: float = 0
+    gradients: float = 0
+    optimizer: float = 0
+    activations: float = 0
+    logits: float = 0
+    buffers: float = 0
+    framework: float = 0
+
+    @property
+    def total(self) -> float:
+        return sum(getattr(self, name) for name in CATEGORIES)
+
+    @property
+    def allocated(self) -> float:
+        """What torch's allocator hands out: all but the framework's own."""
+        return self.total - self.framework
+
+
+CATEGORIES: tuple[str, ...] = tuple(field.name for field in fields(Memory))
+
+
+def stage_memories(job: Job, overheads: Overheads = AS_TENSORS) -> list[Memory]:
+    """One rank of each stage; the ranks of a stage are alike."""
+    held = in_flight(job.layout, job.micro_batches)
+    stages = range(job.layout.pipeline)
+    return [_stage_memory(job, stage, held[stage], overheads) for stage in stages]
+
+
+def in_flight(layout: Layout, micro_batches: int) -> list[int]:
+    """The most passes of a chunk whose activations each stage keeps at once."""
+    alone = Layout(pipeline=layout.pipeline, interleave=layout.interleave, schedule=layout.schedule)
+    # A schedule repeats itself after the warm-up.
+    return _in_flight(alone, min(micro_batches, 4 * layout.pipeline))
+
+
+@cache
+def _in_flight(pipeline: Layout, micro_batches: int) -> list[int]:
+    most = []
+    for ops in orders(pipeline, micro_batches):
+        held = peak = 0
+        for op in ops:
+            held += 1 if op.forward else -1
+            peak = max(peak, held)
+        most.append(peak)
+    return most
+
+
+def _stage_memory(job: Job, stage: int, held: int, overheads: Overheads) -> Memory:
+    layout = job.layout
+    numbers = _numbers(job, stage)
+    logits = _logits(job) if stage == layout.logits_stage else 0.0
+    kept, peak_layer = _activations(job, stage, held)
+    parameters, optimizer = _states(job, numbers)
+
+    def at(moment: Moment) -> Memory:
+        there = moment.logits * logits
+        # A layer's recomputed activations and the logits are never there at once.
+        working = max(peak_layer, there) - there
+        return Memory(
+            parameters=parameters,
+            gradients=moment.gradients,
+            optimizer=optimizer,
+            activations=overheads.activations * (moment.kept * kept + working),
+            logits=there,
+            buffers=moment.buffers,
+            framework=overheads.framework_gib * 2**30,
+        )
+
+    if job.deepspeed and job.kept_gradient_bytes is None:
+        return max(map(at, deepspeed_moments(job, numbers, held)), key=lambda memory: memory.total)
+    return at(_gradients_that_stay(job, numbers))
+
+
+def _numbers(job: Job, stage: int) -> int:
+    if job.stage_layers is None:
+        return rank_parameters(job.shape, job.layout, stage)
+    h, tensor = job.shape.hidden, job.layout.tensor
+    ends = stage in (0, job.layout.logits_stage)
+    layers = job.stage_layers[stage] * job.shape.layer_parameters
+    return (layers + ends * job.shape.padded_vocab * h) // tensor
+
+
+def _states(job: Job, numbers: int) -> tuple[float, float]:
+    """Weights, and the optimizer's moments and float32 copies, by ZeRO stage."""
+    layout = job.layout
+    # DeepSpeed's ZeRO keeps copies of float32 weights too.
+    master = MASTER if job.number_bytes == 2 or (job.deepspeed and layout.zero >= 1) else 0
+    return (
+        job.number_bytes * numbers / (layout.data if layout.zero == 3 else 1),
+        (MOMENTS + master) * numbers / (layout.data if layout.zero >= 1 else 1),
+    )
+
+
+def _gradients_that_stay(job: Job, numbers: int) -> Moment:
+    """Megatron's have one buffer; of other software they are what is told of it."""
+    zero, data = job.layout.zero, job.layout.data
+    kept = (job.kept_gradient_bytes or job.gradient_bytes) if job.number_bytes == 2 else 4
+    gradients = kept * numbers / (data if zero >= 2 else 1)
+    if not job.deepspeed:
+        return Moment(gradients=gradients)
+    # Older DeepSpeed made float32 gradients of its share before the update.
+    copies = 4 * numbers / (data if zero >= 1 else 1)
+    whole = zero >= 1 and job.precision != Precision.bf16
+    buffers = 4 * min(BUCKET, numbers) if whole else 0
+    return Moment(gradients=gradients + copies, buffers=buffers)
+
+
+def layer_activations(job: Job) -> float:
+    """What one layer keeps of one micro-batch between its forward and its backward pass."""
+    shape, layout, number = job.shape, job.layout, job.number_bytes
+    split = layout.tensor if layout.sequence_parallel else 1
+    hidden = job.tokens * shape.hidden
+    divided = SPLIT_NUMBERS + (LAID_OUT_ANEW if job.software == OURS else 0)
+    kept = number * hidden * (WHOLE_NUMBERS / split + divided / layout.tensor)
+    heads = layout.micro_batch * shape.heads / layout.tensor
+    if job.flash:
+        return kept + 4 * heads * shape.context  # the softmax's sums
+    if job.recompute is Recompute.selective:
+        return kept
+    return kept + SCORES_BYTES * number / 2 * heads * shape.context**2
+
+
+def _activations(job: Job, stage: int, held: int) -> tuple[float, float]:
+    """What is kept from forward to backward passes, and one layer's that are computed again."""
+    layout = job.layout
+    layers = job.layers_of(stage) / layout.chunks_a_stage
+    split = layout.tensor if layout.sequence_parallel else 1
+    hidden = job.number_bytes * job.tokens * job.shape.hidden / split
+    layer = layer_activations(job)
+    if job.recompute is Recompute.full:
+        return held * layers * hidden, layer
+    again = 0.0
+    if job.recompute is Recompute.selective and not job.flash:
+        heads = layout.micro_batch * job.shape.heads / layout.tensor
+        again = SCORES_BYTES * job.number_bytes / 2 * heads * job.shape.context**2
+    return held * layers * layer, again
+
+
+def _logits(job: Job) -> float:
+    """Logits in the run's precision, and their softmax in float32."""
+    return job.tokens * job.shape.padded_vocab / job.layout.tensor * (job.number_bytes + 4)

@@ -1,0 +1,125 @@
+"""A plan as the one object that `format=json` prints. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from parallel.layout import Layout
+from parallel.planner.communication.traffic import Traffic
+from parallel.planner.memory.stages import CATEGORIES, Memory
+from parallel.planner.plan import Plan
+from parallel.planner.search import Candidate, Found
+
+if TYPE_CHECKING:
+    from parallel.planner.trace.trace import RankTrace
+
+GIB = 2**30
+
+
+def answer(plan: Plan) -> dict[str, Any]:
+    time, cost = plan.time, plan.cost
+    fullest = plan.fullest
+    return {
+        "fits": plan.fits,
+        "model": plan.run.model.name,
+        "engine": str(plan.run.engine.name),
+        "precision": str(plan.run.precision),
+        "device": str(plan.device),
+        "gpu": plan.machine.gpu,
+        "layout": layout_fields(plan.layout),
+        "world_size": plan.layout.world_size,
+        "micro_batches": plan.job.micro_batches,
+        "step_time_s": time.seconds,
+        "step_time_parts_s": {
+            "pipeline": time.pipeline,
+            "data_parallel_exposed": time.data,
+            "optimizer": time.optimizer,
+            "tensor_parallel_within_pipeline": time.tensor,
+            "hop": time.hop,
+        },
+        "tokens_per_s": plan.job.global_batch * plan.shape.context / time.seconds,
+        "tflops_per_gpu": plan.tflops_per_gpu,
+        "mfu": plan.mfu,
+        "bubble_fraction": time.bubble_fraction,
+        "memory_gib": {
+            "limit": plan.machine.memory_bytes / GIB,
+            "peak": plan.memories[fullest].total / GIB,
+            "fullest_stage": fullest,
+            "stages": [memory_fields(memory) for memory in plan.memories],
+        },
+        "collectives": [
+            {
+                "stage": stage,
+                **traffic_fields(each),
+                "link": plan.link_of(each.group),
+                "overlapped": plan.overlapped(each.group),
+            }
+            for stage, traffic in enumerate(plan.traffic)
+            for each in traffic
+        ],
+        "parameters": {"total": plan.shape.parameters, "per_rank": plan.parameters},
+        "flops_per_step": plan.flops_per_step,
+        "steps": cost.steps,
+        "tokens": cost.tokens,
+        "days": cost.days,
+        "gpu_hours": cost.gpu_hours,
+        "dollars": cost.dollars,
+        "calibration": {
+            "software": plan.calibration.software,
+            "gpu": plan.calibration.gpu,
+            "basis": plan.calibration.basis,
+            "constants": asdict(plan.calibration.constants),
+        },
+    }
+
+
+def layout_fields(layout: Layout) -> dict[str, Any]:
+    fields = asdict(layout)
+    return {name: str(v) if name in ("schedule", "recompute") else v for name, v in fields.items()}
+
+
+def memory_fields(memory: Memory) -> dict[str, float]:
+    by_category: Mapping[str, float] = asdict(memory)
+    return {**{name: by_category[name] / GIB for name in CATEGORIES}, "total": memory.total / GIB}
+
+
+def traffic_fields(traffic: Traffic) -> dict[str, Any]:
+    return {
+        "group": str(traffic.group),
+        "kind": str(traffic.kind),
+        "count": traffic.count,
+        "bytes": traffic.bytes,
+    }
+
+
+def search_answer(found: Found, top: int) -> dict[str, Any]:
+    return {
+        "tried": found.tried,
+        "valid": found.valid,
+        "fit": len(found.ranked),
+        "limit_gib": found.limit / GIB,
+        "best": [candidate_fields(each) for each in found.ranked[:top]],
+        "front": [candidate_fields(each) for each in found.front],
+    }
+
+
+def candidate_fields(candidate: Candidate) -> dict[str, Any]:
+    return {
+        "layout": layout_fields(candidate.layout),
+        "step_time_s": candidate.seconds,
+        "memory_gib": candidate.memory / GIB,
+    }
+
+
+def trace_answer(trace: RankTrace) -> dict[str, Any]:
+    return {
+        "rank": trace.rank,
+        "stage": trace.stage,
+        "parameters": trace.parameters,
+        "operations": trace.operations,
+        "peak_gib": trace.peak_bytes / GIB,
+        "at_peak_gib": {str(name): size / GIB for name, size in trace.at_peak.items()},
+        "collectives": [traffic_fields(each) for each in trace.traffic],
+    }

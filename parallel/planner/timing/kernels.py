@@ -1,0 +1,51 @@
+"""How long the kernels of a pass take: a roofline of matmul peak and memory bandwidth, in seconds.
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from parallel.planner.inputs.calibration import Constants
+from parallel.planner.inputs.machine import Machine
+
+TILE_ROWS, TILE_COLUMNS = 128, 256  # of a matmul's output, cuBLAS's usual for 16 bits
+
+
+@dataclass(frozen=True, slots=True)
+class Kernels:
+    machine: Machine
+    constants: Constants
+    precision: str
+
+    @property
+    def number_bytes(self) -> int:
+        return 4 if self.precision == "float32" else 2
+
+    @property
+    def launch(self) -> float:
+        return self.constants.kernel_us * 1e-6
+
+    def matmul(self, m: int, n: int, k: int, *, narrow: bool = True) -> float:
+        """[m, k] x [k, n]. `narrow` False: in 16 bits where the precision is fp8."""
+        constants, machine = self.constants, self.machine
+        precision = "bf16" if self.precision == "fp8" and not narrow else self.precision
+        # The last wave of tiles leaves multiprocessors idle.
+        waves = math.ceil(m / TILE_ROWS) * math.ceil(n / TILE_COLUMNS) / machine.multiprocessors
+        idle = 1 + constants.waves * (math.ceil(waves) / waves - 1)
+        shallow = 1 + constants.depth / k
+        compute = 2 * m * n * k * idle * shallow / (machine.peak(precision) * constants.matmul)
+        width = 1 if precision == "fp8" else self.number_bytes
+        moved = width * (m * k + k * n) + self.number_bytes * m * n
+        return max(compute, self.moving(moved)) + self.launch
+
+    def moving(self, moved: float) -> float:
+        """Element-wise work on so many bytes, read and written."""
+        return moved / (self.machine.memory_bandwidth * self.constants.memory)
+
+    def attention_flops(self, flops: float) -> float:
+        """Attention's own matmuls; in 16 bits where the precision is fp8."""
+        precision = "bf16" if self.precision == "fp8" else self.precision
+        return flops / (self.machine.peak(precision) * self.constants.attention)

@@ -1,0 +1,137 @@
+"""How long one micro-batch takes through a layer, the embedding and the logits, in seconds.
+
+Imports no torch. Bytes of element-wise work are counted kernel by kernel: a LayerNorm reads and
+writes once, a bias-dropout-add reads twice and writes once, and so on (Korthikanti et al. 2022,
+section 4, counts what of it is kept).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from configs.schema import Recompute
+from models.flops import attended_pairs
+from parallel.planner.inputs.calibration import Constants
+from parallel.planner.inputs.job import Job
+from parallel.planner.inputs.machine import Machine
+from parallel.planner.timing.kernels import Kernels
+from parallel.planner.timing.links import Links
+
+FLASH_BACKWARD = 2.5 / 0.8
+"""Flash attention's backward pass: five matmuls for two (Dao 2023), at four fifths the rate."""
+WHOLE_BYTES = 11  # a token's hidden number, in numbers moved: two norms and two residual additions
+SHARED_BYTES = 14  # what is split over tensor ranks: biases, GELU on four times the width
+SCORE_BYTES = 13  # a score, in bytes: written, scaled and masked, softmax, dropout, read
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """Seconds forward and backward, of which `recompute` can be asked for again."""
+
+    forward: float
+    backward: float
+    tensor: float = 0.0  # of both, in tensor-parallel collectives
+
+    def times(self, count: int) -> Pass:
+        return Pass(self.forward * count, self.backward * count, self.tensor * count)
+
+    def plus(self, other: Pass) -> Pass:
+        return Pass(
+            self.forward + other.forward,
+            self.backward + other.backward,
+            self.tensor + other.tensor,
+        )
+
+
+@dataclass(frozen=True)
+class Passes:
+    job: Job
+    machine: Machine
+    constants: Constants
+
+    @cached_property
+    def kernels(self) -> Kernels:
+        return Kernels(self.machine, self.constants, self.job.precision)
+
+    @cached_property
+    def links(self) -> Links:
+        return Links(self.machine, self.constants, self.job.layout)
+
+    @cached_property
+    def _all_reduce(self) -> float:
+        """Of one micro-batch's hidden states."""
+        job = self.job
+        return self.links.tensor_all_reduce(job.number_bytes * job.tokens * job.shape.hidden)
+
+    def layer(self, *, banded: bool = False) -> Pass:
+        """One transformer layer, with its tensor-parallel collectives and recomputation."""
+        job, kernels, tensor = self.job, self.kernels, self.job.layout.tensor
+        h, tokens = job.shape.hidden, job.tokens
+        linears = [
+            (tokens, 3 * h // tensor, h),
+            (tokens, h, h // tensor),
+            (tokens, 4 * h // tensor, h),
+            (tokens, h, 4 * h // tensor),
+        ]
+        split = tensor if job.layout.sequence_parallel else 1
+        moved = tokens * h * kernels.number_bytes * (WHOLE_BYTES / split + SHARED_BYTES / tensor)
+        element_wise = kernels.moving(moved)
+        attention_forward, attention_backward = self._attention(banded=banded)
+        forward = sum(kernels.matmul(m, n, k) for m, n, k in linears)
+        forward += attention_forward + element_wise + 8 * kernels.launch
+        backward = sum(kernels.matmul(m, k, n) + kernels.matmul(k, n, m) for m, n, k in linears)
+        backward += attention_backward + 1.6 * element_wise + 10 * kernels.launch
+        reduces = 2 * self._all_reduce
+        forward, backward = forward + reduces, backward + reduces
+        again = {
+            Recompute.none: 0.0,
+            Recompute.selective: attention_forward,
+            Recompute.full: forward,
+        }[job.recompute]
+        repeated = reduces if job.recompute is Recompute.full else 0.0
+        return Pass(forward, backward + again, 2 * reduces + repeated)
+
+    def _attention(self, *, banded: bool) -> tuple[float, float]:
+        """Scores, softmax and the weighted sum, forward and backward."""
+        job, kernels, shape = self.job, self.kernels, self.job.shape
+        heads = job.layout.micro_batch * shape.heads / job.layout.tensor
+        if job.flash:
+            pairs = attended_pairs(shape.context, shape.window if banded else None)
+            forward = kernels.attention_flops(4 * pairs * shape.head_width * heads)
+            return forward, FLASH_BACKWARD * forward
+        scores = shape.context**2 * heads
+        slow = 1.0 if shape.head_width % 8 == 0 else self.constants.misaligned
+        matmuls = kernels.attention_flops(4 * scores * shape.head_width) * slow
+        softmax = kernels.moving(SCORE_BYTES * scores)
+        return matmuls + softmax, 2 * matmuls + 1.6 * softmax
+
+    def layers(self, count: int) -> Pass:
+        """`count` layers of a stage, the banded among them as many as the pattern has."""
+        shape = self.job.shape
+        banded = sum(shape.is_banded(layer) for layer in range(shape.layers)) / shape.layers
+        if not banded:
+            return self.layer().times(count)
+        dense_layer, banded_layer = self.layer(), self.layer(banded=True)
+        share = Pass(
+            dense_layer.forward * (1 - banded) + banded_layer.forward * banded,
+            dense_layer.backward * (1 - banded) + banded_layer.backward * banded,
+            dense_layer.tensor,
+        )
+        return share.times(count)
+
+    def embedding(self) -> Pass:
+        moving = self.kernels.moving(8 * self.job.tokens * self.job.shape.hidden)
+        return Pass(moving, 2 * moving)
+
+    def logits(self) -> Pass:
+        """The output matmul and the cross entropy in float32."""
+        job, kernels = self.job, self.kernels
+        h, tokens = job.shape.hidden, job.tokens
+        vocab = job.shape.padded_vocab // job.layout.tensor
+        forward = kernels.matmul(tokens, vocab, h, narrow=False)
+        backward = 2 * kernels.matmul(tokens, h, vocab, narrow=False)
+        entropy = kernels.moving(tokens * vocab * 14)
+        gradient = kernels.moving(tokens * vocab * 8)
+        reduce = self._all_reduce
+        return Pass(forward + entropy + reduce, backward + gradient + reduce, 2 * reduce)

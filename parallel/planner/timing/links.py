@@ -1,0 +1,75 @@
+"""How long a collective takes over the links it crosses, in seconds. Imports no torch.
+
+Rings, as NCCL's: an all-reduce of B bytes over w ranks moves 2 (w - 1) / w B over each link.
+Between nodes a group's ring goes through as many network cards as it has ranks on a node.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from parallel.layout import Layout
+from parallel.planner.inputs.calibration import Constants
+from parallel.planner.inputs.machine import Machine
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    machine: Machine
+    constants: Constants
+    layout: Layout
+
+    @property
+    def tensor_in_node(self) -> bool:
+        return self.layout.tensor <= self.machine.gpus_per_node
+
+    @property
+    def node_bandwidth(self) -> float:
+        return self.machine.link_bandwidth * self.constants.links
+
+    @property
+    def network_bandwidth(self) -> float:
+        """Of one GPU's share."""
+        return self.machine.network_bandwidth * self.constants.network
+
+    def tensor_all_reduce(self, size: float) -> float:
+        """Also a reduce-scatter and an all-gather of as many bytes, as sequence parallel has."""
+        ranks = self.layout.tensor
+        if ranks == 1:
+            return 0.0
+        latency = self.constants.tensor_us * 1e-6
+        if self.tensor_in_node:
+            return 2 * (ranks - 1) / ranks * size / self.node_bandwidth + latency
+        whole_node = self.network_bandwidth * self.machine.gpus_per_node
+        return 2 * size / whole_node + 2 * latency
+
+    @property
+    def data_ranks_in_node(self) -> int:
+        free = max(self.machine.gpus_per_node // self.layout.tensor, 1)
+        return min(self.layout.data, free)
+
+    @property
+    def data_crosses_nodes(self) -> bool:
+        return self.layout.data > self.data_ranks_in_node
+
+    def data_ring(self, *, one_card: bool = False) -> float:
+        """Bytes/s of a ring over the data ranks."""
+        if not self.data_crosses_nodes:
+            return self.node_bandwidth
+        return self.network_bandwidth * (1 if one_card else self.data_ranks_in_node)
+
+    def data_all_gather(self, size: float, *, one_card: bool = False) -> float:
+        """Of `size` bytes when whole; also a reduce-scatter."""
+        ranks = self.layout.data
+        return (ranks - 1) / ranks * size / self.data_ring(one_card=one_card)
+
+    @property
+    def stages_cross_nodes(self) -> bool:
+        """Neighbouring stages are tensor x data ranks apart."""
+        layout = self.layout
+        return layout.tensor * layout.data >= self.machine.gpus_per_node
+
+    def hop(self, size: float) -> float:
+        """A message of `size` bytes to the next stage."""
+        bandwidth = self.network_bandwidth if self.stages_cross_nodes else self.node_bandwidth
+        return size / bandwidth + self.constants.hop_us * 1e-6

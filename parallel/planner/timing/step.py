@@ -1,0 +1,182 @@
+"""The time of one optimizer step, put together. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from parallel.parameter_count import rank_parameters
+from parallel.planner.inputs.calibration import Constants
+from parallel.planner.inputs.job import Job
+from parallel.planner.inputs.machine import Machine
+from parallel.planner.timing.layers import Pass, Passes
+from parallel.planner.timing.links import Links
+from parallel.planner.timing.simulate import PassTimes, Played, play, seconds_of
+
+UPDATE_BYTES = 22  # of a number that a rank updates: float32 gradient, weight and two moments
+CAST_BYTES = 4  # of a number that it holds: written in 16 bits, read again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepTime:
+    """Seconds of a step and what they are made of."""
+
+    pipeline: float  # from the first pass to the last
+    data: float  # data-parallel collectives that nothing hides
+    optimizer: float
+    bubble_fraction: float  # of the pipeline's time, idle on the average stage
+    tensor: float  # tensor-parallel collectives, a part of the pipeline's time
+    hop: float  # one message between stages
+
+    @property
+    def seconds(self) -> float:
+        return self.pipeline + self.data + self.optimizer
+
+
+@dataclass(frozen=True)
+class Step:
+    job: Job
+    machine: Machine
+    constants: Constants
+
+    @cached_property
+    def passes(self) -> Passes:
+        return Passes(self.job, self.machine, self.constants)
+
+    @cached_property
+    def links(self) -> Links:
+        return Links(self.machine, self.constants, self.job.layout)
+
+    @cached_property
+    def hop(self) -> float:
+        """Seconds of a message between stages."""
+        layout, job = self.job.layout, self.job
+        if layout.pipeline == 1:
+            return 0.0
+        size = job.number_bytes * job.tokens * job.shape.hidden
+        return self.links.hop(size / layout.tensor if job.shared_messages else size)
+
+    @cached_property
+    def waited(self) -> float:
+        """What a stage waits for each message in every micro-batch, over and over."""
+        interleaved = self.job.layout.chunks_a_stage > 1
+        share = self.constants.hop_interleaved if interleaved else self.constants.hop
+        return share * self.hop
+
+    @cached_property
+    def _sharded(self) -> Pass:
+        """A layer under ZeRO 3: its weights are gathered twice and its gradients scattered."""
+        layer = self.passes.layers(1)
+        weights = self.job.number_bytes * self.job.shape.layer_parameters
+        layout = self.job.layout
+        gather = self.links.data_all_gather(weights, one_card=self.job.one_card)
+        gather += self.constants.gather_us * 1e-6 * (layout.data.bit_length() - 1)
+        return Pass(
+            self._hidden(layer.forward, gather),
+            self._hidden(layer.backward, 2 * gather),
+            layer.tensor,
+        )
+
+    def _hidden(self, compute: float, gather: float) -> float:
+        return max(compute, gather) + self.constants.overlap * min(compute, gather)
+
+    @cached_property
+    def stages(self) -> list[Pass]:
+        """One micro-batch through all layers of each stage, embedding and logits included."""
+        layout, passes = self.job.layout, self.passes
+        layer = self._sharded if layout.zero == 3 else passes.layers(1)
+        stages = [layer.times(self.job.layers_of(stage)) for stage in range(layout.pipeline)]
+        stages[0] = stages[0].plus(passes.embedding())
+        stages[layout.logits_stage] = stages[layout.logits_stage].plus(passes.logits())
+        return stages
+
+    @cached_property
+    def pass_times(self) -> PassTimes:
+        """What the schedule is played with: a stage's chunks are equal but for its ends."""
+        layout = self.job.layout
+        chunks = layout.chunks_a_stage
+        layer = self._sharded if layout.zero == 3 else self.passes.layers(1)
+        forward, backward = [], []
+        for stage in range(layout.pipeline):
+            share = layer.times(self.job.layers_of(stage))
+            ahead = [share.forward / chunks + self.waited] * chunks
+            back = [share.backward / chunks + self.waited] * chunks
+            if layout.pipeline == 1:
+                ahead, back = [share.forward], [share.backward]
+            if stage == 0:
+                ahead[0] += self.passes.embedding().forward
+                back[0] += self.passes.embedding().backward
+            if stage == layout.logits_stage:
+                ahead[-1] += self.passes.logits().forward
+                back[-1] += self.passes.logits().backward
+            forward.append(ahead)
+            backward.append(back)
+        return PassTimes(forward=forward, backward=backward, hop=max(0.0, self.hop - self.waited))
+
+    def played(self, micro_batches: int | None = None) -> Played:
+        """The schedule, event by event."""
+        return play(self.job.layout, self.pass_times, micro_batches or self.job.micro_batches)
+
+    def pipeline(self) -> float:
+        return seconds_of(self.job.layout, self.pass_times, self.job.micro_batches)
+
+    def pipeline_estimate(self) -> float:
+        """The same without playing it: the slowest stage all along, the others once."""
+        layout, times = self.job.layout, self.pass_times
+        each = [sum(f) + sum(b) for f, b in zip(times.forward, times.backward, strict=True)]
+        slowest = max(each)
+        chunks = layout.chunks_a_stage
+        fill = (sum(each) - slowest) / chunks + 2 * (layout.pipeline - 1) * times.hop
+        return self.job.micro_batches * slowest + fill
+
+    @cached_property
+    def parameters(self) -> int:
+        """Numbers on the rank that holds most."""
+        job = self.job
+        if job.stage_layers is None:
+            return max(
+                rank_parameters(job.shape, job.layout, stage)
+                for stage in range(job.layout.pipeline)
+            )
+        most = max(job.stage_layers) * job.shape.layer_parameters
+        return (most + job.shape.padded_vocab * job.shape.hidden) // job.layout.tensor
+
+    def data_parallel(self) -> float:
+        """Seconds of reducing gradients and gathering weights that nothing hides."""
+        job, layout = self.job, self.job.layout
+        if layout.data == 1 or layout.zero == 3:
+            return 0.0
+        gradients = self.links.data_all_gather(job.gradient_bytes * self.parameters)
+        weights = self.links.data_all_gather(
+            (job.number_bytes if layout.zero else job.gradient_bytes) * self.parameters
+        )
+        if not job.overlap_data:
+            return gradients + weights
+        # Reduced during the last micro-batch's backward pass, gathered in the next one's forward.
+        last = self.stages[0]
+        return max(0.0, gradients - last.backward) + max(0.0, weights - last.forward)
+
+    def optimizer(self) -> float:
+        layout = self.job.layout
+        updated = self.parameters / (layout.data if layout.zero else 1)
+        held = self.parameters / (layout.data if layout.zero == 3 else 1)
+        kernels = self.passes.kernels
+        return kernels.moving(UPDATE_BYTES * updated + CAST_BYTES * held)
+
+    def seconds_estimate(self) -> float:
+        """Of the step, the schedule not played through: for searches."""
+        return self.pipeline_estimate() + self.data_parallel() + self.optimizer()
+
+    def time(self, *, played: bool = True) -> StepTime:
+        """`played` False: by the estimate."""
+        layout, micro_batches = self.job.layout, self.job.micro_batches
+        pipeline = self.pipeline() if played else self.pipeline_estimate()
+        busy = micro_batches * sum(stage.forward + stage.backward for stage in self.stages)
+        return StepTime(
+            pipeline=pipeline,
+            data=self.data_parallel(),
+            optimizer=self.optimizer(),
+            bubble_fraction=max(0.0, 1 - busy / (pipeline * layout.pipeline)),
+            tensor=micro_batches * max(stage.tensor for stage in self.stages),
+            hop=self.hop,
+        )

@@ -1,0 +1,171 @@
+"""The dry run that runs: the engine's own code builds one rank and takes a step on fake tensors."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager, redirect_stdout
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from configs.errors import InputError
+from configs.schema import DeviceName, EngineName, Run
+from models.shape import ModelShape
+from parallel.engines.base import Batch
+from parallel.layout import Coordinates, Layout
+from parallel.planner.communication.traffic import Traffic
+from parallel.planner.trace.collective_counter import counting
+from parallel.planner.trace.fake_world import fake_device, fake_world
+from parallel.planner.trace.memory_tracker import Category, Storages
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankTrace:
+    """What one rank has, sends and needs in a step that is not the first."""
+
+    rank: int
+    stage: int
+    parameters: int  # numbers of the model on this rank, both copies of a tied embedding
+    traffic: list[Traffic]
+    model_bytes: int  # before the step: weights, optimizer state and buffers that stay
+    peak_bytes: int
+    at_peak: dict[Category, int]  # bytes; they add up to peak_bytes
+    operations: int  # of torch
+
+
+def traced_ranks(layout: Layout) -> list[int]:
+    """One rank of each kind of stage: the first, an inner one, and that of the logits."""
+    stages = {0, min(1, layout.pipeline - 1), layout.logits_stage, layout.pipeline - 1}
+    return [layout.rank(Coordinates(tensor=0, data=0, pipeline=stage)) for stage in sorted(stages)]
+
+
+def trace(run: Run, layout: Layout, rank: int, *, device: DeviceName) -> RankTrace:
+    """Builds the engine of `rank` and takes one step of the run's global batch.
+
+    Adam's moments and the like appear in the first step, so a short one or two come before.
+
+    Args:
+        device: whose settings the engine gets; nothing runs on any device.
+
+    Raises:
+        InputError: the optimizer is offloaded; what is on the host cannot be told from the rest.
+    """
+    if run.engine.offload_optimizer:
+        raise InputError("plan.trace=true cannot follow engine.offload_optimizer=true")
+    shape = ModelShape.of(run.model)
+    storages = Storages(logits_width=shape.padded_vocab // layout.tensor)
+    with fake_world(layout.world_size, rank, device):
+        first = _batch(shape, layout, _fewest_micro_batches(run.engine.name, layout))
+        batch = _batch(shape, layout, layout.micro_batches(run.train.global_batch))
+        with storages, storages.watching_modules(), _engine(run, shape, layout, device) as engine:
+            for _ in range(_steps_to_settle(layout)):
+                engine.train_step(first, run.optimizer.learning_rate)
+            with _gradients_told(engine, storages), counting(layout) as counts:
+                _tell_model(engine, storages)
+                storages.restart_peak()
+                model_bytes, before = storages.live_bytes, storages.operations
+                engine.train_step(batch, run.optimizer.learning_rate)
+            traced = RankTrace(
+                rank=rank,
+                stage=layout.coordinates(rank).pipeline,
+                parameters=sum(part.shape.numel() for part in engine.parameters()),
+                traffic=counts.traffic(),
+                model_bytes=model_bytes,
+                peak_bytes=storages.peak_bytes,
+                at_peak=storages.at_peak(),
+                operations=storages.operations - before,
+            )
+    return traced
+
+
+@contextmanager
+def _engine(run: Run, shape: ModelShape, layout: Layout, device: DeviceName) -> Iterator[Any]:
+    """This rank's engine, as `launcher.training.engine_factory` makes it."""
+    from parallel.engines.megatron.engine import MegatronEngine
+    from parallel.runtime.process_groups import process_groups
+
+    settings: dict[str, Any] = {
+        "precision": run.precision,
+        "device": fake_device(device),
+        "seed": run.train.seed,
+    }
+    with process_groups(layout, run.train.seed), ExitStack() as stack:
+        if run.engine.name is EngineName.megatron:
+            yield MegatronEngine(shape, layout, run.optimizer, **settings)
+            return
+        from parallel.engines.deepspeed.engine import DeepSpeedEngine
+        from parallel.engines.deepspeed.groups import deepspeed_world
+        from parallel.planner.trace.fake_deepspeed import shapes_known
+
+        stack.enter_context(deepspeed_world())
+        stack.enter_context(shapes_known(shape, layout, run.precision))
+        settings["global_batch"] = run.train.global_batch
+        with redirect_stdout(io.StringIO()):  # it tells what memory this process has
+            engine = DeepSpeedEngine(shape, layout, run.optimizer, run.engine, **settings)
+        yield stack.enter_context(closing(engine))
+
+
+def _batch(shape: ModelShape, layout: Layout, micro_batches: int) -> Batch:
+    tokens = [
+        torch.zeros(layout.micro_batch, shape.context + 1, dtype=torch.long)
+        for _ in range(micro_batches)
+    ]
+    return Batch(micro_batches=tokens)
+
+
+def _steps_to_settle(layout: Layout) -> int:
+    """ZeRO 3 learns the order of the layers in the first, and makes sure of it in the second."""
+    return 2 if layout.zero == 3 else 1
+
+
+def _fewest_micro_batches(engine: EngineName, layout: Layout) -> int:
+    """That the schedule takes."""
+    if layout.dualpipev:
+        return 2 * layout.pipeline
+    return layout.pipeline if engine is EngineName.megatron and layout.interleave > 1 else 1
+
+
+def _tell_model(engine: Any, storages: Storages) -> None:
+    """Says what the memory that outlives steps is for."""
+    own = [named.tensor for named in engine.named_tensors()]
+    masters = [tensor for group in engine.adam.param_groups for tensor in group["params"]]
+    moments = [each for state in engine.adam.state.values() for each in state.values()]
+    storages.label(_only_tensors([*masters, *moments]), Category.optimizer)
+    storages.label(_gradients_of([*own, *masters]), Category.gradients)
+    for chunk in getattr(engine, "chunks", []):  # Megatron's
+        buffers = chunk.buffers + chunk.expert_parallel_buffers
+        storages.label([buffer.grad_data for buffer in buffers], Category.gradients)
+    # Last: without copies in float32 they are their own masters.
+    storages.label(own, Category.parameters)
+    storages.label(_only_tensors(getattr(p, "ds_tensor", None) for p in own), Category.parameters)
+
+
+def _gradients_of(parameters: Iterable[Any]) -> Iterator[Tensor]:
+    """Wherever Megatron and DeepSpeed keep them."""
+    for parameter in parameters:
+        for name in ("grad", "main_grad", "grad_accum", "_hp_grad"):
+            yield from _only_tensors([getattr(parameter, name, None)])
+
+
+def _only_tensors(values: Iterable[Any]) -> Iterator[Tensor]:
+    return (value for value in values if isinstance(value, Tensor))
+
+
+@contextmanager
+def _gradients_told(engine: Any, storages: Storages) -> Iterator[None]:
+    """Tells gradients that backward makes anew from what else it makes."""
+
+    def made(parameter: Tensor) -> None:
+        storages.label(_gradients_of([parameter]), Category.gradients, Category.buffers)
+
+    hooks = [
+        named.tensor.register_post_accumulate_grad_hook(made) for named in engine.named_tensors()
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

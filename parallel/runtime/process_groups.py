@@ -1,0 +1,68 @@
+"""Process groups: the Layout's rank lists become communicators, through Megatron-core.
+
+Which ranks call `new_group`, in which order, is Megatron's business; that the groups it makes are
+the ones the Layout says is checked here, on every rank.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from megatron.core import parallel_state, tensor_parallel
+
+from parallel.layout import Layout
+from parallel.runtime.device import backend_timeout
+
+BESIDE = "checkpoints"  # name of the group below
+SAVED_WITHIN = datetime.timedelta(days=1)  # a rank that is lost is found out by its connections
+
+
+def group_beside() -> torch.distributed.ProcessGroup:
+    """All ranks, for what saves agree on while training goes on. Collective."""
+    return torch.distributed.new_group(backend="gloo", timeout=SAVED_WITHIN, group_desc=BESIDE)
+
+
+@contextmanager
+def process_groups(layout: Layout, seed: int, timeout_s: int = 600) -> Iterator[None]:
+    """Makes the groups of `layout` over the default process group, and takes them down again.
+
+    `timeout_s`: launch.timeout_s.
+    """
+    timeout = backend_timeout(timeout_s)
+    parallel_state.initialize_model_parallel(
+        tensor_model_parallel_size=layout.tensor,
+        pipeline_model_parallel_size=layout.pipeline,
+        virtual_pipeline_model_parallel_size=layout.interleave if layout.interleave > 1 else None,
+        create_gloo_process_groups=False,
+        distributed_timeout_minutes=math.ceil(timeout / datetime.timedelta(minutes=1)),
+    )
+    try:
+        _check_groups(layout)
+        tensor_parallel.model_parallel_cuda_manual_seed(seed, force_reset_rng=True)
+        yield
+    finally:
+        parallel_state.destroy_model_parallel()
+
+
+def _check_groups(layout: Layout) -> None:
+    rank = torch.distributed.get_rank()
+    made = {
+        "tensor": parallel_state.get_tensor_model_parallel_group(),
+        "data": parallel_state.get_data_parallel_group(),
+        "pipeline": parallel_state.get_pipeline_model_parallel_group(),
+    }
+    meant = {
+        "tensor": layout.tensor_groups(),
+        "data": layout.data_groups(),
+        "pipeline": layout.pipeline_groups(),
+    }
+    for axis, group in made.items():
+        ranks = torch.distributed.get_process_group_ranks(group)
+        expected = next(ranks for ranks in meant[axis] if rank in ranks)
+        assert ranks == expected, (
+            f"{axis} group of rank {rank}: {ranks}, the layout says {expected}"
+        )

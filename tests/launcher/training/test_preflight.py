@@ -1,0 +1,70 @@
+"""What is looked for on every node before the first step."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+import torch
+
+from tests.pool import RankPool
+from tests.runs import run_of
+
+
+def look(model: str, folders: list[str], clocks: list[float]) -> tuple[list[str], str]:
+    """A job: what a rank finds odd, and what it fails with."""
+    from configs.errors import RunError
+    from configs.schema import DeviceName
+    from launcher.run.run_dir import RunFolder
+    from launcher.training import preflight
+    from models.shape import ModelShape
+    from parallel.runtime.device import Device
+
+    rank = torch.distributed.get_rank()
+    device = Device(DeviceName.cpu, torch.device("cpu"), "gloo")
+    shape = ModelShape.of(run_of(f"model={model}").model)
+    now = time.time() + clocks[rank]
+    with (
+        patch.object(preflight, "SEEN_WITHIN_S", 0.3),
+        patch("time.time", lambda: now),
+        patch.dict("os.environ", {"LOCAL_RANK": "0"}),
+    ):
+        try:
+            return preflight.preflight(shape, RunFolder(Path(folders[rank])), device), ""
+        except RunError as error:
+            return [], str(error)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    (tmp_path / "run" / "logs").mkdir(parents=True)
+    return tmp_path / "run"
+
+
+def test_nothing_is_said_and_nothing_left_where_all_is_well(ranks: RankPool, run: Path) -> None:
+    answers = ranks.run(2, look, "gpt3_nano", [str(run)] * 2, [0.0, 1.0])
+    assert answers == [([], "")] * 2
+    assert not list((run / "logs").iterdir())
+
+
+def test_a_rank_that_sees_another_directory_is_named(ranks: RankPool, run: Path) -> None:
+    other = run.with_name("other")
+    answers = ranks.run(2, look, "gpt3_nano", [str(run), str(other)], [0.0, 0.0])
+    assert answers[0] == answers[1]
+    assert answers[0][1].startswith("before the first step: rank 1 on ")
+    assert f"{other} is not the directory that rank 0 sees" in answers[0][1]
+
+
+def test_a_disk_without_room_for_two_checkpoints(ranks: RankPool, run: Path) -> None:
+    [(_, said), _] = ranks.run(2, look, "gpt3_175b", [str(run)] * 2, [0.0, 0.0])
+    # 12 bytes for each of 174.6 billion parameters, twice.
+    assert "rank 0 on " in said
+    assert "is full: two checkpoints take 3.9e+03 GiB" in said
+
+
+def test_clocks_that_differ_are_told_and_do_no_harm(ranks: RankPool, run: Path) -> None:
+    [(odd, said), _] = ranks.run(2, look, "gpt3_nano", [str(run)] * 2, [0.0, 90.0])
+    assert not said
+    assert "90 s apart" in odd[0]

@@ -1,0 +1,96 @@
+"""Every way of banded attention against the mask written out; none makes a T x T matrix."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.ops.banded_attention import (
+    BandedWay,
+    band_mask,
+    banded_attention,
+    banded_way,
+    blocked_attention,
+    flex_attention,
+)
+from parallel.planner.trace.memory_tracker import Storages
+
+LENGTHS = [(64, 64), (65, 64), (100, 7), (129, 1), (200, 70), (257, 64), (300, 128)]
+
+
+def inputs(tokens: int, dtype: torch.dtype) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(tokens)
+    # As a layer gives them: heads apart in memory, tokens outermost.
+    made = [torch.randn(tokens, 2, 3, 16, generator=generator) for _ in range(3)]
+    return [it.to(dtype).permute(1, 2, 0, 3).requires_grad_() for it in made]
+
+
+def masked(query: Tensor, key: Tensor, value: Tensor, window: int) -> Tensor:
+    mask = band_mask(query.shape[2], window, query.device)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+
+
+def outputs(attend: Any, tokens: int, dtype: torch.dtype) -> list[Tensor]:
+    given = inputs(tokens, dtype)
+    out = attend(*given)
+    weights = torch.arange(out.numel(), dtype=torch.float64).sin().view_as(out).to(dtype)
+    return [out, *torch.autograd.grad(out, given, weights)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize(("tokens", "window"), LENGTHS)
+@pytest.mark.parametrize(
+    "way", [blocked_attention, partial(banded_attention, way=BandedWay.blocked)]
+)
+def test_blocks_are_the_mask(way: Any, tokens: int, window: int, dtype: torch.dtype) -> None:
+    got = outputs(partial(way, window=window), tokens, dtype)
+    expected = outputs(partial(masked, window=window), tokens, dtype)
+    for ours, theirs in zip(got, expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize(("tokens", "window"), LENGTHS)
+def test_half_precision_is_as_near_to_the_truth_as_the_mask(tokens: int, window: int) -> None:
+    def exact(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return masked(query.double(), key.double(), value.double(), window).to(torch.bfloat16)
+
+    got = outputs(partial(blocked_attention, window=window), tokens, torch.bfloat16)
+    theirs = outputs(partial(masked, window=window), tokens, torch.bfloat16)
+    truth = outputs(exact, tokens, torch.bfloat16)
+    for ours, other, true in zip(got, theirs, truth, strict=True):
+        rounding = torch.finfo(torch.bfloat16).eps * true.abs().max()
+        assert (ours - true).abs().max() <= 2 * (other - true).abs().max() + rounding
+
+
+@pytest.mark.parametrize(("tokens", "window"), [(128, 32), (200, 70)])
+def test_flex_is_the_mask(tokens: int, window: int) -> None:
+    # Its backward pass needs CUDA.
+    query, key, value = (it.detach() for it in inputs(tokens, torch.float32))
+    expected = masked(query, key, value, window)
+    torch.testing.assert_close(flex_attention(query, key, value, window), expected)
+
+
+def test_memory_grows_with_tokens_not_with_their_square() -> None:
+    peaks = []
+    for tokens in (512, 2048):
+        with Storages() as storages:
+            outputs(partial(blocked_attention, window=64), tokens, torch.float32)
+        peaks.append(storages.peak_bytes)
+    assert peaks[1] < 4.6 * peaks[0]  # of 4 times the tokens, and 31 later blocks for 7
+
+
+def test_the_way_is_what_the_device_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.util
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    assert banded_way("cpu", torch.bfloat16) is BandedWay.blocked
+    assert banded_way("cuda", torch.bfloat16) is BandedWay.flex
+    assert banded_way("cuda", torch.float32, dropout=0.1) is BandedWay.blocked
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: object())
+    assert banded_way("cuda", torch.bfloat16) is BandedWay.flash
+    assert banded_way("cuda", torch.float32) is BandedWay.flex

@@ -1,0 +1,97 @@
+"""A model that is only asked says, under every layout, what Megatron-core's own forward says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from configs.schema import DeviceName, Precision
+from parallel.layout import Layout
+from tests import training
+from tests.parallel.engines.megatron.test_parity import name
+from tests.pool import RankPool
+from tests.training import SHAPE
+
+LAYOUTS = [Layout(tensor=t, pipeline=p) for t, p in ((1, 1), (2, 1), (1, 2), (2, 2), (4, 1))]
+TOKENS = training.global_batch(5)[:3, : SHAPE.context]
+PROMPTS = (2, 9, 6)  # tokens of each row, shorter and longer than the window
+Reference = tuple[dict[str, Tensor], Tensor]
+
+
+def trained(layout: Layout) -> Any:
+    """A job: the weights after two steps, so that no bias is zero, and Megatron's logits."""
+    with training.engine(layout) as engine:
+        training.take_steps(engine, layout, 1, 2)
+        (chunk,) = engine.chunks
+        positions = torch.arange(SHAPE.context).expand_as(TOKENS)
+        with torch.no_grad():
+            logits = chunk(TOKENS, positions, None)
+        return training.weights_here(engine), logits[..., : SHAPE.vocab].float()
+
+
+@pytest.fixture(scope="module")
+def reference(ranks: RankPool) -> Reference:
+    weights, logits = ranks.run(1, trained, Layout())[0]
+    return {name: tensor for name, _, tensor in weights}, logits
+
+
+def asked(layout: Layout, weights: dict[str, Tensor]) -> Any:
+    """A job: logits token by token, rows of their own lengths, and scores of the same."""
+    from parallel.inference.model import InferenceModel, Rows
+    from parallel.runtime.device import Device
+    from parallel.runtime.process_groups import process_groups
+
+    device = Device(DeviceName.cpu, torch.device("cpu"), "gloo")
+    with process_groups(layout, 0):
+        model = InferenceModel(SHAPE, layout, precision=Precision.float32, device=device)
+        model.take(weights)
+        tokens = TOKENS.tolist()
+        prompts = [row[:length] for row, length in zip(tokens, PROMPTS, strict=True)]
+        rows = Rows(model, prompts, SHAPE.context)
+        places = [length - 1 for length in PROMPTS]
+        order = list(range(len(tokens)))
+        found: dict[tuple[int, int], Tensor] = {}
+        while True:
+            logits = rows.choose(lambda logits: logits.double(), (len(order), SHAPE.vocab))
+            for row, place, said in zip(order, places, logits, strict=True):
+                found[row, place] = said.float()
+            # Rows that are full are left behind, and the others change places.
+            kept = [n for n in reversed(range(len(order))) if places[n] + 1 < SHAPE.context]
+            if not kept:
+                break
+            rows.pick(kept)
+            order, places = [order[n] for n in kept], [places[n] + 1 for n in kept]
+            rows.extend([tokens[row][place] for row, place in zip(order, places, strict=True)])
+        counts = [3, 1, SHAPE.context - 1]
+        return found, model.score(tokens, counts), model.score([tokens[0][:2]], [1])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=name)
+def test_logits_and_likelihoods_are_megatrons(
+    ranks: RankPool, reference: Reference, layout: Layout
+) -> None:
+    weights, logits = reference
+    for found, scores, short in ranks.run(layout.world_size, asked, layout, weights):
+        assert len(found) == sum(SHAPE.context - length + 1 for length in PROMPTS)
+        for (row, place), said in found.items():
+            torch.testing.assert_close(said, logits[row, place], rtol=1e-4, atol=1e-5)
+        likelihoods = logits.log_softmax(-1)[:, :-1].gather(2, TOKENS[:, 1:, None])[..., 0]
+        likeliest = logits[:, :-1].argmax(-1) == TOKENS[:, 1:]
+        for row, count in enumerate([3, 1, SHAPE.context - 1]):
+            expected = float(likelihoods[row, -count:].double().sum())
+            assert float(scores[row, 0]) == pytest.approx(expected, abs=1e-4)
+            assert bool(scores[row, 1]) == bool(likeliest[row, -count:].all())
+        assert float(short[0, 0]) == pytest.approx(float(likelihoods[0, 0]), abs=1e-4)
+
+
+def test_a_banded_layer_keeps_its_window_and_no_more() -> None:
+    from models.decoding.kv_cache import BandedCache
+
+    cache = BandedCache(SHAPE.context, SHAPE.window)
+    keys = torch.randn(2, 1, SHAPE.context, 4)
+    cache.fill(torch.tensor([SHAPE.context, 3]), keys, keys, keys)
+    assert cache._keys_BNSD is not None
+    assert cache._keys_BNSD.shape == (2, 1, SHAPE.window, 4)

@@ -1,0 +1,112 @@
+"""The formulas are right: what they say of a stage is what its ranks count, or a trace of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from configs.schema import DeviceName, Precision, Recompute, Schedule
+from models.shape import ModelShape
+from parallel.layout import Layout
+from parallel.planner.communication.formulas import step_traffic
+from parallel.planner.trace.trace import traced_ranks
+from tests.layouts import name
+from tests.parallel.planner.counted import (
+    CASES,
+    Case,
+    Counted,
+    case_name,
+    tiny_run,
+    trace_all,
+)
+from tests.pool import RankPool
+from tests.training import DEEPSPEED, GLOBAL_BATCH, MEGATRON, SHAPE
+
+# Enough numbers for several buckets of each engine and for ZeRO 3 to let some go.
+LARGE = ModelShape(layers=8, hidden=5120, heads=40, context=2048, vocab=50257)
+MICRO_BATCHES = 4
+ON_CUDA: list[tuple[ModelShape, Case]] = [
+    (SHAPE, (MEGATRON, layout, precision))
+    for layout, precision in (
+        (Layout(tensor=2, data=2), Precision.fp16),
+        (Layout(tensor=2, pipeline=2, data=2, zero=1, sequence_parallel=True), Precision.bf16),
+        (
+            Layout(pipeline=2, interleave=2, data=2, zero=1, recompute=Recompute.selective),
+            Precision.fp16,
+        ),
+        (
+            Layout(tensor=2, pipeline=4, sequence_parallel=True, recompute=Recompute.full),
+            Precision.bf16,
+        ),
+    )
+] + [
+    (SHAPE, (DEEPSPEED, layout, precision))
+    for layout, precision in (
+        (Layout(tensor=2), Precision.bf16),
+        (Layout(tensor=2, data=2, zero=2, sequence_parallel=True), Precision.fp16),
+        (Layout(tensor=2, data=4, zero=3, recompute=Recompute.full), Precision.fp16),
+        (Layout(tensor=2, pipeline=2, data=2, zero=1), Precision.fp16),
+        (Layout(tensor=2, pipeline=2, data=2, zero=1), Precision.bf16),
+        (
+            Layout(tensor=2, pipeline=2, data=2, zero=1, schedule=Schedule.dualpipev),
+            Precision.bf16,
+        ),
+    )
+]
+LARGE_ON_CUDA: list[tuple[ModelShape, Case]] = [
+    (LARGE, (MEGATRON, Layout(data=2, pipeline=2, interleave=2), Precision.bf16)),
+    (LARGE, (MEGATRON, Layout(tensor=2, pipeline=2, data=64, zero=1), Precision.bf16)),
+    (LARGE, (DEEPSPEED, Layout(data=2, zero=1), Precision.bf16)),
+    (LARGE, (DEEPSPEED, Layout(data=4, zero=2), Precision.bf16)),
+    (LARGE, (DEEPSPEED, Layout(tensor=2, data=4, zero=3), Precision.bf16)),
+    (LARGE, (DEEPSPEED, Layout(data=2, zero=3), Precision.bf16)),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=case_name)
+def test_a_formula_says_what_each_rank_counts(real: Counted, case: Case) -> None:
+    config, layout, precision = case
+    for rank, (_, traffic) in enumerate(real[case]):
+        said = step_traffic(
+            SHAPE,
+            layout,
+            config.name,
+            stage=layout.coordinates(rank).pipeline,
+            precision=precision,
+            micro_batches=layout.micro_batches(GLOBAL_BATCH),
+            device=DeviceName.cpu,
+        )
+        assert said == traffic, f"rank {rank}"
+
+
+def test_a_formula_says_what_a_trace_of_cuda_counts(ranks: RankPool) -> None:
+    cases = ON_CUDA + LARGE_ON_CUDA
+    keys = [(shape, case, rank) for shape, case in cases for rank in traced_ranks(case[1])]
+    asked = [
+        (tiny_run(case, shape, MICRO_BATCHES * case[1].data), case[1], rank)
+        for shape, case, rank in keys
+    ]
+    traces = trace_all(ranks, asked, DeviceName.cuda)
+    for (shape, (config, layout, precision), _), trace in zip(keys, traces, strict=True):
+        said = step_traffic(
+            shape,
+            layout,
+            config.name,
+            stage=trace.stage,
+            precision=precision,
+            micro_batches=MICRO_BATCHES,
+            device=DeviceName.cuda,
+        )
+        assert said == trace.traffic, f"{config.name}, {name(layout)}, stage {trace.stage}"
+
+
+def test_one_rank_says_nothing() -> None:
+    for config in (MEGATRON, DEEPSPEED):
+        assert not step_traffic(
+            SHAPE,
+            Layout(),
+            config.name,
+            stage=0,
+            precision=Precision.bf16,
+            micro_batches=3,
+            device=DeviceName.cuda,
+        )

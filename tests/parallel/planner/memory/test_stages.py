@@ -1,0 +1,61 @@
+"""Planned memory against the trace's, which executes the engine's own code."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from configs.schema import DeviceName
+from parallel.layout import Layout
+from parallel.planner.inputs.job import Job
+from parallel.planner.memory.stages import in_flight, stage_memories
+from tests.pool import RankPool
+from tests.runs import run_of
+
+COMMON = "model=gpt3_1.3b model.layers=4 cluster=dgx_a100 precision=bf16 train.global_batch=8"
+CASES = {
+    "layout=single": 0.03,
+    "layout=single layout.recompute=full": 0.05,
+    "layout=tp2 layout.sequence_parallel=true": 0.05,
+    "layout=dp2 layout.zero=1": 0.03,
+    "layout=pp2 layout.micro_batch=1": 0.05,
+    "engine=deepspeed layout=dp2 layout.zero=1": 0.02,
+    "engine=deepspeed layout=dp2 layout.zero=1 layout.micro_batch=1 model.context=256": 0.02,
+    "engine=deepspeed layout=pp2 layout.data=2 layout.zero=1 train.global_batch=16 "
+    "precision=fp16": 0.05,
+    "engine=deepspeed layout=dp2 layout.zero=2": 0.02,
+    "engine=deepspeed layout=dp2 layout.zero=2 layout.data=4 layout.micro_batch=1": 0.02,
+    "engine=deepspeed layout=dp2 layout.zero=3 layout.micro_batch=1": 0.02,
+    "engine=deepspeed layout=dp2 layout.zero=2 precision=float32": 0.05,
+}
+
+
+def peaks(cases: list[str]) -> list[int]:
+    """A job: the peak of rank 0 by the trace."""
+    from parallel.planner.trace.trace import trace
+
+    here, of = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    torch.distributed.destroy_process_group()
+    found = []
+    for case in cases[here::of]:
+        run = run_of(f"{COMMON} optimizer.ramp_tokens=0 {case}")
+        layout = Layout.resolve(run.layout, None)
+        found.append(trace(run, layout, 0, device=DeviceName.cuda).peak_bytes)
+    return found
+
+
+def test_planned_memory_is_that_of_the_trace(ranks: RankPool) -> None:
+    cases = list(CASES)
+    answers = ranks.run(2, peaks, cases)
+    for first, part in enumerate(answers):
+        for case, traced in zip(cases[first::2], part, strict=True):
+            run = run_of(f"{COMMON} optimizer.ramp_tokens=0 {case}")
+            planned = stage_memories(Job.of(run, Layout.resolve(run.layout, None)))[0].allocated
+            assert planned == pytest.approx(traced, rel=CASES[case]), case
+
+
+def test_what_is_in_flight_is_what_the_papers_say() -> None:
+    assert in_flight(Layout(pipeline=4), 16) == [4, 3, 2, 1]
+    assert in_flight(Layout(pipeline=4), 2) == [2, 2, 2, 1]
+    # (p - 1) 2 + (v - 1) p + 1 on the first stage: Megatron-core's warm-up, and one more.
+    assert in_flight(Layout(pipeline=4, interleave=2), 16)[0] == 11
