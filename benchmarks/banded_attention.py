@@ -18,7 +18,12 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks.paired import Spread, measure
-from models.ops.banded_attention import BandedWay, band_mask, banded_attention, banded_way
+from models.ops.banded_attention import (
+    AttentionBackend,
+    attention_backend,
+    band_mask,
+    banded_attention,
+)
 from parallel.planner.trace.memory_tracker import Storages
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -35,9 +40,9 @@ def main() -> None:
     options = parser.parse_args()
     dtype = getattr(torch, options.dtype)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    way = banded_way(device.type, dtype)
+    backend = attention_backend(device.type, dtype)
     table = Table(
-        title=f"banded attention ({way}), window {options.window}, {options.heads} heads of "
+        title=f"banded attention ({backend}), window {options.window}, {options.heads} heads of "
         f"{options.head_width}, {options.dtype}, {device.type}: forward and backward",
         box=box.SIMPLE,
     )
@@ -47,7 +52,7 @@ def main() -> None:
         table.add_column(heading, justify="right")
     for tokens in options.tokens:
         inputs = _inputs(tokens, options, dtype, device)
-        sides = _sides(tokens, options.window, way, device)
+        sides = _sides(tokens, options.window, backend, device)
         _compare(sides, inputs)
         blocks = {name: _block(attend, inputs) for name, attend in sides.items()}
         found = measure(blocks, rounds=options.rounds, steps=1)
@@ -58,7 +63,7 @@ def main() -> None:
         row.append(f"{1000 * Spread.of(found.seconds['banded']).median:.1f}")
         row += [f"{_mib(blocks[name], device):.1f}" for name in ("banded", "masked")]
         table.add_row(*row)
-    Console(width=120).print(table)
+    Console(markup=False, width=120).print(table)
 
 
 def _inputs(
@@ -71,10 +76,12 @@ def _inputs(
     ]
 
 
-def _sides(tokens: int, window: int, way: BandedWay, device: torch.device) -> dict[str, Attend]:
+def _sides(
+    tokens: int, window: int, backend: AttentionBackend, device: torch.device
+) -> dict[str, Attend]:
     mask = band_mask(tokens, window, device)
     return {
-        "banded": lambda q, k, v: banded_attention(q, k, v, window, way),
+        "banded": lambda q, k, v: banded_attention(q, k, v, window, backend),
         "masked": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, attn_mask=mask),
         "dense": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True),
     }

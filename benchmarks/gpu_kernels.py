@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.flops import attended_pairs
-from models.ops.banded_attention import band_mask, banded_attention, banded_way
+from models.ops.banded_attention import attention_backend, band_mask, banded_attention
 from models.shape import ModelShape
 
 WARM_UP, ROUNDS = 2, 7
@@ -47,10 +47,7 @@ def matmuls(
         for shape in shapes
         for m in rows
         for n, k in (
-            (3 * shape.hidden, shape.hidden),
-            (shape.hidden, shape.hidden),
-            (shape.feed_forward, shape.hidden),
-            (shape.hidden, shape.feed_forward),
+            *(each.shape for each in shape.layer if each.is_matrix),
             (shape.padded_vocab, shape.hidden),
         )
     }
@@ -89,7 +86,7 @@ def attentions(
 
     `peak` in FLOP/s, `bandwidth` in bytes/s. The roofline is that of the pairs that a token sees.
     """
-    way = banded_way(device.type, dtype)
+    way = attention_backend(device.type, dtype)
     found = []
     for count in tokens:
         inputs = [

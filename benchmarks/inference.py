@@ -56,7 +56,7 @@ def _measure(shape: ModelShape, scratch: Path, options: argparse.Namespace) -> N
         "gloo", init_method=f"file://{scratch}/store", rank=0, world_size=1
     )
     weights = {
-        name: initial_weight(name, torch.Size(shape.shape_of(name)), Part(), shape, SEED)
+        name: initial_weight(name, torch.Size(shape.parameter(name).shape), Part(), shape, SEED)
         for name in _names(shape)
     }
     tokenizer = scratch / "tokenizer.json"
@@ -133,7 +133,7 @@ def _scoring(
 
     from evals.harness import HarnessModel
     from evals.language_model import LanguageModel
-    from evals.ranks import Ranks
+    from evals.ranks import DistributedModel
 
     batch = 16
     fast = PreTrainedTokenizerFast(tokenizer_file=str(scratch / "tokenizer.json"))
@@ -148,7 +148,7 @@ def _scoring(
         text = (tokenizer.decode(ids), " and so on to the end.")
         requests.append(Instance("loglikelihood", {}, text, number))
 
-    class Local(Ranks):
+    class Local(DistributedModel):
         """One rank has nobody to tell."""
 
         def _tell(self, question: Any) -> Any:

@@ -100,7 +100,7 @@ def show(paired: Paired, title: str, threads: int | None = None) -> None:
             name, f"{ratio.median:.3f}", _shown(ratio.interval), _shown(ratio.quartiles), step
         )
     print(f"{title}; {len(seconds)} rounds\n{conditions(threads)}")
-    Console(width=100).print(table)
+    Console(markup=False, width=100).print(table)
 
 
 def _shown(both: tuple[float, float]) -> str:

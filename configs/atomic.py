@@ -14,14 +14,14 @@ from configs.errors import InputError
 from configs.override import override
 
 
-def write_whole(path: Path, content: str) -> None:
+def write_atomic(path: Path, content: str) -> None:
     """The last of several writers wins; no reader sees half of it. Raises OSError."""
-    with whole_file(path) as unfinished:
+    with atomic_file(path) as unfinished:
         unfinished.write_text(content, encoding="utf-8")
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path) -> Iterator[Path]:
     """A file to be written, which takes its name when it is. Its ending stays: some go by it."""
     unfinished = path.with_name(f".{uuid.uuid4().hex}-{path.name}")
     try:
@@ -40,7 +40,7 @@ class Filling:
 
 
 @contextmanager
-def whole_folder(
+def atomic_folder(
     setting: str, target: Path, next_name: Callable[[Path], Path] | None = None
 ) -> Iterator[Filling]:
     """A folder to fill, which takes its name when all is in it.

@@ -23,17 +23,17 @@ from corpus.contamination.study import Row, plan_study
 from corpus.formats.records import Record
 from corpus.prepare.checkpointed_work import Meter, Progress, keep_rules, kept_rules, survey_all
 from corpus.prepare.inventory import cache_root, read_benchmarks, rules_of
-from corpus.prepare.scan import Filters, Survey, progressing
+from corpus.prepare.scan import Filters, UnitScan, progressing
 from corpus.prepare.select import (
-    Choice,
-    Fate,
+    Disposition,
+    Selection,
     by_source,
     check_damage,
     list_damage,
     require_text,
     without_common,
 )
-from corpus.prepare.tokenise import Selection
+from corpus.prepare.tokenise import KeptRecords
 from corpus.prepare.workers import Workers, workers
 from corpus.sources.faults import of_each
 from corpus.sources.sources import files_of_all, sources_of
@@ -69,16 +69,16 @@ def filter_corpus(
     job = _Job(corpus, settings, benchmarks, progress)
     with job.running(out) as (work, pool):
         table = partial(filter_table, benchmarks, settings.n)
-        surveys = survey_all(work, job.units, lambda: Filters(grams=table()), pool, job.meter)
-        job.check(surveys, out)
-        choices = without_common([_keep_all(survey) for survey in surveys], settings)
+        scans = survey_all(work, job.units, lambda: Filters(grams=table()), pool, job.meter)
+        job.check(scans, out)
+        selections = without_common([_keep_all(scan) for scan in scans], settings)
         keep_rules(work, rules_of(settings))
-        chosen = list(zip(job.units, choices, strict=True))
+        chosen = list(zip(job.units, selections, strict=True))
         left = [each for each in chosen if not _counts_file(work, each[0]).exists()]
         job.meter.begin("writing", [unit for unit, _ in left])
         for _ in pool.map(partial(_filter_unit, work, out), left):
             pass
-        filtered = _account(work, job.units, surveys)
+        filtered = _account(work, job.units, scans)
         with (out / REMOVED).open("wb") as file:
             for unit in job.units:
                 file.write(_removed_file(work, unit).read_bytes())
@@ -98,9 +98,9 @@ def study_corpus(
     study = plan_study(benchmarks, min_n=settings.min_n, max_n=settings.max_n)
     with job.running(out) as (work, pool):
         filters = Filters(grams=study.table)
-        surveys = survey_all(work, job.units, lambda: filters, pool, job.meter)
-        job.check(surveys, out)
-        found = np.unique(np.concatenate([survey.hits[:, 1] for survey in surveys]))
+        scans = survey_all(work, job.units, lambda: filters, pool, job.meter)
+        job.check(scans, out)
+        found = np.unique(np.concatenate([scan.hits[:, 1] for scan in scans]))
         for benchmark, statuses in zip(benchmarks, study.statuses(found), strict=True):
             lines = (
                 json.dumps({"example": number, "status": status})
@@ -141,12 +141,12 @@ class _Job:
         ]
         self._key = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
-    def check(self, surveys: Sequence[Survey], out: Path) -> None:
+    def check(self, scans: Sequence[UnitScan], out: Path) -> None:
         """Lists damage in `out`. Raises InputError where sources have too much, or no text."""
-        sources = by_source(self.units, surveys)
+        sources = by_source(self.units, scans)
         check_damage(sources, self._most_damaged)
         of_each(require_text, sources)
-        if any(whole.damage for whole in sources):
+        if any(scanned.damage for scanned in sources):
             list_damage(out / DAMAGED, sources)
 
     @contextmanager
@@ -157,7 +157,7 @@ class _Job:
         with (
             prepared.writable(out, "contamination.out", "writing"),
             prepared.alone(work / "lock", lambda: _refuse(out)),
-            workers(self._workers, self.meter.told) as pool,
+            workers(self._workers, self.meter.on_progress) as pool,
         ):
             yield work, pool
             shutil.rmtree(work)
@@ -184,41 +184,41 @@ def _refuse(out: Path) -> None:
     raise InputError(f"contamination.out={out}: another process is writing there")
 
 
-def _keep_all(survey: Survey) -> Choice:
-    fates = np.where(survey.blank, Fate.BLANK, Fate.TRAIN).astype(np.uint8)
-    return Choice(fates=fates, digests=survey.digests, tail=0.0, hits=survey.hits)
+def _keep_all(scan: UnitScan) -> Selection:
+    dispositions = np.where(scan.blank, Disposition.BLANK, Disposition.TRAIN).astype(np.uint8)
+    return Selection(dispositions=dispositions, digests=scan.digests, tail=0.0, hits=scan.hits)
 
 
-def _filter_unit(work: Path, out: Path, chosen: tuple[Unit, Choice]) -> None:
+def _filter_unit(work: Path, out: Path, chosen: tuple[Unit, Selection]) -> None:
     """Writes what is left of a unit's text, then, so that the unit is done, the counts."""
-    unit, choice = chosen
+    unit, selection = chosen
     folder = out / unit.source.name
     folder.mkdir(exist_ok=True)
     removed = _removed_file(work, unit).open("w", encoding="utf-8")
     target = folder / f"{unit.number:07}.jsonl.zst"
     unfinished = target.with_suffix(".unfinished")
     with removed, zstandard.open(unfinished, "wt", encoding="utf-8") as file:
-        selection = Selection(choice, kept_rules(work), removed)
+        kept = KeptRecords(selection, kept_rules(work), removed)
         for record in progressing(unit):
             if isinstance(record, Record):
-                for stretch in selection.next(record):
+                for stretch in kept.next(record):
                     file.write(json.dumps({"text": stretch.text}, ensure_ascii=False) + "\n")
-        selection.require_all(unit)
+        kept.require_all(unit)
     unfinished.rename(target)
-    counts = [selection.cut, selection.cut_away, selection.removed]
+    counts = [kept.cut, kept.cut_away, kept.removed]
     make_once(_counts_file(work, unit), lambda: json.dumps(counts).encode())
 
 
-def _account(work: Path, units: Sequence[Unit], surveys: Sequence[Survey]) -> list[Filtered]:
+def _account(work: Path, units: Sequence[Unit], scans: Sequence[UnitScan]) -> list[Filtered]:
     filtered = []
-    for whole in by_source(units, surveys):
-        counts = [json.loads(_counts_file(work, unit).read_bytes()) for unit in whole.units]
+    for scanned in by_source(units, scans):
+        counts = [json.loads(_counts_file(work, unit).read_bytes()) for unit in scanned.units]
         cut, cut_away, characters = map(sum, zip(*counts, strict=True))
         filtered.append(
             Filtered(
-                name=whole.source.name,
-                documents=len(whole.joined("blank")) - int(whole.joined("blank").sum()),
-                damaged=sum(len(survey.damage) for survey in whole.surveys),
+                name=scanned.source.name,
+                documents=len(scanned.joined("blank")) - int(scanned.joined("blank").sum()),
+                damaged=sum(len(scan.damage) for scan in scanned.scans),
                 cut=cut,
                 cut_away=cut_away,
                 characters=characters,

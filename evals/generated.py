@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
-from corpus.machine.arithmetic import KINDS, Kind, Problem, draw, questions
+from corpus.machine.arithmetic import KINDS, Problem, ProblemKind, draw, questions
 from evals.examples import Example
 
 WORDS = 10_000  # the most frequent ones
@@ -22,7 +22,7 @@ def arithmetic_tests(name: str, seed: int, count: int) -> list[Example]:
 
 def arithmetic_shots(name: str, seed: int, count: int, tests: Sequence[Example]) -> list[Example]:
     """Other problems than those of the tests, to be shown before them."""
-    kind: Kind = KINDS[name]
+    kind: ProblemKind = KINDS[name]
     asked = {example.context for example in tests}
     generator = random.Random(f"shots {seed}/{name}")
     found: list[Example] = []

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from corpus.tokenizer.tokenizer import Tokenizer
-from evals.ranks import Generation, Ranks, Scoring
+from evals.ranks import DistributedModel, GenerationRequest, ScoringRequest
 from parallel.inference.decoding import GREEDY, Draw, Tokens
 
 
@@ -26,7 +26,9 @@ class Likelihood:
 
 
 class LanguageModel:
-    def __init__(self, ranks: Ranks, progress: Callable[[int], None] | None = None) -> None:
+    def __init__(
+        self, ranks: DistributedModel, progress: Callable[[int], None] | None = None
+    ) -> None:
         self._ranks = ranks
         self.tokenizer: Tokenizer = ranks.tokenizer
         self.context = ranks.model.shape.context
@@ -48,7 +50,7 @@ class LanguageModel:
             row = [*(context or [self.tokenizer.end_of_text]), *continuation]
             rows.append(row[-(self.context + 1) :])
             counts.append(min(len(continuation), len(rows[-1]) - 1))
-        asked = Scoring(rows=rows, counts=counts)
+        asked = ScoringRequest(rows=rows, counts=counts)
         return [
             Likelihood(value=value, greedy=greedy, tokens=count)
             for count, (value, greedy) in zip(
@@ -80,7 +82,7 @@ class LanguageModel:
         room = self.context - min(limit, self.context - 1)
         encoded = [self.tokenizer.encode(prompt) for prompt in prompts]
         ends = self.tokenizer.end_of_text
-        asked = Generation(
+        asked = GenerationRequest(
             prompts=[tokens[-room:] or [ends] for tokens in encoded],
             limit=limit,
             stops=tuple(stops),

@@ -23,7 +23,7 @@ Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scoring:
+class ScoringRequest:
     """How likely the last `counts` tokens of each row are."""
 
     rows: list[Tokens]
@@ -31,7 +31,7 @@ class Scoring:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Generation:
+class GenerationRequest:
     """What follows each prompt, until one of `stops` is in it, or a text ends."""
 
     prompts: list[Tokens]
@@ -43,10 +43,10 @@ class Generation:
     slides: bool = False
 
 
-Question = Scoring | Generation
+Request = ScoringRequest | GenerationRequest
 
 
-class Ranks:
+class DistributedModel:
     """The model's ranks. Rank 0 calls `ask`, the others `serve`."""
 
     def __init__(
@@ -60,9 +60,9 @@ class Ranks:
 
     def ask(
         self,
-        question: Question,
+        question: Request,
         *,
-        token_told: Callable[[int], None] | None = None,
+        on_token: Callable[[int], None] | None = None,
         progress: Progress | None = None,
     ) -> list[Any]:
         """Of Scoring: (log-likelihood in nats, whether each token was the likeliest) of each row.
@@ -73,7 +73,7 @@ class Ranks:
             progress: counts this data rank's rows only, times the data ranks.
         """
         self._tell(question)
-        return self._answer(question, token_told, progress)
+        return self._answer(question, on_token, progress)
 
     def serve(self) -> None:
         """Answers until rank 0 has no more questions."""
@@ -86,28 +86,28 @@ class Ranks:
         yield
         self._tell(None)
 
-    def _tell(self, question: Question | None) -> Question | None:
-        told: list[Question | None] = [question]
-        torch.distributed.broadcast_object_list(told, src=0)
-        return told[0]
+    def _tell(self, question: Request | None) -> Request | None:
+        request: list[Request | None] = [question]
+        torch.distributed.broadcast_object_list(request, src=0)
+        return request[0]
 
     def _answer(
         self,
-        question: Question,
-        token_told: Callable[[int], None] | None,
+        question: Request,
+        on_token: Callable[[int], None] | None,
         progress: Progress | None,
     ) -> list[Any]:
-        rows = question.rows if isinstance(question, Scoring) else question.prompts
+        rows = question.rows if isinstance(question, ScoringRequest) else question.prompts
         data_rank = parallel_state.get_data_parallel_rank()
         own = range(data_rank, len(rows), self._data)
         longest_first = sorted(own, key=lambda it: -len(rows[it]))
-        room = 0 if isinstance(question, Scoring) else question.limit
+        room = 0 if isinstance(question, ScoringRequest) else question.limit
         found: dict[int, Any] = {}
         for batch in self._batches(longest_first, rows, room):
-            if isinstance(question, Scoring):
+            if isinstance(question, ScoringRequest):
                 answers: list[Any] = self._score(question, batch)
             else:
-                answers = self._generate(question, batch, token_told)
+                answers = self._generate(question, batch, on_token)
             found.update(zip(batch, answers, strict=True))
             if progress is not None:
                 progress(len(batch) * self._data)
@@ -130,22 +130,22 @@ class Ranks:
         if batch:
             yield batch
 
-    def _score(self, question: Scoring, batch: list[int]) -> list[tuple[float, bool]]:
+    def _score(self, question: ScoringRequest, batch: list[int]) -> list[tuple[float, bool]]:
         rows = [question.rows[number] for number in batch]
         found = self.model.score(rows, [question.counts[number] for number in batch])
         return [(value, bool(greedy)) for value, greedy in found.tolist()]
 
     def _generate(
         self,
-        question: Generation,
+        question: GenerationRequest,
         batch: list[int],
-        token_told: Callable[[int], None] | None,
+        on_token: Callable[[int], None] | None,
     ) -> list[Tokens]:
         prompts = [question.prompts[number] for number in batch]
 
         def ended(_row: int, tokens: Tokens) -> bool:
-            if token_told is not None:
-                token_told(tokens[-1])
+            if on_token is not None:
+                on_token(tokens[-1])
             return self._ends(tokens, question.stops)
 
         if question.beams:

@@ -22,7 +22,7 @@ from launcher.console.run_tables import layout_table, run_summary, shown
 from launcher.console.tables import print_lines, print_table
 from launcher.run.corpus import NotPrepared, corpus_of_run, corpus_to_train_on, mixture_table, notes
 from launcher.run.ownership import Lease
-from launcher.run.resolve import Plan, plan_ranks, starts_here
+from launcher.run.resolve import ResolvedRun, resolve, starts_here
 from launcher.run.run_dir import (
     RunFolder,
     checkpoint_to_load,
@@ -41,7 +41,7 @@ def dry_run(run: Run, overrides: list[str]) -> None:
     """
     if os.environ.get("RANK", "0") != "0":  # of ranks that torchrun has started one speaks
         return
-    plan = plan_ranks(run)
+    plan = resolve(run)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     folder = choose_folder(plan)
     plan, begins, prepared, fault = _begins(plan, run, folder, overrides, console)
@@ -66,8 +66,8 @@ def dry_run(run: Run, overrides: list[str]) -> None:
 
 
 def _begins(
-    plan: Plan, asked: Run, folder: RunFolder, overrides: list[str], console: Console
-) -> tuple[Plan, str, Prepared | None, InputError | None]:
+    plan: ResolvedRun, asked: Run, folder: RunFolder, overrides: list[str], console: Console
+) -> tuple[ResolvedRun, str, Prepared | None, InputError | None]:
     """The plan of the run as it goes on, from where, its corpus, and what is amiss with that."""
     checkpoint = checkpoint_to_load(plan, folder)
     if checkpoint is None:
@@ -90,7 +90,7 @@ def _begins(
 
 
 def _corpus(
-    plan: Plan, folder: RunFolder, overrides: list[str], console: Console
+    plan: ResolvedRun, folder: RunFolder, overrides: list[str], console: Console
 ) -> tuple[Prepared | None, InputError | None]:
     """The run's corpus if it has been prepared, and what the run would be refused for."""
     run = plan.run
@@ -109,7 +109,7 @@ def _corpus(
         return None, fault
 
 
-def _how(plan: Plan) -> str:
+def _how(plan: ResolvedRun) -> str:
     ranks = "1 rank" if plan.layout.world_size == 1 else f"{plan.layout.world_size} ranks"
     return {
         LaunchName.local: f"{ranks} on this machine",
@@ -118,7 +118,7 @@ def _how(plan: Plan) -> str:
     }[plan.run.launch.name]
 
 
-def _started_by(plan: Plan, folder: RunFolder) -> list[str]:
+def _started_by(plan: ResolvedRun, folder: RunFolder) -> list[str]:
     """The batch script, or the command of each node."""
     launch = plan.run.launch
     if launch.name is LaunchName.slurm:
@@ -136,7 +136,9 @@ def _started_by(plan: Plan, folder: RunFolder) -> list[str]:
     return []
 
 
-def _show_cost(plan: Plan, folder: RunFolder, overrides: list[str], console: Console) -> None:
+def _show_cost(
+    plan: ResolvedRun, folder: RunFolder, overrides: list[str], console: Console
+) -> None:
     """What the planner makes of it, where it knows the machine."""
     same = [each for each in overrides if lasts(each) and not each.startswith("launch")]
     if folder.config.exists():

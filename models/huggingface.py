@@ -85,7 +85,7 @@ def from_gpt2(weights: Mapping[str, Tensor], shape: ModelShape) -> dict[str, Ten
         if theirs == "wte.weight":
             padding = shape.padded_vocab - weight.shape[0]
             weight = torch.nn.functional.pad(weight, (0, 0, 0, padding))
-        expected = shape.shape_of(name)
+        expected = shape.parameter(name).shape
         if tuple(weight.shape) != expected:
             raise InputError(f"{theirs}: gives {tuple(weight.shape)}, the model has {expected}")
         ours[name] = weight.contiguous()

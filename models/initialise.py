@@ -44,7 +44,7 @@ def initial_weight(
     if len(local_shape) == 1:
         return torch.ones(local_shape)
     deviation = STANDARD_DEVIATION
-    if name.endswith(("linear_proj.weight", "linear_fc2.weight")):
+    if model.parameter(name).to_residual:
         deviation /= math.sqrt(2 * model.layers)
     weight = normal_part(name, local_shape, part, seed).mul_(deviation)
     if name.endswith("word_embeddings.weight"):

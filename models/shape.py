@@ -1,10 +1,14 @@
-"""The shape of a GPT-3 and what follows from it: parameters, layer by layer, and FLOPs."""
+"""The shape of a GPT-3: its sizes, and the parameters that it has with them."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from configs.schema import AttentionPattern, ModelConfig
+from models.layer_table import Parameter, embedding_table, final_norm_table, layer_table
+
+_IN_A_LAYER = re.compile(r"^decoder\.layers\.\d+\.")
 
 VOCAB_MULTIPLE = 128
 """The vocabulary is padded to a multiple of this, whatever the tensor size, so that a checkpoint
@@ -25,6 +29,7 @@ class ModelShape:
 
     @classmethod
     def of(cls, model: ModelConfig) -> ModelShape:
+        """The shape of a model's settings."""
         return cls(
             layers=model.layers,
             hidden=model.hidden,
@@ -37,14 +42,17 @@ class ModelShape:
 
     @property
     def head_width(self) -> int:
+        """Channels of one attention head."""
         return self.hidden // self.heads
 
     @property
     def feed_forward(self) -> int:
+        """Channels between the MLP's two linears."""
         return 4 * self.hidden
 
     @property
     def padded_vocab(self) -> int:
+        """Rows of the token embedding."""
         return -(-self.vocab // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
 
     def is_banded(self, layer: int) -> bool:
@@ -54,36 +62,48 @@ class ModelShape:
         return self.attention is AttentionPattern.banded
 
     @property
+    def layer(self) -> tuple[Parameter, ...]:
+        """The parameters of one layer, by their names in it."""
+        return layer_table(self.hidden, self.feed_forward)
+
+    @property
     def layer_parameters(self) -> int:
         """Weights and biases of one layer: 12 h^2 + 13 h (Brown et al. 2020, recounted)."""
-        return 12 * self.hidden**2 + 13 * self.hidden
+        return sum(each.numbers for each in self.layer)
 
     @property
     def embedding_parameters(self) -> int:
         """Token and position embeddings, the vocabulary unpadded; the output layer is tied."""
-        return (self.vocab + self.context) * self.hidden
+        table = embedding_table(self.vocab, self.context, self.hidden)
+        return sum(each.numbers for each in table)
 
     @property
-    def final_norm_parameters(self) -> int:
-        return 2 * self.hidden
+    def padded_embedding(self) -> tuple[Parameter, ...]:
+        """Token and position embeddings as they are held."""
+        return embedding_table(self.padded_vocab, self.context, self.hidden)
+
+    @property
+    def final_norm(self) -> tuple[Parameter, ...]:
+        """The norm before the logits."""
+        return final_norm_table(self.hidden)
 
     @property
     def parameters(self) -> int:
         """All trainable numbers, the vocabulary unpadded, as in the paper's Table D.1."""
         return (
             self.layers * self.layer_parameters
-            + self.final_norm_parameters
+            + sum(each.numbers for each in self.final_norm)
             + self.embedding_parameters
         )
 
-    def shape_of(self, parameter: str) -> tuple[int, ...]:
-        """[outputs, inputs] of a whole weight by its global name, [outputs] of a bias or norm."""
-        h, inner = self.hidden, self.feed_forward
-        rows = {"linear_qkv": 3 * h, "linear_proj": h, "linear_fc1": inner, "linear_fc2": h}
-        for linear, outputs in rows.items():
-            if f"{linear}." in parameter:
-                inputs = inner if linear == "linear_fc2" else h
-                return (outputs, inputs) if parameter.endswith("weight") else (outputs,)
-        if "word_embeddings" in parameter:
-            return (self.padded_vocab, h)
-        return (self.context, h) if "position_embeddings" in parameter else (h,)
+    def parameter(self, name: str) -> Parameter:
+        """The parameter of a global name, such as decoder.layers.3.mlp.linear_fc1.weight.
+
+        Raises KeyError where the model has none of it.
+        """
+        within = _IN_A_LAYER.sub("", name)
+        table = self.layer if within != name else (*self.padded_embedding, *self.final_norm)
+        for each in table:
+            if each.name == within:
+                return each
+        raise KeyError(name)

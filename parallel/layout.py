@@ -2,29 +2,37 @@
 
 Integers only; imports no torch. A process group is a list of ranks here and a communicator later.
 
-Rank order is Megatron's default (tensor fastest, then data, then pipeline), which DeepSpeed's
-pipe-data-model topology also gives:  rank = tensor + T * (data + D * pipeline).
+Rank order is that of `AXES`, Megatron's default (tensor fastest, then data, then pipeline), which
+DeepSpeed's pipe-data-model topology also gives:  rank = tensor + T * (data + D * pipeline).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from itertools import product
 
 from configs.schema import LayoutConfig, Recompute, Schedule
 
 
 @dataclass(frozen=True, slots=True)
 class Coordinates:
-    """Where a rank stands on each axis."""
+    """A rank's place on each axis: one field an axis, in rank order, the fastest first."""
 
-    tensor: int
-    data: int
-    pipeline: int
+    tensor: int = 0
+    data: int = 0
+    pipeline: int = 0
+
+
+AXES: tuple[str, ...] = tuple(field.name for field in fields(Coordinates))
+"""The axes in rank order. A new one is a field of `Coordinates`, of `Layout` and of its config."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
+    """How a model is laid over ranks: the size of each axis, and how work is cut along them."""
+
     tensor: int = 1
     pipeline: int = 1
     data: int = 1
@@ -81,9 +89,14 @@ class Layout:
             sizes.pop()
         return "x".join(map(str, sizes))
 
+    def size(self, axis: str) -> int:
+        """Ranks along one of `AXES`."""
+        return int(getattr(self, axis))
+
     @property
     def world_size(self) -> int:
-        return self.tensor * self.pipeline * self.data
+        """Ranks in all."""
+        return math.prod(map(self.size, AXES))
 
     def nodes(self, ranks_per_node: int | None) -> int:
         """How many nodes the ranks take; None: all are on one."""
@@ -94,13 +107,13 @@ class Layout:
         return self.schedule is Schedule.dualpipev
 
     @property
-    def chunks_a_stage(self) -> int:
+    def chunks_per_stage(self) -> int:
         return 2 if self.dualpipev else self.interleave
 
     @property
     def chunks(self) -> int:
-        """Pieces that the layers are cut into, `chunks_a_stage` of them for each stage."""
-        return self.pipeline * self.chunks_a_stage
+        """Pieces that the layers are cut into, `chunks_per_stage` of them for each stage."""
+        return self.pipeline * self.chunks_per_stage
 
     @property
     def logits_stage(self) -> int:
@@ -111,39 +124,43 @@ class Layout:
         return 0 if self.dualpipev else self.pipeline - 1
 
     def coordinates(self, rank: int) -> Coordinates:
+        """Raises ValueError for a rank that is not in the world."""
         if not 0 <= rank < self.world_size:
             raise ValueError(f"rank {rank} is not in a world of {self.world_size}")
-        rest, tensor = divmod(rank, self.tensor)
-        pipeline, data = divmod(rest, self.data)
-        return Coordinates(tensor=tensor, data=data, pipeline=pipeline)
+        at = {}
+        for axis in AXES:
+            rank, at[axis] = divmod(rank, self.size(axis))
+        return Coordinates(**at)
 
     def rank(self, at: Coordinates) -> int:
-        return at.tensor + self.tensor * (at.data + self.data * at.pipeline)
+        """The inverse of `coordinates`."""
+        return self._rank({axis: getattr(at, axis) for axis in AXES})
 
-    def tensor_groups(self) -> list[list[int]]:
-        return [
-            [self.rank(Coordinates(t, d, p)) for t in range(self.tensor)]
-            for p in range(self.pipeline)
-            for d in range(self.data)
-        ]
+    def _rank(self, at: Mapping[str, int]) -> int:
+        rank = 0
+        for axis in reversed(AXES):
+            rank = rank * self.size(axis) + at[axis]
+        return rank
 
-    def data_groups(self) -> list[list[int]]:
-        return [
-            [self.rank(Coordinates(t, d, p)) for d in range(self.data)]
-            for p in range(self.pipeline)
-            for t in range(self.tensor)
-        ]
+    def ranks(self, at: Mapping[str, Iterable[int]]) -> list[int]:
+        """The ranks whose coordinates are in `at`, where an axis that is missing may be anything.
 
-    def pipeline_groups(self) -> list[list[int]]:
-        return [
-            [self.rank(Coordinates(t, d, p)) for p in range(self.pipeline)]
-            for d in range(self.data)
-            for t in range(self.tensor)
-        ]
+        In rank order where the coordinates of each axis are.
+        """
+        slowest_first = AXES[::-1]
+        places = [at.get(axis, range(self.size(axis))) for axis in slowest_first]
+        return [self._rank(dict(zip(slowest_first, at, strict=True))) for at in product(*places)]
+
+    def groups(self, axis: str) -> list[list[int]]:
+        """The groups of ranks that differ in their place on `axis` alone, by their first ranks."""
+        firsts = self.ranks({axis: [0]})
+        others = [self.coordinates(first) for first in firsts]
+        fixed = [other for other in AXES if other != axis]
+        return [self.ranks({name: [getattr(at, name)] for name in fixed}) for at in others]
 
     def embedding_groups(self) -> list[list[int]]:
         """The ranks that hold the tied embedding: of the first and of the logits stage."""
-        return [sorted({group[0], group[self.logits_stage]}) for group in self.pipeline_groups()]
+        return [sorted({group[0], group[self.logits_stage]}) for group in self.groups("pipeline")]
 
     def layers_of(self, stage: int, chunk: int, layers: int) -> range:
         """The layers (from 0) of one chunk of one stage.
@@ -162,7 +179,7 @@ class Layout:
         return range(first, first + per_chunk)
 
     def layers_on(self, stage: int, layers: int) -> list[range]:
-        return [self.layers_of(stage, chunk, layers) for chunk in range(self.chunks_a_stage)]
+        return [self.layers_of(stage, chunk, layers) for chunk in range(self.chunks_per_stage)]
 
     def micro_batches(self, global_batch: int) -> int:
         """Micro-batches that each data rank runs in a step of `global_batch` samples."""

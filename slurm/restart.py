@@ -50,12 +50,12 @@ class End:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class RestartDecision:
     action: Action
     reason: str
 
 
-def verdict(starts: list[Start], end: End, max_restarts: int, max_idle: int) -> Verdict:
+def verdict(starts: list[Start], end: End, max_restarts: int, max_idle: int) -> RestartDecision:
     """By what the run has left behind, not by exit status.
 
     Args:
@@ -64,23 +64,25 @@ def verdict(starts: list[Start], end: End, max_restarts: int, max_idle: int) -> 
         max_idle: starts in a row that save nothing new.
     """
     if end.done:
-        return Verdict(Action.done, "the run is done")
+        return RestartDecision(Action.done, "the run is done")
     if end.asked_to_end:
-        return Verdict(Action.stop, "the run directory has a STOP file; without it the run goes on")
+        return RestartDecision(
+            Action.stop, "the run directory has a STOP file; without it the run goes on"
+        )
     if end.failure is not None and end.comes_again and end.stopped is None:
-        return Verdict(Action.stop, f"it would come again: {end.failure}")
+        return RestartDecision(Action.stop, f"it would come again: {end.failure}")
     why = end.stopped or end.failure or f"torchrun ended with {end.status}"
     if starts and starts[-1].restart >= max_restarts:
-        return Verdict(
+        return RestartDecision(
             Action.stop, f"{why}; it was begun again launch.max_restarts={max_restarts} times"
         )
     idle = _idle_starts(starts, end.saved)
     if idle >= max_idle:
-        return Verdict(
+        return RestartDecision(
             Action.stop,
             f"{why}; the last {idle} starts saved nothing new (launch.max_idle_starts)",
         )
-    return Verdict(Action.again, f"{why}; saved step {end.saved}")
+    return RestartDecision(Action.again, f"{why}; saved step {end.saved}")
 
 
 def _idle_starts(starts: list[Start], saved: int) -> int:

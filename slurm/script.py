@@ -24,7 +24,7 @@ NOTHING = 3  # of `launcher.start.slurm_job begin`: the run is done
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class BatchJob:
     """What the script is made of.
 
     Attributes:
@@ -41,7 +41,7 @@ class Job:
     cluster: ClusterConfig
 
 
-def render(job: Job) -> str:
+def render(job: BatchJob) -> str:
     """The script. Nodes and ranks are the job's alone, so that they cannot disagree.
 
     Raises InputError for names that SLURM cannot be told.
@@ -88,7 +88,7 @@ def render(job: Job) -> str:
     )
 
 
-def _directives(job: Job) -> Iterator[str]:
+def _directives(job: BatchJob) -> Iterator[str]:
     launch = job.launch
     array = launch.chain is Chain.array
     yield f"--job-name={_one_word('model.name', job.name)}"

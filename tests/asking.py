@@ -38,7 +38,7 @@ def large_weights(shape: ModelShape) -> dict[str, Tensor]:
         return 8 if name.endswith("weight") and "norm" not in name else 1
 
     return {
-        name: initial_weight(name, torch.Size(shape.shape_of(name)), Part(), shape, 0)
+        name: initial_weight(name, torch.Size(shape.parameter(name).shape), Part(), shape, 0)
         * factor(name)
         for name in names_of(range(shape.layers), shape)
     }
@@ -59,7 +59,7 @@ def tokenizer() -> Tokenizer:
 def ask(layout: Layout, questions: Callable[..., Any], *arguments: Any) -> Any:
     """A job: rank 0's answer to questions(LanguageModel, *arguments); None on other ranks."""
     from evals.language_model import LanguageModel
-    from evals.ranks import Ranks
+    from evals.ranks import DistributedModel
     from parallel.inference.model import InferenceModel
     from parallel.runtime.device import Device
     from parallel.runtime.process_groups import process_groups
@@ -68,7 +68,7 @@ def ask(layout: Layout, questions: Callable[..., Any], *arguments: Any) -> Any:
     with process_groups(layout, 0):
         model = InferenceModel(DENSE, layout, precision=Precision.float32, device=device)
         model.take(large_weights(DENSE))
-        ranks = Ranks(model, tokenizer(), 2000, layout.data)
+        ranks = DistributedModel(model, tokenizer(), 2000, layout.data)
         if torch.distributed.get_rank() > 0:
             ranks.serve()
             return None

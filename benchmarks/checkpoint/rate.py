@@ -127,7 +127,7 @@ def _show(seconds: dict[str, list[float]], size: int, title: str) -> None:
         for kind in ("write", "read")
     )
     print(f"{title}; {len(both)} rounds; the disk: {', '.join(rates)}\n{conditions()}")
-    Console(width=100).print(table)
+    Console(markup=False, width=100).print(table)
 
 
 if __name__ == "__main__":

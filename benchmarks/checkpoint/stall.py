@@ -26,7 +26,7 @@ from rich.table import Table
 from benchmarks.paired import Spread
 from benchmarks.trainers.turns import threads_of
 from launcher.command_line.compose import compose_run
-from launcher.run.resolve import Plan, plan_ranks
+from launcher.run.resolve import ResolvedRun, resolve
 from launcher.start.world import joined_world
 from models.shape import ModelShape
 from parallel.checkpoint.manifest import TrainState, shape_fields
@@ -47,7 +47,7 @@ def main() -> None:
         *(f"layout.{size}" for size in options.layout.split(",") if size),
         *options.settings,
     ]
-    plan = plan_ranks(compose_run(overrides))
+    plan = resolve(compose_run(overrides))
     if "RANK" not in os.environ:
         sys.exit(_start(plan.layout.world_size))
     _measure(plan, options)
@@ -62,18 +62,18 @@ def _start(ranks: int) -> int:
         return subprocess.run(command, env=environment).returncode
 
 
-def _measure(plan: Plan, options: argparse.Namespace) -> None:
+def _measure(plan: ResolvedRun, options: argparse.Namespace) -> None:
     with joined_world(plan.run) as device:
         from megatron.core import parallel_state
 
         from launcher.training.engine_factory import running_engine
         from parallel.checkpoint.store import CheckpointStore
-        from parallel.runtime.process_groups import group_beside
+        from parallel.runtime.process_groups import checkpoint_group
 
         with running_engine(plan.run, device) as engine:
             group = parallel_state.get_tensor_model_parallel_group()
             folder = Path(os.environ["STALL_FOLDER"])
-            beside = group_beside()
+            beside = checkpoint_group()
             waiting = CheckpointStore(folder / "waiting", group, None)
             store = CheckpointStore(folder / "beside", group, None, beside)
             rows = _rounds(plan, engine, waiting, store, options.rounds)
@@ -83,7 +83,7 @@ def _measure(plan: Plan, options: argparse.Namespace) -> None:
 
 
 def _rounds(
-    plan: Plan, engine: Any, waiting: Any, store: Any, rounds: int
+    plan: ResolvedRun, engine: Any, waiting: Any, store: Any, rounds: int
 ) -> dict[str, list[float]]:
     from parallel.engines.base import Batch
 
@@ -127,7 +127,7 @@ def state_of(engine: Any, shape: ModelShape, step: int) -> TrainState:
     )
 
 
-def _show(seconds: dict[str, list[float]], plan: Plan, options: argparse.Namespace) -> None:
+def _show(seconds: dict[str, list[float]], plan: ResolvedRun, options: argparse.Namespace) -> None:
     title = (
         f"{plan.run.model.name}, {plan.shape.parameters / 1e6:,.1f}M parameters, engine "
         f"{options.engine}, layout {plan.layout}, {options.rounds} rounds, load "
@@ -143,7 +143,7 @@ def _show(seconds: dict[str, list[float]], plan: Plan, options: argparse.Namespa
         quartiles = " to ".join(f"{each:.3f}" for each in spread.quartiles)
         milliseconds = f"{1000 * statistics.median(numbers):,.1f}"
         table.add_row(name, f"{spread.median:.3f}", between, quartiles, milliseconds)
-    Console().print(table)
+    Console(markup=False).print(table)
 
 
 if __name__ == "__main__":

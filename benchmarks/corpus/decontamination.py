@@ -261,7 +261,7 @@ def show(seconds: dict[str, list[float]]) -> None:
             f"{hours / 64:,.2f} h",
         )
     print(f"one core, {len(seconds[OURS])} rounds, load {os.getloadavg()[0]:.1f}")
-    Console(width=100).print(table)
+    Console(markup=False, width=100).print(table)
 
 
 if __name__ == "__main__":

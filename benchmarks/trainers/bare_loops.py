@@ -11,7 +11,7 @@ from torch import Tensor
 
 from configs.schema import EngineName, Run
 from launcher.training.data_loader import Batches
-from launcher.training.loop import Course
+from launcher.training.loop import StepSchedule
 from models.shape import ModelShape
 from parallel.engines.base import Engine
 from parallel.engines.megatron.config import transformer_config
@@ -108,9 +108,9 @@ class BareDeepSpeed:
 
 
 def bare_loop(
-    run: Run, engine: Engine, device: Device, batches: Batches, course: Course
+    run: Run, engine: Engine, device: Device, batches: Batches, schedule: StepSchedule
 ) -> BareMegatron | BareDeepSpeed:
-    size = course.batch_plan.global_batch
+    size = schedule.batch_plan.global_batch
     made = [batches.at(number * size, size).micro_batches for number in range(BATCHES)]
     ready = itertools.cycle([[_ready(tokens) for tokens in batch] for batch in made])
     if run.engine.name is EngineName.deepspeed:

@@ -11,9 +11,9 @@ from typing import Any
 from benchmarks import paired
 from benchmarks.trainers.bare_loops import bare_loop
 from configs.schema import Run
-from launcher.training.callbacks.callback import Hook
+from launcher.training.callbacks.callback import Callback
 from launcher.training.data_loader import Batches
-from launcher.training.loop import Course, train_loop
+from launcher.training.loop import StepSchedule, train_loop
 from launcher.training.loss_spikes import LossGuard
 from launcher.training.stop import Stop
 from launcher.training.throughput import Speed
@@ -37,14 +37,14 @@ class Comparison:
         self,
         engine: Engine,
         batches: Batches,
-        course: Course,
+        schedule: StepSchedule,
         speed: Speed,
-        hooks: Sequence[Hook],
+        callbacks: Sequence[Callback],
         stop: Stop,
         guard: LossGuard,
     ) -> int:
-        bare = bare_loop(self._run, engine, self._device, batches, course)
-        harness = HarnessLoop(engine, batches, course, speed, hooks, stop, guard)
+        bare = bare_loop(self._run, engine, self._device, batches, schedule)
+        harness = HarnessLoop(engine, batches, schedule, speed, callbacks, stop, guard)
         self.result = paired.measure(
             {"bare loop": bare, "harness": harness, "bare loop again": bare},
             rounds=self._rounds,
@@ -52,9 +52,9 @@ class Comparison:
             warm_up=self._warm_up,
         )
         self.outside = statistics.median(harness.outside[self._warm_up :])
-        for hook in hooks:
-            hook.at_end()
-        return course.last
+        for callback in callbacks:
+            callback.at_end()
+        return schedule.last
 
 
 class HarnessLoop:
@@ -64,9 +64,9 @@ class HarnessLoop:
         self,
         engine: Engine,
         batches: Batches,
-        course: Course,
+        schedule: StepSchedule,
         speed: Speed,
-        hooks: Sequence[Hook],
+        callbacks: Sequence[Callback],
         stop: Stop,
         guard: LossGuard,
     ) -> None:
@@ -74,10 +74,10 @@ class HarnessLoop:
         self._guard = guard
         self._engine: Any = _Clocked(engine)
         self._batches = batches
-        self._course = course
+        self._course = schedule
         self._speed = speed
-        self._hooks = [_Unending(hook) for hook in hooks]
-        self._next = course.first
+        self._callbacks = [_Unending(callback) for callback in callbacks]
+        self._next = schedule.first
         self.outside: list[float] = []
 
     def __call__(self, steps: int) -> None:
@@ -94,7 +94,7 @@ class HarnessLoop:
             self._batches,
             portion,
             self._speed,
-            self._hooks,
+            self._callbacks,
             self._stop,
             self._guard,
         )
@@ -117,9 +117,9 @@ class _Clocked:
         return result
 
 
-class _Unending(Hook):
+class _Unending(Callback):
     """A hook without its `at_end`, which closes files."""
 
-    def __init__(self, hook: Hook) -> None:
-        self.before_step = hook.before_step  # type: ignore[method-assign]
-        self.after_step = hook.after_step  # type: ignore[method-assign]
+    def __init__(self, callback: Callback) -> None:
+        self.before_step = callback.before_step  # type: ignore[method-assign]
+        self.after_step = callback.after_step  # type: ignore[method-assign]

@@ -29,7 +29,7 @@ from benchmarks.trainers.turns import threads_of
 from configs.load import read
 from launcher.command_line.compose import compose_run
 from launcher.commands.train import prepare
-from launcher.run.resolve import plan_ranks
+from launcher.run.resolve import resolve
 from launcher.run.run_dir import RunFolder
 from launcher.start.world import joined_world
 from launcher.training.stop import Signals
@@ -71,8 +71,8 @@ def _start(options: argparse.Namespace) -> int:
     ]
     with tempfile.TemporaryDirectory() as temporary:
         folder = RunFolder(Path(temporary) / "run")
-        plan = plan_ranks(compose_run([*overrides, f"run_dir={folder.path}"]))
-        prepare(plan, plan.run, folder, overrides, Console(quiet=True))
+        plan = resolve(compose_run([*overrides, f"run_dir={folder.path}"]))
+        prepare(plan, plan.run, folder, overrides, Console(markup=False, quiet=True))
         ranks = plan.layout.world_size
         threads = threads_of(ranks)
         torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]

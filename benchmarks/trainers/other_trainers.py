@@ -40,8 +40,8 @@ def main() -> None:
         steps=1,
         picotron=options.picotron,
     )
-    told = ", ".join([options.model, "dense", options.layout, *options.settings])
-    paired.show(result, told, turns.threads_of(ranks))
+    title = ", ".join([options.model, "dense", options.layout, *options.settings])
+    paired.show(result, title, turns.threads_of(ranks))
 
 
 if __name__ == "__main__":

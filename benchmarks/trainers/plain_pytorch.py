@@ -148,7 +148,7 @@ def show_profile(plain: paired.Block, engine: paired.Block) -> None:
         base = of_plain.get(name, 0.0) if name in names else sum(of_plain.values())
         own = of_engine.get(name, 0.0) if name in names else sum(of_engine.values())
         table.add_row(name, f"{base:.1f}", f"{own:.1f}", f"{own - base:+.1f}")
-    Console(width=100).print(table)
+    Console(markup=False, width=100).print(table)
 
 
 def operators(blocks: list[paired.Block], repeats: int = 7) -> list[dict[str, float]]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corpus.contamination.hashing import Numbers, Powers, Rolling, hash_words
-from corpus.contamination.ngram_index import Shelf
+from corpus.contamination.ngram_index import NgramIndex
 from corpus.contamination.words import encode, fold, squeeze, words
 from corpus.store.atomic import from_text_array, text_array
 
@@ -28,7 +28,7 @@ class GramTable:
     the 508,080 13-grams of LAMBADA and BoolQ, with the distinct words.
     """
 
-    shelves: tuple[Shelf, ...]  # one for each length
+    indexes: tuple[NgramIndex, ...]  # one for each length
     vocabulary: tuple[str, ...]
     tokens: Ids  # all examples one after the other, as numbers in the vocabulary
     starts: Ids  # where in the tokens a gram is first found
@@ -40,10 +40,10 @@ class GramTable:
         """All of it, for a file."""
         content = {name: getattr(self, name) for name in _ARRAYS}
         content["vocabulary"] = text_array(self.vocabulary)
-        content["shelves"] = np.array([shelf.length for shelf in self.shelves], np.int64)
-        for shelf in self.shelves:
+        content["shelves"] = np.array([index.length for index in self.indexes], np.int64)
+        for index in self.indexes:
             for name in _OF_A_SHELF:
-                content[f"{name}.{shelf.length}"] = getattr(shelf, name)
+                content[f"{name}.{index.length}"] = getattr(index, name)
         return content
 
     @classmethod
@@ -52,8 +52,8 @@ class GramTable:
         return cls(
             **{name: content[name] for name in _ARRAYS},
             vocabulary=tuple(from_text_array(content["vocabulary"])),
-            shelves=tuple(
-                Shelf(length, *(content[f"{name}.{length}"] for name in _OF_A_SHELF))
+            indexes=tuple(
+                NgramIndex(length, *(content[f"{name}.{length}"] for name in _OF_A_SHELF))
                 for length in content["shelves"].tolist()
             ),
         )
@@ -65,7 +65,7 @@ class GramTable:
     @property
     def longest(self) -> int:
         """Words of the longest gram; 0 if there are none."""
-        return max((shelf.length for shelf in self.shelves), default=0)
+        return max((index.length for index in self.indexes), default=0)
 
     def words(self, gram: int) -> list[str]:
         start = int(self.starts[gram])
@@ -93,7 +93,7 @@ def build_table(examples: Sequence[str], lengths: int | Sequence[int]) -> GramTa
     runs = _Runs(np.array(tokens, np.int32))
     by_word = hash_words(squeeze(fold(encode(" ".join(vocabulary))))).hashes
     rolling = Rolling(by_word[runs.tokens], Powers(len(tokens)))
-    shelves, starts, gram_lengths, places, owned = [], [], [], [], []
+    indexes, starts, gram_lengths, places, owned = [], [], [], [], []
     number = 0
     for length in np.unique(wanted[wanted > 0]).tolist():
         where = _places(np.array(ends), np.flatnonzero(wanted == length), length)
@@ -101,7 +101,7 @@ def build_table(examples: Sequence[str], lengths: int | Sequence[int]) -> GramTa
             continue
         new, grams = runs.distinct(where, length)
         numbers = np.arange(number, number + len(new), dtype=np.int32)
-        shelves.append(Shelf.of(length, rolling.grams(length)[new], numbers))
+        indexes.append(NgramIndex.of(length, rolling.grams(length)[new], numbers))
         starts.append(new)
         gram_lengths.append(np.full(len(new), length))
         places.append(where)
@@ -109,7 +109,7 @@ def build_table(examples: Sequence[str], lengths: int | Sequence[int]) -> GramTa
         number += len(new)
     order = np.argsort(_joined(places), kind="stable")
     return GramTable(
-        shelves=tuple(shelves),
+        indexes=tuple(indexes),
         vocabulary=tuple(vocabulary),
         tokens=runs.tokens,
         starts=_joined(starts).astype(np.int32),

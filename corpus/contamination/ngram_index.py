@@ -14,7 +14,7 @@ FEWEST_SLOTS = 16  # as a power of two
 
 
 @dataclass(frozen=True, eq=False)
-class Shelf:
+class NgramIndex:
     """The grams of one length, sorted by hash, and a Bloom filter that spares most searches.
 
     Two bits of `bitmap` are set for each gram. Hashes of text are tested for the first bit all
@@ -27,7 +27,7 @@ class Shelf:
     bitmap: NDArray[np.uint8]
 
     @classmethod
-    def of(cls, length: int, hashes: Hashes, grams: NDArray[np.int32]) -> Shelf:
+    def of(cls, length: int, hashes: Hashes, grams: NDArray[np.int32]) -> NgramIndex:
         order = np.argsort(hashes, kind="stable")
         power = max(FEWEST_SLOTS, (len(hashes) * SLOTS - 1).bit_length())
         bitmap = np.zeros(1 << (power - 3), np.uint8)

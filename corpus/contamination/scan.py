@@ -95,7 +95,7 @@ class Scanner:
         if len(hashes) > len(self._powers):
             self._powers = Powers(2 * len(hashes))
         rolling = Rolling(hashes, self._powers)
-        found = [shelf.search(rolling.grams(shelf.length)) for shelf in self._table.shelves]
+        found = [index.search(rolling.grams(index.length)) for index in self._table.indexes]
         firsts, grams = zip(*found, strict=True)
         return np.concatenate(firsts), np.concatenate(grams)
 

@@ -16,7 +16,7 @@ AT_ONCE = 1 << 20
 MODULUS = 1 << 64
 
 
-class Consumed:
+class SampleFingerprint:
     """The ids that this rank has read."""
 
     def __init__(self, mixture: Mixture) -> None:

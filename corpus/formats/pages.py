@@ -78,8 +78,8 @@ def _decoded(content: bytes, charset: str | None) -> str:
             return content.decode("utf-8-sig")
         except UnicodeDecodeError:
             pass
-    told = map_encoding_to_html5((charset or "").strip("\"' "), fallback_utf8=False)
-    encoding = told or detect_encoding(content, from_html_meta=True) or "utf-8"
+    declared = map_encoding_to_html5((charset or "").strip("\"' "), fallback_utf8=False)
+    encoding = declared or detect_encoding(content, from_html_meta=True) or "utf-8"
     # Bytes that the encoding lacks are told by U+FFFD, as browsers do.
     return bytes_to_str(content, encoding, errors="replace")
 

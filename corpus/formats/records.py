@@ -44,7 +44,7 @@ class Damage:
         has = "" if self.fields is None else f"; the line has {fields_said(self.fields)}"
         return f"{self.file}, {place}: {self.reason}{has}"
 
-    def told(self, setting: str) -> str:
+    def as_line(self, setting: str) -> str:
         """For people, with what would read it; `setting` is the one that names the field."""
         nearest = fields_nearest(self.fields or {}, setting)
         return self.said + (f"; nearest: {nearest}" if nearest else "")

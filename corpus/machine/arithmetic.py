@@ -25,7 +25,7 @@ THREE_OPERATORS = "single_digit_three_ops"
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ProblemKind:
     """One of the ten tasks, by the name of its file."""
 
     name: str
@@ -36,10 +36,10 @@ class Kind:
 KINDS = {
     kind.name: kind
     for kind in (
-        *(Kind(f"{_DIGITS[d - 2]}_digit_addition", d, "plus") for d in range(2, 6)),
-        *(Kind(f"{_DIGITS[d - 2]}_digit_subtraction", d, "minus") for d in range(2, 6)),
-        Kind("two_digit_multiplication", 2, "times"),
-        Kind(THREE_OPERATORS, 1, ""),
+        *(ProblemKind(f"{_DIGITS[d - 2]}_digit_addition", d, "plus") for d in range(2, 6)),
+        *(ProblemKind(f"{_DIGITS[d - 2]}_digit_subtraction", d, "minus") for d in range(2, 6)),
+        ProblemKind("two_digit_multiplication", 2, "times"),
+        ProblemKind(THREE_OPERATORS, 1, ""),
     )
 }
 SHARES = {  # of the training text; the others have the rest
@@ -62,7 +62,7 @@ class Problem:
         return COMPLETION.format(answer=self.answer)
 
 
-def draw(kind: Kind, generator: random.Random) -> Problem:
+def draw(kind: ProblemKind, generator: random.Random) -> Problem:
     """One problem, uniform over all of its kind."""
     if not kind.operator:
         a, b, c = (generator.randrange(10) for _ in range(3))
@@ -78,7 +78,7 @@ def _of(a: int, sign: str, b: int) -> int:
     return {"+": a + b, "-": a - b, "*": a * b}[sign]
 
 
-def questions(kind: Kind, seed: int = TEST_SEED, count: int = TESTS) -> list[Problem]:
+def questions(kind: ProblemKind, seed: int = TEST_SEED, count: int = TESTS) -> list[Problem]:
     """Different problems of one kind; as many as there are where these are fewer than `count`."""
     generator = random.Random(f"{seed}/{kind.name}")
     found: dict[str, Problem] = {}

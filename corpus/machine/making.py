@@ -29,7 +29,7 @@ Progress = Callable[[str], None]
 
 class _Recipe(NamedTuple):
     suffix: str
-    told: str  # what is done, for people
+    description: str  # what is done, for people
     documents: Callable[[], Iterable[Named]]
     of_packages: bool = False  # another set of installed packages gives other text
 
@@ -65,7 +65,7 @@ def machine_file(kind: MachineText, folder: Path, max_bytes: int, progress: Prog
             if recipe is None:
                 crawl(stream, max_bytes, progress)
             else:
-                progress(recipe.told)
+                progress(recipe.description)
                 _write(stream, recipe.suffix, kind, chosen(recipe.documents(), max_bytes))
     except OSError as error:
         raise RunError(f"cannot make {path}: {error.strerror or error}") from error

@@ -23,12 +23,12 @@ _LIBRARY = os.path.dirname(os.__file__)
 
 def main() -> None:
     # Modules say things when they are imported; the port must be all that is printed.
-    told, sys.stdout = sys.stdout, sys.stderr
+    stdout, sys.stdout = sys.stdout, sys.stderr
     warnings.simplefilter("ignore")
     server = pydoc._start_server(page, "127.0.0.1", 0)  # type: ignore[attr-defined]
     if server.error:
         sys.exit(f"{server.error}")
-    print(server.port, file=told, flush=True)
+    print(server.port, file=stdout, flush=True)
     sys.stdin.buffer.read()
     os._exit(0)  # modules may have left threads
 

@@ -13,7 +13,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 from corpus.contamination.filter import Rules
-from corpus.prepare.scan import Filters, Survey, survey
+from corpus.prepare.scan import Filters, UnitScan, scan
 from corpus.prepare.workers import Workers
 from corpus.sources.units import Unit
 from corpus.store.atomic import make_once
@@ -39,9 +39,9 @@ class Meter:
         """A phase of which these units are left to do."""
         self._phase = phase
         self._offset = self._bytes - sum(unit.bytes for unit in left) - self._counted
-        self.told(self._counted)
+        self.on_progress(self._counted)
 
-    def told(self, counted: int) -> None:
+    def on_progress(self, counted: int) -> None:
         """Bytes done in all phases, of what was left to do in each."""
         self._counted = counted
         self._progress(self._phase, counted + self._offset, self._bytes)
@@ -49,15 +49,15 @@ class Meter:
 
 def survey_all(
     work: Path, units: Sequence[Unit], filters: Callable[[], Filters], pool: Workers, meter: Meter
-) -> list[Survey]:
-    """The surveys of all units; `filters` is asked once, however often the work is taken up."""
+) -> list[UnitScan]:
+    """The scans of all units; `filters` is asked once, however often the work is taken up."""
     if not (work / FILTERS).exists():
         filters().save(work / FILTERS)
     left = [unit for unit in units if not _survey_file(work, unit).exists()]
     meter.begin("reading", left)
     for _ in pool.map(partial(_survey_unit, work), left):
         pass
-    return [Survey.load(_survey_file(work, unit)) for unit in units]
+    return [UnitScan.load(_survey_file(work, unit)) for unit in units]
 
 
 def keep_rules(work: Path, rules: Rules | None) -> None:
@@ -79,7 +79,7 @@ def _filters(path: Path, _modified_ns: int) -> Filters:
 def _survey_unit(work: Path, unit: Unit) -> None:
     path = work / FILTERS
     filters = _filters(path, path.stat().st_mtime_ns)
-    survey(unit, filters).save(_survey_file(work, unit))
+    scan(unit, filters).save(_survey_file(work, unit))
 
 
 def _survey_file(work: Path, unit: Unit) -> Path:

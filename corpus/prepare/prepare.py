@@ -17,8 +17,8 @@ from corpus.formats.records import texts
 from corpus.prepare.checkpointed_work import Meter, Progress, keep_rules, kept_rules, survey_all
 from corpus.prepare.inventory import Inventory, take_inventory
 from corpus.prepare.publish import Done, publish_corpus
-from corpus.prepare.scan import Filters, Survey
-from corpus.prepare.select import Choice, by_source, check_damage, choose
+from corpus.prepare.scan import Filters, UnitScan
+from corpus.prepare.select import Selection, by_source, check_damage, select
 from corpus.prepare.tokenise import Shard, Writing, tokenise, training_text
 from corpus.prepare.workers import Workers, workers
 from corpus.sources.faults import of_each
@@ -26,7 +26,7 @@ from corpus.sources.sources import NotMadeError
 from corpus.sources.units import Unit, units_of
 from corpus.store import prepared as store
 from corpus.store.atomic import make_once
-from corpus.store.prepared import Prepared, Source
+from corpus.store.prepared import Prepared, PreparedSource
 from corpus.store.token_file import dtype_for
 from corpus.tokenizer.chunks import pieces
 from corpus.tokenizer.encoder import encoder_of
@@ -49,8 +49,8 @@ def prepare(
     Safe to call from several processes: one prepares, the others wait. Raises InputError for
     text, settings or a cache folder that cannot be used, RunError if writing or a process fails.
     """
-    told = progress or (lambda what, done, total: None)
-    inventory = take_inventory(corpus, model, contamination, lambda what: told(what, 0, 0))
+    on_progress = progress or (lambda what, done, total: None)
+    inventory = take_inventory(corpus, model, contamination, lambda what: on_progress(what, 0, 0))
     root = inventory.root
     folder = store.find(root, inventory.accepted_key)
     if folder is None:
@@ -58,10 +58,13 @@ def prepare(
             store.writable(root, "corpus.cache", "preparing the corpus"),
             store.alone(
                 root / "known" / f"{inventory.key}.lock",
-                lambda: told("waiting for another process", 0, 0),
+                lambda: on_progress("waiting for another process", 0, 0),
             ),
         ):
-            folder = store.find(root, inventory.accepted_key) or _Preparation(inventory, told).run()
+            folder = (
+                store.find(root, inventory.accepted_key)
+                or _Preparation(inventory, on_progress).run()
+            )
             store.remember(root, inventory.accepted_key, folder)
     prepared = store.reopen(folder)
     check_enough(prepared, inventory, model.context)
@@ -84,7 +87,7 @@ def check_enough(prepared: Prepared, inventory: Inventory, context: int) -> None
     """Raises InputError naming all sources that cannot fill a sample of training or validation."""
     settings = {source.name: source.setting for source, _ in inventory.sources}
 
-    def check(source: Source) -> None:
+    def check(source: PreparedSource) -> None:
         parts = {"training": source.tokens, "validation": source.validation_tokens}
         for part, tokens in parts.items():
             if tokens <= context:
@@ -109,30 +112,30 @@ class _Preparation:
         """The folder of the prepared corpus."""
         self._work.mkdir(store.MODE, exist_ok=True)
         inventory, units, meter = self._inventory, self._units, self._meter
-        with workers(inventory.corpus.workers, meter.told) as pool:
-            surveys = survey_all(self._work, units, self._filters, pool, meter)
-            check_damage(by_source(units, surveys), inventory.corpus.max_damaged)
-            fingerprint = self._fingerprint(surveys)
+        with workers(inventory.corpus.workers, meter.on_progress) as pool:
+            scans = survey_all(self._work, units, self._filters, pool, meter)
+            check_damage(by_source(units, scans), inventory.corpus.max_damaged)
+            fingerprint = self._fingerprint(scans)
             folder = inventory.root / fingerprint[:16]
             # A copy of the text has another key, but the same fingerprint.
             lock = inventory.root / "known" / f"{folder.name}.lock"
             with store.alone(lock, lambda: meter.say("waiting for another process")):
                 if not folder.is_dir():
-                    self._make(folder, fingerprint, surveys, pool)
+                    self._make(folder, fingerprint, scans, pool)
         shutil.rmtree(self._work, ignore_errors=True)
         return folder
 
-    def _make(self, folder: Path, fingerprint: str, surveys: list[Survey], pool: Workers) -> None:
+    def _make(self, folder: Path, fingerprint: str, scans: list[UnitScan], pool: Workers) -> None:
         self._meter.say("deciding what to keep")
         inventory = self._inventory
-        choices = choose(self._units, surveys, inventory.corpus, inventory.contamination)
-        shards = self._tokenise(pool, choices)
+        selections = select(self._units, scans, inventory.corpus, inventory.contamination)
+        shards = self._tokenise(pool, selections)
         self._meter.say("writing the token files")
-        done = [Done(*each) for each in zip(self._units, surveys, choices, shards, strict=True)]
+        done = [Done(*each) for each in zip(self._units, scans, selections, shards, strict=True)]
         publish_corpus(folder, fingerprint, done, self._work)
 
-    def _tokenise(self, pool: Workers, choices: list[Choice]) -> list[Shard]:
-        chosen = list(zip(self._units, choices, strict=True))
+    def _tokenise(self, pool: Workers, selections: list[Selection]) -> list[Shard]:
+        chosen = list(zip(self._units, selections, strict=True))
         make_once(self._work / TOKENIZER, lambda: self._tokenizer(chosen).encode())
         keep_rules(self._work, self._inventory.rules)
         left = [each for each in chosen if not _shard_file(self._work, each[0]).exists()]
@@ -162,24 +165,22 @@ class _Preparation:
             raise InputError(f"corpus.sources: those with {which}=true hold no text")
         return learn(good, raw, config)
 
-    def _fingerprint(self, surveys: list[Survey]) -> str:
+    def _fingerprint(self, scans: list[UnitScan]) -> str:
         # Contents, not names and times: a copy or a fresh checkout of the text is the same corpus,
         # on every machine.
         digest = hashlib.sha256(self._inventory.settings.encode())
-        for whole in by_source(self._units, surveys):
-            digests = whole.joined("digests")
-            digest.update(f"{whole.source.name} {len(digests)}".encode())
+        for scanned in by_source(self._units, scans):
+            digests = scanned.joined("digests")
+            digest.update(f"{scanned.source.name} {len(digests)}".encode())
             digest.update(digests.astype("<u8").tobytes())
             # The same text, but read with other damage, is to have its own account of it.
-            for survey in whole.surveys:
+            for scan in scanned.scans:
                 digest.update(
-                    "".join(each.identity for each in survey.damage).encode(
-                        errors="surrogateescape"
-                    )
+                    "".join(each.identity for each in scan.damage).encode(errors="surrogateescape")
                 )
         return digest.hexdigest()
 
-    def _tokenizer(self, chosen: list[tuple[Unit, Choice]]) -> str:
+    def _tokenizer(self, chosen: list[tuple[Unit, Selection]]) -> str:
         vocabulary = self._inventory.vocabulary
         if vocabulary.trains:
             self._meter.say("training a tokenizer")
@@ -193,7 +194,7 @@ def examples(units: Sequence[Unit], most: int) -> list[str]:
     return [text[:EXAMPLE] for text in records if text.strip()]
 
 
-def vocabulary_text(chosen: Iterable[tuple[Unit, Choice]], rules: Rules | None) -> Iterator[str]:
+def vocabulary_text(chosen: Iterable[tuple[Unit, Selection]], rules: Rules | None) -> Iterator[str]:
     """What a vocabulary is trained on: the training text, or the first of each source's."""
     for _, group in groupby(chosen, key=lambda each: each[0].source.name):
         left = LEARNED_FROM
@@ -204,7 +205,7 @@ def vocabulary_text(chosen: Iterable[tuple[Unit, Choice]], rules: Rules | None) 
                 break
 
 
-def _tokenise_unit(work: Path, chosen: tuple[Unit, Choice]) -> None:
+def _tokenise_unit(work: Path, chosen: tuple[Unit, Selection]) -> None:
     how = _writing(work, (work / TOKENIZER).stat().st_mtime_ns)
     tokenise(*chosen, how).save(_shard_file(work, chosen[0]))
 

@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from corpus.prepare.scan import Survey
-from corpus.prepare.select import Choice, Fate, by_source, list_damage
+from corpus.prepare.scan import UnitScan
+from corpus.prepare.select import Disposition, Selection, by_source, list_damage
 from corpus.prepare.tokenise import PARTS, Shard, dropped_file, shard_file
 from corpus.sources.units import Unit
 from corpus.store import prepared as store
-from corpus.store.prepared import Prepared, Source
+from corpus.store.prepared import Prepared, PreparedSource
 from corpus.store.token_file import dtype_for, join
 from corpus.tokenizer.tokenizer import Tokenizer
 
@@ -24,8 +24,8 @@ class Done(NamedTuple):
     """A unit and all that was made of it."""
 
     unit: Unit
-    survey: Survey
-    choice: Choice
+    scan: UnitScan
+    selection: Selection
     shard: Shard
 
 
@@ -50,8 +50,8 @@ def publish_corpus(folder: Path, fingerprint: str, done: Sequence[Done], work: P
             }
             sources.append(_account(name, mine, tokens))
         prepared = Prepared(folder=new, fingerprint=fingerprint, sources=tuple(sources))
-        units, surveys = [each.unit for each in done], [each.survey for each in done]
-        list_damage(prepared.damaged, by_source(units, surveys))
+        units, scans = [each.unit for each in done], [each.scan for each in done]
+        list_damage(prepared.damaged, by_source(units, scans))
         with prepared.dropped.open("wb") as file:
             for each in done:
                 file.write(dropped_file(work, each.unit.number).read_bytes())
@@ -61,26 +61,27 @@ def publish_corpus(folder: Path, fingerprint: str, done: Sequence[Done], work: P
     store.publish(folder.parent, folder.name, fill)
 
 
-def _account(name: str, done: Iterable[Done], tokens: dict[str, int]) -> Source:
-    fates = np.zeros(len(Fate), np.int64)
+def _account(name: str, done: Iterable[Done], tokens: dict[str, int]) -> PreparedSource:
+    dispositions = np.zeros(len(Disposition), np.int64)
     size = damaged = cut = cut_away = removed = 0
-    for _, survey, choice, shard in done:
-        fates += np.bincount(choice.fates[survey.ends], minlength=len(Fate))
-        size += int(survey.sizes[choice.fates <= Fate.VALIDATION].sum())
-        damaged += len(survey.damage)
+    for _, scan, selection, shard in done:
+        dispositions += np.bincount(selection.dispositions[scan.ends], minlength=len(Disposition))
+        size += int(scan.sizes[selection.dispositions <= Disposition.VALIDATION].sum())
+        damaged += len(scan.damage)
         cut += shard.cut
         cut_away += shard.cut_away
         removed += shard.removed
-    return Source(
+    return PreparedSource(
         name=name,
         bytes=size,
         tokens=tokens["train"],
         validation_tokens=tokens["validation"],
-        documents=int(fates[Fate.TRAIN] + fates[Fate.VALIDATION]) - cut_away,
+        documents=int(dispositions[Disposition.TRAIN] + dispositions[Disposition.VALIDATION])
+        - cut_away,
         damaged=damaged,
-        blank=int(fates[Fate.BLANK]),
-        low_quality=int(fates[Fate.QUALITY]),
-        duplicates=int(fates[Fate.DUPLICATE]),
+        blank=int(dispositions[Disposition.BLANK]),
+        low_quality=int(dispositions[Disposition.QUALITY]),
+        duplicates=int(dispositions[Disposition.DUPLICATE]),
         cut=cut,
         cut_away=cut_away,
         cut_characters=removed,

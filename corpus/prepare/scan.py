@@ -63,7 +63,7 @@ class Filters:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Survey:
+class UnitScan:
     """Arrays over the records of one unit in their order."""
 
     sizes: Array  # bytes of UTF-8
@@ -82,7 +82,7 @@ class Survey:
         save_arrays(path, {**arrays, "damage": text_array(rows)})
 
     @classmethod
-    def load(cls, path: Path) -> Survey:
+    def load(cls, path: Path) -> UnitScan:
         with np.load(path) as arrays:
             fields = {name: arrays[name] for name in cls.__slots__}
         rows = from_text_array(fields["damage"])
@@ -90,12 +90,12 @@ class Survey:
         return cls(**fields)
 
 
-def survey(unit: Unit, filters: Filters) -> Survey:
+def scan(unit: Unit, filters: Filters) -> UnitScan:
     """Reads the unit once."""
     config = unit.source.config
     scanner = Scanner(filters.grams) if filters.grams is not None else None
     compared = filters.duplicates if config.deduplicate or config.curated else None
-    found = _Findings(compared.hashes if compared is not None else 0)
+    found = ScanBuilder(compared.hashes if compared is not None else 0)
     for records in batches(_counted(unit, found.damage)):
         texts = [record.text for record in records]
         found.note(records)
@@ -105,10 +105,10 @@ def survey(unit: Unit, filters: Filters) -> Survey:
             found.signatures.append(signatures(texts, compared))
         if scanner is not None:
             found.hit(scanner, texts)
-    return found.survey()
+    return found.scan()
 
 
-class _Findings:
+class ScanBuilder:
     def __init__(self, hashes: int) -> None:
         self.rows: list[tuple[int, int, bool, bool]] = []
         self.scores: list[Array] = [np.zeros(0, np.float32)]
@@ -129,9 +129,9 @@ class _Findings:
             (first + hit.text, hit.gram, hit.start, hit.stop) for hit in scanner.scan(texts)
         ]
 
-    def survey(self) -> Survey:
+    def scan(self) -> UnitScan:
         sizes, digests, blank, ends = zip(*self.rows, strict=True) if self.rows else ((),) * 4
-        return Survey(
+        return UnitScan(
             sizes=np.array(sizes, np.int64),
             digests=np.array(digests, np.uint64),
             blank=np.array(blank, np.bool_),

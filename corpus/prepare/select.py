@@ -19,7 +19,7 @@ from configs.schema import ContaminationConfig, CorpusConfig
 from corpus.filters.duplicates import near_copies
 from corpus.filters.quality import stays
 from corpus.formats.records import Damage, fields_nearest, fields_said
-from corpus.prepare.scan import Survey
+from corpus.prepare.scan import UnitScan
 from corpus.prepare.split import hold_out
 from corpus.sources.faults import of_each
 from corpus.sources.sources import TextSource
@@ -28,7 +28,7 @@ from corpus.sources.units import Unit
 Array = npt.NDArray[Any]
 
 
-class Fate(IntEnum):
+class Disposition(IntEnum):
     TRAIN = 0
     VALIDATION = 1
     BLANK = 2
@@ -37,83 +37,92 @@ class Fate(IntEnum):
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Choice:
+class Selection:
     """What to do with the records of one unit."""
 
-    fates: Array  # (records,) Fate
+    dispositions: Array  # (records,) Fate
     digests: Array  # (records,) as in Survey: the second reading must find the same text
     tail: float  # of each training document, for validation; 0: whole documents are
     hits: Array  # (hits, 4) as in Survey: what to cut, without grams that are too common
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Whole:
+class SourceScan:
     """All units of one source as one."""
 
     source: TextSource
     units: list[Unit]
-    surveys: list[Survey]
+    scans: list[UnitScan]
 
     @property
     def damage(self) -> list[Damage]:
-        return [each for survey in self.surveys for each in survey.damage]
+        return [each for scan in self.scans for each in scan.damage]
 
     def joined(self, name: str) -> Array:
-        return np.concatenate([getattr(survey, name) for survey in self.surveys])
+        return np.concatenate([getattr(scan, name) for scan in self.scans])
 
-    def parted(self, fates: Array) -> list[Array]:
-        ends = np.cumsum([len(survey.sizes) for survey in self.surveys])
-        return np.split(fates, ends[:-1])
+    def parted(self, dispositions: Array) -> list[Array]:
+        ends = np.cumsum([len(scan.sizes) for scan in self.scans])
+        return np.split(dispositions, ends[:-1])
 
 
-def choose(
+def select(
     units: Sequence[Unit],
-    surveys: Sequence[Survey],
+    scans: Sequence[UnitScan],
     corpus: CorpusConfig,
     contamination: ContaminationConfig | None,
-) -> list[Choice]:
+) -> list[Selection]:
     """A choice for each unit. Raises InputError naming all sources with no text."""
-    sources = by_source(units, surveys)
-    names = [whole.source.name for whole in sources]
-    fates = dict(zip(names, of_each(partial(_fates, corpus=corpus), sources), strict=True))
-    _drop_copies(sources, fates, corpus)
-    held_out = of_each(lambda whole: _hold_out(whole, fates[whole.source.name], corpus), sources)
+    sources = by_source(units, scans)
+    names = [scanned.source.name for scanned in sources]
+    dispositions = dict(
+        zip(names, of_each(partial(_dispositions, corpus=corpus), sources), strict=True)
+    )
+    _drop_copies(sources, dispositions, corpus)
+    held_out = of_each(
+        lambda scanned: _hold_out(scanned, dispositions[scanned.source.name], corpus), sources
+    )
     tails = dict(zip(names, held_out, strict=True))
-    parted = {whole.source.name: whole.parted(fates[whole.source.name]) for whole in sources}
+    parted = {
+        scanned.source.name: scanned.parted(dispositions[scanned.source.name])
+        for scanned in sources
+    }
     by_unit = [
-        Choice(
-            fates=each,
-            digests=survey.digests,
-            tail=tails[whole.source.name],
-            hits=survey.hits,
+        Selection(
+            dispositions=each,
+            digests=scan.digests,
+            tail=tails[scanned.source.name],
+            hits=scan.hits,
         )
-        for whole in sources
-        for each, survey in zip(parted[whole.source.name], whole.surveys, strict=True)
+        for scanned in sources
+        for each, scan in zip(parted[scanned.source.name], scanned.scans, strict=True)
     ]
     return by_unit if contamination is None else without_common(by_unit, contamination)
 
 
-def by_source(units: Sequence[Unit], surveys: Sequence[Survey]) -> list[Whole]:
+def by_source(units: Sequence[Unit], scans: Sequence[UnitScan]) -> list[SourceScan]:
     """The sources in their order."""
-    found: dict[str, Whole] = {}
-    for unit, survey in zip(units, surveys, strict=True):
-        whole = found.setdefault(unit.source.name, Whole(source=unit.source, units=[], surveys=[]))
-        whole.units.append(unit)
-        whole.surveys.append(survey)
+    found: dict[str, SourceScan] = {}
+    for unit, scan in zip(units, scans, strict=True):
+        scanned = found.setdefault(
+            unit.source.name, SourceScan(source=unit.source, units=[], scans=[])
+        )
+        scanned.units.append(unit)
+        scanned.scans.append(scan)
     return list(found.values())
 
 
-def check_damage(sources: Sequence[Whole], most: float) -> None:
+def check_damage(sources: Sequence[SourceScan], most: float) -> None:
     """Raises InputError, naming all sources of which more than this fraction is damaged."""
     of_each(partial(_check_damage, most=most), sources)
 
 
-def _check_damage(whole: Whole, most: float) -> None:
-    damage = whole.damage
-    records = len(damage) + sum(len(survey.sizes) for survey in whole.surveys)
+def _check_damage(scanned: SourceScan, most: float) -> None:
+    damage = scanned.damage
+    records = len(damage) + sum(len(scan.sizes) for scan in scanned.scans)
     if len(damage) <= most * records:
         return
-    setting, source = whole.source.setting, whole.source
+    setting, source = scanned.source.setting, scanned.source
     lacking = [each.fields for each in damage if each.fields is not None]
     if 2 * len(lacking) > records:
         fields = Counter[str]()
@@ -137,36 +146,36 @@ def _check_damage(whole: Whole, most: float) -> None:
     )
 
 
-def list_damage(path: Path, sources: Sequence[Whole]) -> None:
+def list_damage(path: Path, sources: Sequence[SourceScan]) -> None:
     """Writes a line for each record that could not be read."""
     # A file's name may be no UTF-8.
     with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
-        for whole in sources:
-            for each in whole.damage:
-                file.write(f"{each.told(whole.source.field_setting)}\n")
+        for scanned in sources:
+            for each in scanned.damage:
+                file.write(f"{each.as_line(scanned.source.field_setting)}\n")
 
 
-def require_text(whole: Whole) -> None:
+def require_text(scanned: SourceScan) -> None:
     """Raises InputError for a source that is empty or blank, or of which nothing can be read."""
-    if whole.joined("blank").all():
-        place = whole.source.config.path or whole.source.name
-        damage, what = whole.damage, f"{whole.source.setting}: {place}"
+    if scanned.joined("blank").all():
+        place = scanned.source.config.path or scanned.source.name
+        damage, what = scanned.damage, f"{scanned.source.setting}: {place}"
         if damage:
             raise InputError(
                 f"{what} holds no text that can be read: {len(damage):,} records are damaged, "
-                f"the first: {damage[0].told(whole.source.field_setting)}"
+                f"the first: {damage[0].as_line(scanned.source.field_setting)}"
             )
         raise InputError(f"{what} is empty: it holds no text")
 
 
-def _fates(whole: Whole, corpus: CorpusConfig) -> Array:
-    require_text(whole)
-    blank = whole.joined("blank")
-    fates = np.where(blank, Fate.BLANK, Fate.TRAIN).astype(np.uint8)
-    if whole.source.config.quality and len(scores := whole.joined("scores")):
-        good = stays(scores, _mixed(whole.joined("digests")), corpus.quality.alpha)
-        fates[(fates == Fate.TRAIN) & ~good] = Fate.QUALITY
-    return fates
+def _dispositions(scanned: SourceScan, corpus: CorpusConfig) -> Array:
+    require_text(scanned)
+    blank = scanned.joined("blank")
+    dispositions = np.where(blank, Disposition.BLANK, Disposition.TRAIN).astype(np.uint8)
+    if scanned.source.config.quality and len(scores := scanned.joined("scores")):
+        good = stays(scores, _mixed(scanned.joined("digests")), corpus.quality.alpha)
+        dispositions[(dispositions == Disposition.TRAIN) & ~good] = Disposition.QUALITY
+    return dispositions
 
 
 def _mixed(digests: Array) -> Array:
@@ -174,58 +183,74 @@ def _mixed(digests: Array) -> Array:
     return (digests * np.uint64(0x9E3779B97F4A7C15)) ^ (digests >> np.uint64(29))
 
 
-def _drop_copies(sources: list[Whole], fates: dict[str, Array], corpus: CorpusConfig) -> None:
+def _drop_copies(
+    sources: list[SourceScan], dispositions: dict[str, Array], corpus: CorpusConfig
+) -> None:
     """Curated text stays where a copy of it is in another source; else the first one does."""
-    compared = [whole for whole in sources if whole.surveys[0].signatures.shape[1]]
-    compared.sort(key=lambda whole: not whole.source.config.curated)
-    if not any(whole.source.config.deduplicate for whole in compared):
+    compared = [scanned for scanned in sources if scanned.scans[0].signatures.shape[1]]
+    compared.sort(key=lambda scanned: not scanned.source.config.curated)
+    if not any(scanned.source.config.deduplicate for scanned in compared):
         return
-    places = [np.flatnonzero(fates[whole.source.name] == Fate.TRAIN) for whole in compared]
+    places = [
+        np.flatnonzero(dispositions[scanned.source.name] == Disposition.TRAIN)
+        for scanned in compared
+    ]
     found = [
-        whole.joined("signatures")[place] for whole, place in zip(compared, places, strict=True)
+        scanned.joined("signatures")[place] for scanned, place in zip(compared, places, strict=True)
     ]
     droppable = np.concatenate(
         [
-            np.full(len(place), whole.source.config.deduplicate)
-            for whole, place in zip(compared, places, strict=True)
+            np.full(len(place), scanned.source.config.deduplicate)
+            for scanned, place in zip(compared, places, strict=True)
         ]
     )
     dropped = near_copies(np.concatenate(found), droppable, corpus.duplicates) >= 0
     start = 0
-    for whole, place in zip(compared, places, strict=True):
+    for scanned, place in zip(compared, places, strict=True):
         mine = dropped[start : start + len(place)]
-        fates[whole.source.name][place[mine]] = Fate.DUPLICATE
+        dispositions[scanned.source.name][place[mine]] = Disposition.DUPLICATE
         start += len(place)
 
 
-def _hold_out(whole: Whole, fates: Array, corpus: CorpusConfig) -> float:
+def _hold_out(scanned: SourceScan, dispositions: Array, corpus: CorpusConfig) -> float:
     """Marks the documents held out; returns the tail held out of each where none are."""
-    kept = np.flatnonzero(fates == Fate.TRAIN)
+    kept = np.flatnonzero(dispositions == Disposition.TRAIN)
     if not len(kept):
-        lost = {fate: int((fates == fate).sum()) for fate in (Fate.QUALITY, Fate.DUPLICATE)}
+        lost = {
+            disposition: int((dispositions == disposition).sum())
+            for disposition in (Disposition.QUALITY, Disposition.DUPLICATE)
+        }
         raise InputError(
-            f"{whole.source.setting}: nothing is left of it: {lost[Fate.QUALITY]:,} documents were "
-            f"dropped by the quality filter, {lost[Fate.DUPLICATE]:,} as near copies of others"
+            f"{scanned.source.setting}: nothing is left of it: {lost[Disposition.QUALITY]:,} "
+            f"documents were dropped by the quality filter, {lost[Disposition.DUPLICATE]:,} as "
+            "near copies of others"
         )
-    sizes, digests = whole.joined("sizes")[kept], _first_of_document(whole)[kept]
+    sizes, digests = scanned.joined("sizes")[kept], _first_of_document(scanned)[kept]
     held = hold_out(sizes, digests, corpus.validation_fraction)
-    fates[kept[held.documents]] = Fate.VALIDATION
+    dispositions[kept[held.documents]] = Disposition.VALIDATION
     return held.tail
 
 
-def _first_of_document(whole: Whole) -> Array:
+def _first_of_document(scanned: SourceScan) -> Array:
     """The digest of each record, or of the first record of its document."""
-    digests, ends = whole.joined("digests"), whole.joined("ends")
+    digests, ends = scanned.joined("digests"), scanned.joined("ends")
     begins = np.concatenate([[True], ends[:-1]])
     return digests[np.maximum.accumulate(np.where(begins, np.arange(len(ends)), 0))]
 
 
-def without_common(choices: list[Choice], settings: ContaminationConfig) -> list[Choice]:
+def without_common(selections: list[Selection], settings: ContaminationConfig) -> list[Selection]:
     """Drops hits of grams that too many of the documents still there have in them."""
-    grams = 1 + max((int(choice.hits[:, 1].max(initial=-1)) for choice in choices), default=-1)
+    grams = 1 + max(
+        (int(selection.hits[:, 1].max(initial=-1)) for selection in selections), default=-1
+    )
     counts = np.zeros(grams, np.int64)  # documents with each gram
-    for choice in choices:
-        kept = choice.hits[choice.fates[choice.hits[:, 0]] <= Fate.VALIDATION]
+    for selection in selections:
+        kept = selection.hits[
+            selection.dispositions[selection.hits[:, 0]] <= Disposition.VALIDATION
+        ]
         counts += np.bincount(np.unique(kept[:, :2], axis=0)[:, 1], minlength=grams)
     rare = counts <= settings.max_documents
-    return [replace(choice, hits=choice.hits[rare[choice.hits[:, 1]]]) for choice in choices]
+    return [
+        replace(selection, hits=selection.hits[rare[selection.hits[:, 1]]])
+        for selection in selections
+    ]

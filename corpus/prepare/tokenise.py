@@ -15,7 +15,7 @@ from configs.errors import InputError
 from corpus.contamination.filter import Rules, cut
 from corpus.formats.records import Record
 from corpus.prepare.scan import batches, digest_of, progressing
-from corpus.prepare.select import Choice, Fate
+from corpus.prepare.select import Disposition, Selection
 from corpus.prepare.split import divide
 from corpus.sources.units import Unit
 from corpus.store.atomic import save_arrays
@@ -72,7 +72,7 @@ class Stretch(NamedTuple):
     held_out: bool
 
 
-def tokenise(unit: Unit, choice: Choice, how: Writing) -> Shard:
+def tokenise(unit: Unit, selection: Selection, how: Writing) -> Shard:
     """Writes the unit's `.bin` files, and which documents were dropped, anew."""
     train, validation = (
         TokenWriter(shard_file(how.folder, unit.number, part), how.dtype) for part in PARTS
@@ -80,41 +80,41 @@ def tokenise(unit: Unit, choice: Choice, how: Writing) -> Shard:
     records = (each for each in progressing(unit) if isinstance(each, Record))
     dropped = dropped_file(how.folder, unit.number).open("w", encoding="utf-8")
     with train, validation, dropped:
-        selection = Selection(choice, how.rules, dropped)
+        kept = KeptRecords(selection, how.rules, dropped)
         for batch in batches(records):
-            stretches = [stretch for record in batch for stretch in selection.next(record)]
+            stretches = [stretch for record in batch for stretch in kept.next(record)]
             ids = how.encoder.encode([stretch.text for stretch in stretches])
             for tokens, stretch in zip(ids, stretches, strict=True):
                 writer = validation if stretch.held_out else train
                 writer.add(tokens, how.end_of_text if stretch.ends else None)
-        selection.require_all(unit)
+        kept.require_all(unit)
     return Shard(
         lengths={"train": train.lengths, "validation": validation.lengths},
-        cut=selection.cut,
-        cut_away=selection.cut_away,
-        removed=selection.removed,
+        cut=kept.cut,
+        cut_away=kept.cut_away,
+        removed=kept.removed,
     )
 
 
-def training_text(unit: Unit, choice: Choice, rules: Rules | None) -> Iterator[str]:
+def training_text(unit: Unit, selection: Selection, rules: Rules | None) -> Iterator[str]:
     """What `tokenise` would write for training."""
-    selection = Selection(choice, rules, io.StringIO())
+    kept = KeptRecords(selection, rules, io.StringIO())
     for record in unit.read():
         if isinstance(record, Record):
-            for stretch in selection.next(record):
+            for stretch in kept.next(record):
                 if not stretch.held_out:
                     yield stretch.text
-    selection.require_all(unit)
+    kept.require_all(unit)
 
 
-class Selection:
+class KeptRecords:
     """What is kept of the records of a unit, given in their order."""
 
-    def __init__(self, choice: Choice, rules: Rules | None, dropped: IO[str]) -> None:
-        self._choice = choice
+    def __init__(self, selection: Selection, rules: Rules | None, dropped: IO[str]) -> None:
+        self._selection = selection
         self._rules = rules
         self._dropped = dropped
-        self._hits = choice.hits[np.argsort(choice.hits[:, 0], kind="stable")]
+        self._hits = selection.hits[np.argsort(selection.hits[:, 0], kind="stable")]
         self._number = -1
         self.cut = self.cut_away = self.removed = 0
 
@@ -122,13 +122,16 @@ class Selection:
         """What is kept of the next record."""
         self._number += 1
         self._require_unchanged(record)
-        fate, tail = Fate(self._choice.fates[self._number]), self._choice.tail
-        if fate > Fate.VALIDATION:
-            self._note(record, fate.name.lower())
+        disposition, tail = (
+            Disposition(self._selection.dispositions[self._number]),
+            self._selection.tail,
+        )
+        if disposition > Disposition.VALIDATION:
+            self._note(record, disposition.name.lower())
             return
         for text in self._uncontaminated(record):
-            if not tail or fate is Fate.VALIDATION:
-                yield Stretch(text, record.ends, fate is Fate.VALIDATION)
+            if not tail or disposition is Disposition.VALIDATION:
+                yield Stretch(text, record.ends, disposition is Disposition.VALIDATION)
                 continue
             head, held_out = divide(text, tail)
             if head:
@@ -138,11 +141,11 @@ class Selection:
 
     def require_all(self, unit: Unit) -> None:
         """Raises InputError where there were fewer records than the first reading found."""
-        if self._number + 1 != len(self._choice.digests):
+        if self._number + 1 != len(self._selection.digests):
             raise _changed(unit.stretches[-1].path)
 
     def _require_unchanged(self, record: Record) -> None:
-        known = self._choice.digests
+        known = self._selection.digests
         if self._number >= len(known) or digest_of(record.text.encode()) != known[self._number]:
             raise _changed(record.file)
 

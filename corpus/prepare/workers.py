@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from configs.errors import RunError
 
-Job = TypeVar("Job")
+Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 POLL_S = 0.2
@@ -35,15 +35,15 @@ def advance(size: int) -> None:
 class Workers:
     """At most `count` processes, started when there is work for more than one."""
 
-    def __init__(self, count: int | None, told: Callable[[int], None]) -> None:
-        """`told` hears from time to time how many bytes are done in all."""
+    def __init__(self, count: int | None, on_progress: Callable[[int], None]) -> None:
+        """`on_progress` hears from time to time how many bytes are done in all."""
         self._count = count or cores()
-        self._told = told
+        self._on_progress = on_progress
         self._pool: ProcessPoolExecutor | None = None
         self._context = multiprocessing.get_context("spawn")
         self._counter: Any = self._context.Value("q", 0)
 
-    def map(self, work: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[Result]:
+    def map(self, work: Callable[[Task], Result], jobs: Sequence[Task]) -> Iterator[Result]:
         """Results as they come, in any order.
 
         Raises what `work` raises; RunError where a process died.
@@ -56,7 +56,7 @@ class Workers:
         try:
             while pending:
                 done, pending = wait(pending, timeout=POLL_S, return_when=FIRST_COMPLETED)
-                self._told(self._counter.value)
+                self._on_progress(self._counter.value)
                 for each in done:
                     yield each.result()
         except BrokenProcessPool as error:
@@ -80,10 +80,10 @@ class Workers:
                 process.kill()
             self._pool.shutdown(cancel_futures=True)
 
-    def _here(self, work: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[Result]:
+    def _here(self, work: Callable[[Task], Result], jobs: Sequence[Task]) -> Iterator[Result]:
         global _done
         for job in jobs:
-            _done = _Here(self._counter, self._told)
+            _done = _Here(self._counter, self._on_progress)
             try:
                 result = work(job)
             finally:
@@ -104,9 +104,9 @@ class Workers:
 class _Here:
     """The counter of work that is done in this process: whoever listens is told at once."""
 
-    def __init__(self, counter: Any, told: Callable[[int], None]) -> None:
+    def __init__(self, counter: Any, on_progress: Callable[[int], None]) -> None:
         self._counter = counter
-        self._told = told
+        self._on_progress = on_progress
 
     def get_lock(self) -> Any:
         return threading.Lock()
@@ -118,12 +118,12 @@ class _Here:
     @value.setter
     def value(self, value: int) -> None:
         self._counter.value = value
-        self._told(value)
+        self._on_progress(value)
 
 
 @contextmanager
-def workers(count: int | None, told: Callable[[int], None]) -> Iterator[Workers]:
-    made = Workers(count, told)
+def workers(count: int | None, on_progress: Callable[[int], None]) -> Iterator[Workers]:
+    made = Workers(count, on_progress)
     try:
         yield made
     except BaseException:

@@ -33,7 +33,7 @@ MODE = 0o775  # of new folders: whatever the umask, not everybody writes there
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class PreparedSource:
     """One source of a corpus, and what became of its documents."""
 
     name: str
@@ -56,7 +56,7 @@ class Prepared:
 
     folder: Path
     fingerprint: str  # SHA-256 of everything the tokens depend on
-    sources: tuple[Source, ...]
+    sources: tuple[PreparedSource, ...]
 
     def tokens(self, source: str, part: str) -> Path:
         """The prefix of the .bin and .idx files; `part` is train or validation."""
@@ -103,7 +103,7 @@ def reopen(folder: Path) -> Prepared:
     """What an earlier preparation left in `folder`. Raises InputError if a file is not whole."""
     content = check_whole(folder)
     try:
-        sources = tuple(Source(**source) for source in content["sources"])
+        sources = tuple(PreparedSource(**source) for source in content["sources"])
         fingerprint = str(content["fingerprint"])
     except (KeyError, TypeError) as error:
         raise _damaged(folder, f"{folder / MANIFEST} cannot be read") from error

@@ -149,15 +149,15 @@ def _flag(name: str) -> str | None:
 
 def _no_flag(word: str, following: str | None, command: str) -> str:
     name, given, value = word.partition("=")
-    told = word if following is None else f"{word} {following}"
+    typed = word if following is None else f"{word} {following}"
     close = [flag for flag in FLAGS if name.startswith("--") and flag.startswith(name)]
     close += difflib.get_close_matches(name, FLAGS, n=1, cutoff=0.8)
     if close:
-        return f"{told}: there is no such flag; nearest: {' or '.join(close)}"
+        return f"{typed}: there is no such flag; nearest: {' or '.join(close)}"
     meant = written(name, value if given else following, command) if len(name) > 2 else None
     if meant is not None:
-        return f"{told}: settings are written as {meant}"
-    return f"{told}: there is no such flag; settings are written as key=value"
+        return f"{typed}: settings are written as {meant}"
+    return f"{typed}: there is no such flag; settings are written as key=value"
 
 
 def _no_setting(word: str, command: str) -> str:

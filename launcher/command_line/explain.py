@@ -93,8 +93,8 @@ def is_known(name: str) -> bool:
 def _nothing_of(name: str) -> str:
     known = [*settings(), *(group for group in groups() if group not in settings())]
     near = nearest(name, known)
-    told = near if near.startswith("nearest") else "`phalanx help settings` lists all"
-    return f"{name}: there is no such setting; {told}"
+    hint = near if near.startswith("nearest") else "`phalanx help settings` lists all"
+    return f"{name}: there is no such setting; {hint}"
 
 
 def _new_name(key: str, arguments: Arguments) -> str:
@@ -146,8 +146,8 @@ def _wrong_value(key: str, setting: Setting, arguments: Arguments, reason: str) 
     given, value = given.lstrip("+"), given.partition("=")[2]
     if setting.values:
         near = nearest(value, list(setting.values), f"{key}=")
-        told = f"; {near}" if near.startswith("nearest") else ""
-        return InputError(f"{given}: takes {'|'.join(setting.values)}{told}")
+        hint = f"; {near}" if near.startswith("nearest") else ""
+        return InputError(f"{given}: takes {'|'.join(setting.values)}{hint}")
     return InputError(f"{given}: takes {setting.kind or 'settings'} ({setting.sentence})")
 
 

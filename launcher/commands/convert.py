@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from configs.atomic import whole_folder
+from configs.atomic import atomic_folder
 from configs.errors import InputError
 from configs.override import override, shell_command
 from configs.schema import Run
@@ -67,7 +67,7 @@ def _export(run: Run, target: Path, console: Console) -> None:
     weights = {name: weight.to(DTYPES[run.precision]) for name, weight in weights.items()}
     tokenizer = checkpoint / manifest.TOKENIZER
     end = Tokenizer.load(tokenizer).end_of_text if tokenizer.exists() else None
-    with whole_folder("convert.to", target) as filling:
+    with atomic_folder("convert.to", target) as filling:
         folder = filling.folder
         save_torch_state_dict(weights, folder, max_shard_size=SHARD)
         for file in folder.iterdir():  # safetensors keeps them from all others

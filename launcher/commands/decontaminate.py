@@ -27,11 +27,11 @@ def decontaminate(run: Run, overrides: list[str]) -> None:
     name = Path(run.corpus.text).stem if run.corpus.text else run.corpus.name
     out = expanded("contamination.out", settings.out or f"contamination/{name}-{settings.action}")
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    with progress_bar(console) as told:
+    with progress_bar(console) as on_progress:
         if settings.action is ContaminationAction.filter:
-            table = filter_table(filter_corpus(run.corpus, settings, out, told))
+            table = filter_table(filter_corpus(run.corpus, settings, out, on_progress))
         else:
-            table = study_table(study_corpus(run.corpus, settings, out, told))
+            table = study_table(study_corpus(run.corpus, settings, out, on_progress))
     print_table(console, table)
     damaged = out / DAMAGED
     if damaged.exists():

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from configs.asking import Scoring
-from configs.atomic import is_taken, whole_folder
+from configs.atomic import atomic_folder, is_taken
 from configs.errors import InputError
 from configs.override import override
 from configs.schema import BenchmarkConfig, ContaminationAction, Run
@@ -31,7 +31,7 @@ from launcher.commands.decontaminate import study_table
 from launcher.console.progress_bar import progress_bar
 from launcher.console.run_tables import shown
 from launcher.console.tables import print_table
-from launcher.inference.session import Source, ask, plan_to_ask, source_of
+from launcher.inference.session import ModelSource, resolve_inference, run_inference, source_of
 from launcher.inference.tasks import tasks_of
 
 STUDY = "contamination"
@@ -39,7 +39,7 @@ STUDY = "contamination"
 
 def evaluate(run: Run, _overrides: list[str]) -> None:
     source = source_of(run, "evaluate")
-    plan = plan_to_ask(run, source, "evaluate", data=True)
+    plan = resolve_inference(run, source, "evaluate", data=True)
     if run.evaluate.harness:
         if importlib.util.find_spec("lm_eval") is None:
             raise InputError("evaluate.harness: needs pip install 'phalanx[lm-eval]'")
@@ -47,8 +47,8 @@ def evaluate(run: Run, _overrides: list[str]) -> None:
         tasks_of(plan.run)
     out, next_name = _out(run, source)
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    into = whole_folder("evaluate.out", out, next_name)
-    with ask(plan, "evaluate") as found, into as filling:
+    into = atomic_folder("evaluate.out", out, next_name)
+    with run_inference(plan, "evaluate") as found, into as filling:
         folder = filling.folder
         for path in sorted(found.glob("*.json*")):
             shutil.copyfile(path, folder / path.name)
@@ -64,7 +64,7 @@ def evaluate(run: Run, _overrides: list[str]) -> None:
     console.print(f"done: {shown(filling.target)}")
 
 
-def _out(run: Run, source: Source) -> tuple[Path, Callable[[Path], Path] | None]:
+def _out(run: Run, source: ModelSource) -> tuple[Path, Callable[[Path], Path] | None]:
     """Where results go, and what is tried where that is taken. Raises InputError for a name that is
     taken and was given.
     """
@@ -144,8 +144,8 @@ def _study(run: Run, rows: list[dict[str, Any]], folder: Path, console: Console)
             synthetic=run.tasks[row["task"]].synthetic,
         )
     settings = replace(run.contamination, benchmarks=benchmarks, action=ContaminationAction.study)
-    with progress_bar(console) as told:
-        found = study_corpus(run.corpus, settings, folder / STUDY, told)
+    with progress_bar(console) as on_progress:
+        found = study_corpus(run.corpus, settings, folder / STUDY, on_progress)
     print_table(console, study_table(found))
 
 

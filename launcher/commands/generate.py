@@ -14,13 +14,13 @@ from configs.schema import Run
 from corpus.tokenizer.tokenizer import Tokenizer
 from launcher.command_line.compose import hydra_app
 from launcher.inference.prompts import prompts_of, require_room
-from launcher.inference.session import ask, plan_to_ask, source_of
+from launcher.inference.session import resolve_inference, run_inference, source_of
 
 
 def generate(run: Run, _overrides: list[str]) -> None:
     settings = run.generate
     source = source_of(run, "generate")
-    plan = plan_to_ask(run, source, "generate", data=False)
+    plan = resolve_inference(run, source, "generate", data=False)
     if settings.beams:
         settings = replace(settings, temperature=0.0)
     if settings.out is not None and not Path(settings.out).expanduser().parent.is_dir():
@@ -28,7 +28,7 @@ def generate(run: Run, _overrides: list[str]) -> None:
     if not settings.interactive:
         with source.tokenizer() as path:
             require_room(prompts_of(settings), Tokenizer.load(path), source.shape.context)
-    with ask(replace(plan, run=replace(plan.run, generate=settings)), "generate"):
+    with run_inference(replace(plan, run=replace(plan.run, generate=settings)), "generate"):
         pass
 
 

@@ -30,7 +30,7 @@ from launcher.commands.train import prepare
 from launcher.console.tables import print_table
 from launcher.run.jsonl import read_lines
 from launcher.run.ownership import owning
-from launcher.run.resolve import Plan, plan_ranks
+from launcher.run.resolve import ResolvedRun, resolve
 from launcher.run.run_dir import RunFolder
 from parallel.batch_schedule import steps_of
 from parallel.checkpoint import manifest
@@ -48,7 +48,7 @@ _ROUGHNESS = (Precision.float32, Precision.fp16, Precision.bf16)
 @dataclass(frozen=True, slots=True)
 class Side:
     name: str  # its folder, and what it is called in the report
-    plan: Plan
+    plan: ResolvedRun
 
     def __str__(self) -> str:
         run, layout = self.plan.run, self.plan.layout
@@ -149,7 +149,7 @@ def _side(name: str, run: Run) -> Side:
         eval_every=0,
     )
     log = replace(run.log, tensorboard=False, wandb=False)
-    plan = plan_ranks(replace(run, train=train, log=log, run_dir=None))
+    plan = resolve(replace(run, train=train, log=log, run_dir=None))
     if plan.run.launch.name is not LaunchName.local:
         raise InputError(f"launch={plan.run.launch.name}: parity starts its own ranks")
     return Side(name, plan)

@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from configs.atomic import write_whole
+from configs.atomic import write_atomic
 from configs.errors import InputError
 from configs.schema import DeviceName, PlanFormat, Run
 from launcher.command_line.compose import hydra_app
@@ -50,23 +50,23 @@ def plan(run: Run, overrides: list[str]) -> None:
     check(run, layout, ranks=ranks, device=device)
     planned = Plan.of(run, layout, device)
     traces = _traces(planned) if run.plan.trace else []
-    told = _told(planned, found, traces)
+    report = _report(planned, found, traces)
     if found and _names_a_layout(overrides):
         beside = beside_the_search(run, asked, device, ranks, found)
-        told["search"]["asked"] = beside
+        report["search"]["asked"] = beside
     else:
         beside = None
     if run.plan.timeline is not None:
         _write_timeline(run.plan.timeline, planned)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     if run.format is PlanFormat.json:
-        json.dump(told, sys.stdout, indent=1)
+        json.dump(report, sys.stdout, indent=1)
         print()
     elif run.format is PlanFormat.html:
         from parallel.planner.report.page import page
 
         path = run.plan.out or PAGE
-        _write("plan.out", path, page(planned, told, found))
+        _write("plan.out", path, page(planned, report, found))
         console.print(f"wrote {path}")
     else:
         console.print(f"{planned_for(planned)}\n")
@@ -90,7 +90,7 @@ def _names_a_layout(overrides: list[str]) -> bool:
 
 def _write(setting: str, path: str, text: str) -> None:
     try:
-        write_whole(Path(path), text)
+        write_atomic(Path(path), text)
     except OSError as error:
         raise InputError(
             f"{setting}={path}: {error.strerror}; nearest: {setting}={Path(path).name or PAGE}"
@@ -177,13 +177,13 @@ def _traces(planned: Plan) -> list[Any]:
     return found
 
 
-def _told(planned: Plan, found: Found | None, traces: list[Any]) -> dict[str, Any]:
-    told = answer(planned)
+def _report(planned: Plan, found: Found | None, traces: list[Any]) -> dict[str, Any]:
+    report = answer(planned)
     if found is not None:
-        told["search"] = search_answer(found, planned.run.plan.top)
+        report["search"] = search_answer(found, planned.run.plan.top)
     if traces:
-        told["trace"] = [trace_answer(each) for each in traces]
-    return told
+        report["trace"] = [trace_answer(each) for each in traces]
+    return report
 
 
 def _show(console: Console, planned: Plan, found: Found | None, traces: list[Any]) -> None:

@@ -23,9 +23,9 @@ SHOWN = 5  # damaged records; the file, which `notes` name, has them all
 def prepare(run: Run, overrides: list[str]) -> None:
     check_ranges(run, ("corpus", "contamination", "model"))
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    with progress_bar(console) as told:
-        prepared = prepare_corpus(run.corpus, run.model, run.contamination, told)
-        told("making the orders of epochs", 0, 0)
+    with progress_bar(console) as on_progress:
+        prepared = prepare_corpus(run.corpus, run.model, run.contamination, on_progress)
+        on_progress("making the orders of epochs", 0, 0)
         _make_orders(run, prepared)
     print_table(console, source_table(prepared))
     _show_damage(prepared, console)

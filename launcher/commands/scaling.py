@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
-from configs.atomic import whole_file, write_whole
+from configs.atomic import atomic_file, write_atomic
 from configs.errors import InputError
 from configs.load import read
 from configs.schema import Run
@@ -126,8 +126,8 @@ def _write(
         "laws": {axis: asdict(law) for axis, law in laws.items()},
         "predicted": {"model": asked.name, "compute": asked.compute, **asdict(predicted)},
     }
-    write_whole(out / REPORT, json.dumps(report, indent=1) + "\n")
-    with whole_file(out / FIGURE) as picture:
+    write_atomic(out / REPORT, json.dumps(report, indent=1) + "\n")
+    with atomic_file(out / FIGURE) as picture:
         draw(fitted, laws["compute"], asked, measured, predicted, picture)
 
 

@@ -34,7 +34,7 @@ from launcher.run.corpus import (
     notes,
 )
 from launcher.run.ownership import owning
-from launcher.run.resolve import Plan, plan_ranks, starts_here
+from launcher.run.resolve import ResolvedRun, resolve, starts_here
 from launcher.run.run_dir import (
     RunFolder,
     checkpoint_to_load,
@@ -54,7 +54,7 @@ def train(run: Run, overrides: list[str]) -> None:
     if "RANK" in os.environ:
         _train_as_rank(run, overrides)
         return
-    plan = plan_ranks(run)
+    plan = resolve(run)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     folder = choose_folder(plan)
     with owning(folder.path, plan.run.launch.lease_s):
@@ -80,7 +80,7 @@ def train(run: Run, overrides: list[str]) -> None:
     start_by_torchrun(plan, folder, console)
 
 
-def _train_here(plan: Plan, folder: RunFolder, console: Console) -> None:
+def _train_here(plan: ResolvedRun, folder: RunFolder, console: Console) -> None:
     from launcher.start.local import run_ranks
 
     console.print("starting its ranks, which load torch first")
@@ -107,8 +107,8 @@ def _again(folder: RunFolder) -> str:
 
 
 def prepare(
-    plan: Plan, asked: Run, folder: RunFolder, overrides: list[str], console: Console
-) -> Plan | None:
+    plan: ResolvedRun, asked: Run, folder: RunFolder, overrides: list[str], console: Console
+) -> ResolvedRun | None:
     """All that is done once for a run, before its ranks begin. None: there is nothing to do.
 
     The plan that is returned keeps the learning rates of a run that goes on. Raises InputError for
@@ -158,7 +158,7 @@ def prepare(
     return plan
 
 
-def engine_config(plan: Plan) -> dict[str, Any] | None:
+def engine_config(plan: ResolvedRun) -> dict[str, Any] | None:
     """What DeepSpeed is given; None under another engine. Raises InputError where it cannot be."""
     run = plan.run
     if run.engine.name is not EngineName.deepspeed:
@@ -174,7 +174,9 @@ def engine_config(plan: Plan) -> dict[str, Any] | None:
     )
 
 
-def _corpus(plan: Plan, overrides: list[str], console: Console) -> tuple[Prepared | None, str]:
+def _corpus(
+    plan: ResolvedRun, overrides: list[str], console: Console
+) -> tuple[Prepared | None, str]:
     """The run's corpus; None, and why, where a script or command is only to be looked at."""
     try:
         return corpus_to_train_on(plan, overrides, console), ""
@@ -194,13 +196,13 @@ def require_same_text(run: Run, prepared: Prepared, state: TrainState, checkpoin
 
 
 def go_on(
-    plan: Plan,
+    plan: ResolvedRun,
     asked: Run,
     state: TrainState,
     folder: RunFolder,
     overrides: list[str],
     console: Console,
-) -> tuple[Plan, Run]:
+) -> tuple[ResolvedRun, Run]:
     """Shows what is other than at the last start. Raises InputError where that must be meant."""
     before = folder.resolved()
     found = changes(before, plan.run)
@@ -228,9 +230,9 @@ def _train_as_rank(run: Run, overrides: list[str]) -> None:
 
 def _train_in_world(run: Run, overrides: list[str], rank: int, signals: Signals) -> None:
     from launcher.start.world import joined_world
-    from launcher.training.broadcast import agree
+    from launcher.training.broadcast import broadcast_from_rank0
 
-    plan = plan_ranks(run)
+    plan = resolve(run)
     console = Console(soft_wrap=True, highlight=False, markup=False, quiet=rank != 0)
     with joined_world(plan.run) as device, ExitStack() as owned:
 
@@ -240,7 +242,7 @@ def _train_in_world(run: Run, overrides: list[str], rank: int, signals: Signals)
             found = prepare(plan, run, folder, overrides, console)
             return None if found is None else str(folder.path)
 
-        path = agree(begin)
+        path = broadcast_from_rank0(begin)
         if path is None:
             return
         folder = RunFolder(Path(path))

@@ -188,10 +188,10 @@ def trace_table(plan: Plan, traces: list[RankTrace]) -> Table:
         _compare(table, place, "parameters", plan.parameters[trace.stage], trace.parameters)
         planned = plan.memories[trace.stage].allocated
         _compare(table, place, "peak memory, MiB", planned / 2**20, trace.peak_bytes / 2**20)
-        told = {(t.group, t.kind): t for t in plan.traffic[trace.stage]}
+        expected = {(t.group, t.kind): t for t in plan.traffic[trace.stage]}
         seen = {(t.group, t.kind): t for t in trace.traffic}
-        for key in sorted({*told, *seen}):
-            mine, its = told.get(key), seen.get(key)
+        for key in sorted({*expected, *seen}):
+            mine, its = expected.get(key), seen.get(key)
             name = f"{key[0]} {key[1]}"
             _compare(
                 table, place, f"{name} count", mine.count if mine else 0, its.count if its else 0
@@ -212,7 +212,7 @@ def headline_table() -> Table:
     for name in ("what", "told", "computed"):
         table.add_column(name, justify="left" if name == "what" else "right")
     for line in [*headline(), *petaflop_days_of_all()]:
-        table.add_row(line.what, line.told, line.computed)
+        table.add_row(line.what, line.published, line.computed)
     return table
 
 

@@ -32,11 +32,11 @@ def progress_bar(console: Console) -> Iterator[Callable[[str, int, int], None]]:
         task = bar.add_task("", total=None)
         phase = ""
 
-        def told(what: str, done: int, total: int) -> None:
+        def on_progress(what: str, done: int, total: int) -> None:
             nonlocal phase
             if what != phase:  # each phase has a speed of its own
                 bar.reset(task, description=what, completed=done, total=total or None)
                 phase = what
             bar.update(task, completed=done, total=total or None)
 
-        yield told
+        yield on_progress

@@ -12,7 +12,7 @@ from rich.table import Table
 from corpus.store.prepared import Prepared
 from launcher.console.tables import print_table
 from launcher.run.corpus import corpus_name, human
-from launcher.run.resolve import Plan
+from launcher.run.resolve import ResolvedRun
 from launcher.run.run_dir import last_step
 from models.shape import ModelShape
 from parallel.batch_schedule import BatchPlan
@@ -68,7 +68,7 @@ def _layers(shape: ModelShape, layout: Layout, stage: int) -> str:
     return ", ".join(pieces)
 
 
-def run_summary(plan: Plan, prepared: Prepared | None, folder: Path) -> str:
+def run_summary(plan: ResolvedRun, prepared: Prepared | None, folder: Path) -> str:
     """`prepared` None: the text is still to be prepared."""
     run = plan.run
     text = "not prepared"

@@ -65,10 +65,10 @@ def _fitted(console: Console, table: Table, keys: int, wide: int) -> list[Table]
             parts.append(columns)
             columns = list(every[:keys])
         columns.append(at)
-    told = [_part(table, columns, tight=True) for columns in [*parts, columns]]
-    for part in told:
+    tables = [_part(table, columns, tight=True) for columns in [*parts, columns]]
+    for part in tables:
         _squeeze(console, part, wide)
-    return told
+    return tables
 
 
 def _part(table: Table, columns: Iterable[int], *, tight: bool) -> Table:

@@ -16,12 +16,12 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-VARIABLE = "PHALANX_WHEREABOUTS"  # the folder, which whoever starts the ranks makes
+VARIABLE = "PHALANX_RANK_STATUS"  # the folder, which whoever starts the ranks makes
 _SIZE = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Status:
     step: int | None  # None: before the first
     phase: str  # what it does, in words
 
@@ -29,11 +29,11 @@ class Place:
         return f"{self.phase}, " + ("before a step" if self.step is None else f"step {self.step}")
 
 
-class Whereabouts:
+class RankStatus:
     """One rank's own, as far as it is in a run."""
 
     def __init__(self) -> None:
-        self.place = Place(None, "starting")
+        self.status = Status(None, "starting")
         self._memory: mmap.mmap | None = None
 
     def open(self, rank: int) -> None:
@@ -45,24 +45,24 @@ class Whereabouts:
         path.write_bytes(bytes(_SIZE))
         with path.open("r+b") as file:
             self._memory = mmap.mmap(file.fileno(), _SIZE)
-        self.note(self.place.phase)
+        self.note(self.status.phase)
 
     def note(self, phase: str, step: int | None = None) -> None:
         """`step` None: the same as before."""
-        self.place = Place(self.place.step if step is None else step, phase)
+        self.status = Status(self.status.step if step is None else step, phase)
         if self._memory is not None:
-            text = json.dumps(asdict(self.place)).encode()[:_SIZE]
+            text = json.dumps(asdict(self.status)).encode()[:_SIZE]
             self._memory[: len(text) + 1] = text + b"\0"
 
     @contextmanager
     def during(self, phase: str) -> Iterator[None]:
-        before = self.place.phase
+        before = self.status.phase
         self.note(phase)
         yield
         self.note(before)
 
 
-here = Whereabouts()
+current_status = RankStatus()
 """Of this process."""
 
 
@@ -116,9 +116,9 @@ def known_ranks(folder: Path) -> list[int]:
     return [int(path.name) for path in folder.iterdir() if path.name.isdigit()]
 
 
-def last_place(folder: Path, rank: int) -> Place | None:
+def last_status(folder: Path, rank: int) -> Status | None:
     """Where a rank of this node stood last."""
     try:
-        return Place(**json.loads((folder / str(rank)).read_bytes().split(b"\0")[0]))
+        return Status(**json.loads((folder / str(rank)).read_bytes().split(b"\0")[0]))
     except (OSError, ValueError, TypeError):
         return None

@@ -17,7 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from configs.errors import InputError, RunError
-from launcher.failure.heartbeat import Place, here, known_ranks, last_place
+from launcher.failure.heartbeat import Status, current_status, known_ranks, last_status
 from slurm.environment import node_name
 
 _LOST_PEER = re.compile(
@@ -30,7 +30,7 @@ _WAITED_MS = re.compile(r"timed out waiting (\d+)ms|ran for (\d+) milliseconds",
 """As gloo and NCCL say it."""
 
 
-class Kind(StrEnum):
+class FailureKind(StrEnum):
     """Of what a run fails; what follows from it is in `launcher.failure.report`."""
 
     settings = "settings"
@@ -45,11 +45,11 @@ class Kind(StrEnum):
 
 
 _BY_WORDS = (
-    (Kind.loss, r"^step \d+: loss"),
-    (Kind.disk, r"no space left|disk quota|the disk of .* is full"),
-    (Kind.memory, r"out of memory|OutOfMemoryError|can't allocate memory|^MemoryError"),
+    (FailureKind.loss, r"^step \d+: loss"),
+    (FailureKind.disk, r"no space left|disk quota|the disk of .* is full"),
+    (FailureKind.memory, r"out of memory|OutOfMemoryError|can't allocate memory|^MemoryError"),
     (
-        Kind.node,
+        FailureKind.node,
         r"computes wrongly|is not the directory that rank 0 sees|all-reduce over .* added up"
         r"|uncorrectable|\bECC\b|\bXid\b|unspecified launch failure|no CUDA-capable device"
         r"|CUDA driver|CUDA error: (unknown|hardware)|NVML|Input/output error"
@@ -64,7 +64,7 @@ class Failure:
 
     rank: int
     message: str
-    kind: Kind = Kind.code
+    kind: FailureKind = FailureKind.code
     lost_peer: bool = False  # it failed because another had
     time: float = 0.0
     node: str = ""
@@ -76,14 +76,14 @@ class Failure:
 
     @property
     def of_input(self) -> bool:
-        return self.kind is Kind.settings
+        return self.kind is FailureKind.settings
 
     @classmethod
     def here(
         cls,
         rank: int,
         message: str,
-        kind: Kind = Kind.code,
+        kind: FailureKind = FailureKind.code,
         *,
         lost_peer: bool,
         waited_s: float = 0.0,
@@ -98,7 +98,7 @@ class Failure:
             lost_peer=lost_peer,
             time=time.time(),
             node=node_name(os.environ),
-            place=str(here.place),
+            place=str(current_status.status),
             traceback=text,
             waited_s=waited_s,
             waits_in=waits_in,
@@ -114,7 +114,7 @@ class Failure:
         return cls.here(
             rank,
             text,
-            Kind.settings if of_input else kind_of(text),
+            FailureKind.settings if of_input else kind_of(text),
             lost_peer=lost_peer,
             waited_s=_waited_s(text) if lost_peer else 0.0,
             waits_in=waits_in if lost_peer else "",
@@ -128,12 +128,12 @@ def _waited_s(message: str) -> float:
     return int(said[1] or said[2]) / 1000 if said else 0.0
 
 
-def kind_of(message: str) -> Kind:
+def kind_of(message: str) -> FailureKind:
     """By the words of an error that is not one of the settings."""
     for kind, words in _BY_WORDS:
         if re.search(words, message, re.IGNORECASE):
             return kind
-    return Kind.code
+    return FailureKind.code
 
 
 def oom_kills() -> int | None:
@@ -146,26 +146,26 @@ def oom_kills() -> int | None:
 
 
 def note_for_others(
-    logs: Path, codes: Mapping[int, int], places: Path, oom_before: int | None
+    logs: Path, codes: Mapping[int, int], statuses: Path, oom_before: int | None
 ) -> None:
     """For ranks of this node that could leave no note themselves.
 
     Args:
         codes: exit statuses by rank, negative for a signal, of those that ended first.
-        places: the folder of their whereabouts, which says what they did last.
+        statuses: the folder of their statuses, which says what they did last.
         oom_before: `oom_kills` when they began.
     """
-    for rank in sorted({*known_ranks(places), *codes}):
+    for rank in sorted({*known_ranks(statuses), *codes}):
         if note_path(logs, rank).exists():
             continue
         code = codes.get(rank, 0)
-        message, kind, ended_by = "left no word", Kind.lost, ""
+        message, kind, ended_by = "left no word", FailureKind.lost, ""
         # SIGTERM is the agent's own, sent to the ranks that were left.
         if code < 0 and code != -signal.SIGTERM:
             ended_by = signal.Signals(-code).name
-            message, kind = f"was ended by {ended_by}", Kind.killed
+            message, kind = f"was ended by {ended_by}", FailureKind.killed
             if -code == signal.SIGKILL and oom_kills() != oom_before:
-                message, kind = f"{message}: the kernel had no memory left", Kind.memory
+                message, kind = f"{message}: the kernel had no memory left", FailureKind.memory
         elif code:
             message = f"ended with exit status {code} and left no word"
         failure = Failure(
@@ -174,7 +174,7 @@ def note_for_others(
             kind=kind,
             time=time.time(),
             node=node_name(os.environ),
-            place=str(last_place(places, rank) or Place(None, "starting")),
+            place=str(last_status(statuses, rank) or Status(None, "starting")),
             ended_by=ended_by,
         )
         leave_note(logs, failure)
@@ -201,7 +201,7 @@ def read_notes(logs: Path) -> list[Failure]:
     for path in logs.glob("failure_rank_*.json"):
         try:
             said = json.loads(path.read_text(encoding="utf-8"))
-            notes.append(Failure(**{**said, "kind": Kind(said["kind"])}))
+            notes.append(Failure(**{**said, "kind": FailureKind(said["kind"])}))
         except (ValueError, TypeError, KeyError):
             continue
     return notes

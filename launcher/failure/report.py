@@ -16,7 +16,7 @@ from pathlib import Path
 
 from configs.errors import InputError, RunError
 from configs.words import listed
-from launcher.failure.record import Failure, Kind, read_notes, silent_ranks
+from launcher.failure.record import Failure, FailureKind, read_notes, silent_ranks
 from launcher.run.jsonl import append_line, read_lines
 from launcher.run.run_dir import RunFolder
 from parallel.layout import Layout
@@ -35,35 +35,39 @@ class Consequence:
 
 
 CONSEQUENCES = {
-    Kind.settings: Consequence("mend the setting; a start with the same ones fails again", False),
-    Kind.loss: Consequence(
+    FailureKind.settings: Consequence(
+        "mend the setting; a start with the same ones fails again", False
+    ),
+    FailureKind.loss: Consequence(
         "train.on_bad_loss=skip goes back to a checkpoint and past the batches; or "
         "checkpoint=RUN/checkpoints/step_N with a lower optimizer.learning_rate",
         False,
     ),
-    Kind.disk: Consequence("make room, then start the run again: nothing saved is lost", False),
-    Kind.memory: Consequence(
+    FailureKind.disk: Consequence(
+        "make room, then start the run again: nothing saved is lost", False
+    ),
+    FailureKind.memory: Consequence(
         "phalanx plan says what the layout takes; a smaller layout.micro_batch, "
         "layout.recompute=selective or full, or more ranks take less",
         False,
     ),
-    Kind.node: Consequence("have the node looked at; the run goes on without it", True, 1),
-    Kind.hang: Consequence(
+    FailureKind.node: Consequence("have the node looked at; the run goes on without it", True, 1),
+    FailureKind.hang: Consequence(
         "the stacks and the flight recorder's memory in logs say where; a node that hangs "
         "again is left out",
         True,
         2,
     ),
-    Kind.killed: Consequence(
+    FailureKind.killed: Consequence(
         "look at what ends processes there: the kernel's log (dmesg) for memory, the cluster's "
         "limits, a person; a node where it happens again is left out",
         True,
         2,
     ),
-    Kind.lost: Consequence(
+    FailureKind.lost: Consequence(
         "look whether the node is still there; one that is lost again is left out", True, 2
     ),
-    Kind.code: Consequence("the traceback is in the rank's log", True),
+    FailureKind.code: Consequence("the traceback is in the rank's log", True),
 }
 
 
@@ -78,7 +82,7 @@ class Report:
         notes: of all ranks.
     """
 
-    kind: Kind
+    kind: FailureKind
     line: str
     first: Failure | None
     node: str
@@ -87,7 +91,7 @@ class Report:
 
     @property
     def error(self) -> InputError | RunError:
-        return InputError(self.line) if self.kind is Kind.settings else RunError(self.line)
+        return InputError(self.line) if self.kind is FailureKind.settings else RunError(self.line)
 
     @property
     def consequence(self) -> Consequence:
@@ -111,31 +115,33 @@ def judge(
     causes = sorted((n for n in notes if not n.lost_peer), key=lambda n: n.time)
     wrong = [note for note in causes if note.of_input]
 
-    def report(kind: Kind, line: str, first: Failure | None) -> Report:
+    def report(kind: FailureKind, line: str, first: Failure | None) -> Report:
         at_fault = first.node if first is not None else ""
         if first is None and silent and nodes:
             at_fault = nodes[silent[0] * len(nodes) // ranks]
-        if kind is Kind.node and (said := re.search(r"rank \d+ on ([^\s:]+): ", line)):
+        if kind is FailureKind.node and (said := re.search(r"rank \d+ on ([^\s:]+): ", line)):
             at_fault = said[1]
         return Report(kind=kind, line=line, first=first, node=at_fault, silent=silent, notes=notes)
 
     if wrong:
-        return report(Kind.settings, wrong[0].message, wrong[0])
+        return report(FailureKind.settings, wrong[0].message, wrong[0])
     # Those that gave up waiting were waiting for somebody, whoever was ended because of it.
     if any(note.waited_s for note in notes):
-        return report(Kind.hang, *_hang(notes, silent))
+        return report(FailureKind.hang, *_hang(notes, silent))
     if causes:
         return report(causes[0].kind, _line(causes[0]), causes[0])
     if silent and notes:
         at_first = min(notes, key=lambda note: note.time)
         line = f"{_names(silent)} left no word; the first to lose its connection was rank "
-        return report(Kind.lost, f"{line}{at_first.rank}", None)
+        return report(FailureKind.lost, f"{line}{at_first.rank}", None)
     if notes:
         at_first = min(notes, key=lambda note: note.time)
         line = f"rank {at_first.rank} lost its connection: {at_first.message}"
-        return report(Kind.lost, line, at_first)
+        return report(FailureKind.lost, line, at_first)
     rank, code = min(codes.items())
-    return report(Kind.lost, f"rank {rank} ended with exit status {code} and left no word", None)
+    return report(
+        FailureKind.lost, f"rank {rank} ended with exit status {code} and left no word", None
+    )
 
 
 def _line(failure: Failure) -> str:
@@ -171,7 +177,7 @@ def _screen(report: Report, layout: Layout, logs: Path) -> Iterator[str]:
     first = report.first
     if first is not None:
         yield f"  first    {_whereabouts(first, layout)}"
-        if first.traceback and report.kind is Kind.code:
+        if first.traceback and report.kind is FailureKind.code:
             yield f"           {_innermost(first.traceback)}"
     waiting = sorted((n for n in report.notes if n.lost_peer), key=lambda n: n.rank)
     for note in waiting[:_WAITING_SHOWN]:
@@ -232,10 +238,10 @@ def report_of(
 
 def nodes_to_leave_out(folder: RunFolder) -> list[str]:
     """By all failures of a run so far."""
-    at_fault: dict[tuple[str, Kind], int] = {}
+    at_fault: dict[tuple[str, FailureKind], int] = {}
     bad: list[str] = []
     for said in read_lines(folder.failures):
-        node, kind = said["node"], Kind(said["kind"])
+        node, kind = said["node"], FailureKind(said["kind"])
         at_fault[node, kind] = at_fault.get((node, kind), 0) + 1
         limit = CONSEQUENCES[kind].excludes
         if node and node not in bad and limit is not None and at_fault[node, kind] >= limit:

@@ -11,8 +11,8 @@ import torch
 from configs.schema import Run
 from evals.evaluation import RESULTS, Result, evaluate, write_result
 from evals.language_model import LanguageModel
-from evals.ranks import Ranks
-from launcher.inference.session import opened
+from evals.ranks import DistributedModel
+from launcher.inference.session import load_model
 from launcher.inference.tasks import tasks_of
 from launcher.run.run_dir import RunFolder
 from parallel.runtime.device import Device
@@ -22,14 +22,16 @@ _SAYS_EVERY_S = 10.0
 
 def evaluate_session(run: Run, folder: RunFolder, device: Device, terminal: IO[str]) -> None:
     """Evaluates under the run's layout; results go to the folder. Collective."""
-    with opened(run, device) as (model, tokenizer):
-        ranks = Ranks(model, tokenizer, run.evaluate.tokens_at_once, run.layout.data or 1)
+    with load_model(run, device) as (model, tokenizer):
+        ranks = DistributedModel(
+            model, tokenizer, run.evaluate.tokens_at_once, run.layout.data or 1
+        )
         if torch.distributed.get_rank() > 0:
             ranks.serve()
             return
         with ranks.asking():
             progress = _Progress(terminal)
-            asked = LanguageModel(ranks, progress.told)
+            asked = LanguageModel(ranks, progress.on_progress)
             if run.evaluate.harness:
                 from evals.harness import run_harness
 
@@ -61,7 +63,7 @@ class _Progress:
         self._answered = 0
         self.scored, self.scores = 0, 0  # so far and in all; 0 in all where that is not known
 
-    def told(self, count: int) -> None:
+    def on_progress(self, count: int) -> None:
         self._answered += count
         if time.monotonic() - self._said > _SAYS_EVERY_S:
             self._said = time.monotonic()

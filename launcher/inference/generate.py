@@ -11,13 +11,13 @@ from typing import IO
 import torch
 
 from configs.asking import GenerateConfig
-from configs.atomic import write_whole
+from configs.atomic import write_atomic
 from configs.errors import InputError
 from configs.schema import Run
 from corpus.tokenizer.tokenizer import StreamDecoder, Tokenizer
-from evals.ranks import Generation, Ranks
+from evals.ranks import DistributedModel, GenerationRequest
 from launcher.inference.prompts import prompts_of, require_room
-from launcher.inference.session import opened
+from launcher.inference.session import load_model
 from parallel.inference.decoding import Draw
 from parallel.runtime.device import Device
 
@@ -27,8 +27,8 @@ _BY_STOP, _BY_TEXT, _BY_TOKENS = "stop", "end of text", "tokens"  # what ends a 
 
 def generate_session(run: Run, device: Device, terminal: IO[str]) -> None:
     """Opens the model under the run's layout and writes prompts and texts. Collective."""
-    with opened(run, device) as (model, tokenizer):
-        ranks = Ranks(model, tokenizer, _TOKENS_AT_ONCE)
+    with load_model(run, device) as (model, tokenizer):
+        ranks = DistributedModel(model, tokenizer, _TOKENS_AT_ONCE)
         if torch.distributed.get_rank() > 0:
             ranks.serve()
             return
@@ -37,7 +37,9 @@ def generate_session(run: Run, device: Device, terminal: IO[str]) -> None:
 
 
 class _Writer:
-    def __init__(self, ranks: Ranks, settings: GenerateConfig, terminal: IO[str]) -> None:
+    def __init__(
+        self, ranks: DistributedModel, settings: GenerateConfig, terminal: IO[str]
+    ) -> None:
         self._ranks = ranks
         self._settings = settings
         self._terminal = terminal
@@ -54,7 +56,7 @@ class _Writer:
             self._stream(prompts[0])
             return
         lines = [
-            json.dumps({"prompt": prompt, **self._told(tokens)}, ensure_ascii=False)
+            json.dumps({"prompt": prompt, **self._row(tokens)}, ensure_ascii=False)
             for prompt, tokens in zip(
                 prompts, self._ranks.ask(self._question(prompts)), strict=True
             )
@@ -62,11 +64,11 @@ class _Writer:
         if settings.out is None:
             self._say("\n".join(lines) + "\n")
         else:
-            write_whole(Path(settings.out).expanduser(), "\n".join(lines) + "\n")
+            write_atomic(Path(settings.out).expanduser(), "\n".join(lines) + "\n")
 
-    def _question(self, prompts: Sequence[str]) -> Generation:
+    def _question(self, prompts: Sequence[str]) -> GenerationRequest:
         settings = self._settings
-        return Generation(
+        return GenerationRequest(
             prompts=[self._tokenizer.encode(prompt) for prompt in prompts],
             limit=settings.tokens,
             stops=tuple(settings.stop),
@@ -98,14 +100,14 @@ class _Writer:
         settings, stream = self._settings, _Stream(self._tokenizer, self._settings.stop)
         self._say(prompt)
         heard = None if settings.beams else (lambda token: self._say(stream.push(token)))
-        (tokens,) = self._ranks.ask(self._question([prompt]), token_told=heard)
-        told = self._told(tokens)
-        self._say(told["text"] if settings.beams else stream.flush())
+        (tokens,) = self._ranks.ask(self._question([prompt]), on_token=heard)
+        row = self._row(tokens)
+        self._say(row["text"] if settings.beams else stream.flush())
         self._say("\n")
-        if settings.stop and told["ended"] == _BY_TOKENS and self._terminal.isatty():
+        if settings.stop and row["ended"] == _BY_TOKENS and self._terminal.isatty():
             self._say(f"[no stop string within generate.tokens={settings.tokens}]\n")
 
-    def _told(self, tokens: list[int]) -> dict[str, str]:
+    def _row(self, tokens: list[int]) -> dict[str, str]:
         """The text, and what ended it."""
         stream = _Stream(self._tokenizer, self._settings.stop)
         text = "".join(map(stream.push, tokens)) + stream.flush()
@@ -128,14 +130,14 @@ class _Stream:
         self.stopped = False
 
     def push(self, token: int) -> str:
-        return "" if token == self._end or self.stopped else self._told(self._decoder.push(token))
+        return "" if token == self._end or self.stopped else self._emit(self._decoder.push(token))
 
     def flush(self) -> str:
         if self.stopped:
             return ""
-        return self._told(self._decoder.flush()) + self._held
+        return self._emit(self._decoder.flush()) + self._held
 
-    def _told(self, fresh: str) -> str:
+    def _emit(self, fresh: str) -> str:
         text = self._held + fresh
         found = [text.find(stop) for stop in self._stops if stop in text]
         if found:

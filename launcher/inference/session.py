@@ -17,7 +17,7 @@ from configs.errors import InputError
 from configs.schema import EngineName, LaunchName, Run, Schedule
 from corpus.tokenizer.tokenizer import Tokenizer
 from launcher.inference.hf_folder import CONFIG, Gpt2Folder
-from launcher.run.resolve import Plan, plan_ranks
+from launcher.run.resolve import ResolvedRun, resolve
 from launcher.run.run_dir import RunFolder
 from models.shape import ModelShape
 from parallel.checkpoint import manifest
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ModelSource:
     """Where the weights are: a checkpoint of ours, or a GPT-2 folder."""
 
     path: Path
@@ -45,7 +45,7 @@ class Source:
             yield path
 
 
-def source_of(run: Run, command: str) -> Source:
+def source_of(run: Run, command: str) -> ModelSource:
     """Raises InputError where nothing is given, where it holds no whole model, or a tokenizer with
     tokens that the model does not know.
     """
@@ -60,22 +60,22 @@ def source_of(run: Run, command: str) -> Source:
     return source
 
 
-def _found(run: Run, command: str) -> Source:
+def _found(run: Run, command: str) -> ModelSource:
     given = run.checkpoint or run.run_dir
     if given is None:
         raise InputError(f"checkpoint=null: {command} needs checkpoint=DIR or run_dir=DIR")
     path = Path(given).expanduser().resolve()
     if (path / CONFIG).is_file():
         folder = Gpt2Folder(path, f"checkpoint={given}")
-        return Source(path, folder.shape(), folder)
+        return ModelSource(path, folder.shape(), folder)
     checkpoint = manifest.find(path)
-    manifest.require_whole(checkpoint)
+    manifest.require_complete(checkpoint)
     if not (checkpoint / manifest.TOKENIZER).exists():
         raise InputError(f"checkpoint={checkpoint}: there is no {manifest.TOKENIZER} in it")
-    return Source(checkpoint, manifest.shape_in(checkpoint))
+    return ModelSource(checkpoint, manifest.shape_in(checkpoint))
 
 
-def plan_to_ask(run: Run, source: Source, command: str, *, data: bool) -> Plan:
+def resolve_inference(run: Run, source: ModelSource, command: str, *, data: bool) -> ResolvedRun:
     """The ranks that hold the model; `data`: as many copies as the layout says share what is asked.
 
     Raises InputError where the layout cannot be.
@@ -94,7 +94,7 @@ def plan_to_ask(run: Run, source: Source, command: str, *, data: bool) -> Plan:
     # Batches, steps and evaluations are training's, so their rules should not stand in the way.
     train = replace(run.train, global_batch=layout.data or 1, async_save=False)
     run = replace(run, layout=layout, engine=engine, model=model, train=train)
-    plan = plan_ranks(replace(run, checkpoint=str(source.path)))
+    plan = resolve(replace(run, checkpoint=str(source.path)))
     if plan.run.launch.name is not LaunchName.local:
         raise InputError(
             f"launch={plan.run.launch.name}: {command} starts its own ranks; nearest: launch=local"
@@ -103,7 +103,7 @@ def plan_to_ask(run: Run, source: Source, command: str, *, data: bool) -> Plan:
 
 
 @contextmanager
-def ask(plan: Plan, command: str) -> Iterator[Path]:
+def run_inference(plan: ResolvedRun, command: str) -> Iterator[Path]:
     """Runs the ranks of `command` (`launcher.worker`); the folder they wrote to, until it goes."""
     from launcher.start.local import run_ranks
 
@@ -115,7 +115,7 @@ def ask(plan: Plan, command: str) -> Iterator[Path]:
 
 
 @contextmanager
-def opened(run: Run, device: Device) -> Iterator[tuple[InferenceModel, Tokenizer]]:
+def load_model(run: Run, device: Device) -> Iterator[tuple[InferenceModel, Tokenizer]]:
     """This rank's part of the model, with its weights. Collective."""
     from megatron.core import parallel_state
 

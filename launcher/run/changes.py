@@ -14,7 +14,7 @@ from configs.errors import InputError
 from configs.override import override
 from configs.schema import Run
 from configs.words import listed
-from launcher.run.resolve import Plan
+from launcher.run.resolve import ResolvedRun
 from launcher.run.settings import ONCE, key_of
 from parallel.batch_schedule import BatchPlan, steps_of
 from parallel.checkpoint.manifest import TrainState
@@ -74,8 +74,8 @@ def require_meant(found: list[Change], step: int, run: Run, given: Collection[st
 
 
 def keep_schedule(
-    before: Run, plan: Plan, asked: Run, state: TrainState, given: Collection[str]
-) -> tuple[Plan, Run, str]:
+    before: Run, plan: ResolvedRun, asked: Run, state: TrainState, given: Collection[str]
+) -> tuple[ResolvedRun, Run, str]:
     """A run that is made longer, or shorter, keeps the learning rates it would have had.
 
     Returns plan and settings, with the end of the decay written down where it would have moved, and

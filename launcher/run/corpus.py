@@ -21,7 +21,7 @@ from corpus.prepare.prepare import prepare, prepared_before
 from corpus.sources.sources import left_out, sources_of
 from corpus.store.prepared import Prepared, reopen
 from corpus.tokenizer.tokenizer import Tokenizer
-from launcher.run.resolve import Plan, starts_here
+from launcher.run.resolve import ResolvedRun, starts_here
 from launcher.run.run_dir import RunFolder
 from launcher.run.settings import lasts
 from parallel.batch_schedule import BatchPlan, steps_of
@@ -48,7 +48,7 @@ class NotPrepared(InputError):
     """Ranks that start elsewhere, or on GPUs, find their text prepared or do not start."""
 
 
-def corpus_to_train_on(plan: Plan, overrides: list[str], console: Console) -> Prepared:
+def corpus_to_train_on(plan: ResolvedRun, overrides: list[str], console: Console) -> Prepared:
     """The run's corpus. For ranks of this machine's CPU it is prepared if need be.
 
     Raises NotPrepared where it is not and has to be.

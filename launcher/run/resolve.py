@@ -25,7 +25,7 @@ _GIB = 2**30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class ResolvedRun:
     """A run whose open questions are answered."""
 
     run: Run
@@ -37,7 +37,7 @@ class Plan:
         return ModelShape.of(self.run.model)
 
 
-def plan_ranks(run: Run, environment: Mapping[str, str] = os.environ) -> Plan:
+def resolve(run: Run, environment: Mapping[str, str] = os.environ) -> ResolvedRun:
     """Resolves `auto` and `null` and checks every rule.
 
     Raises InputError with a line for each setting that cannot be.
@@ -56,7 +56,7 @@ def plan_ranks(run: Run, environment: Mapping[str, str] = os.environ) -> Plan:
     if faults:
         raise refusal(faults)
     run = replace(run, device=device, layout=layout.as_config())
-    return Plan(run=run, layout=layout, device=device)
+    return ResolvedRun(run=run, layout=layout, device=device)
 
 
 def _fitted(run: Run, ranks: int | None, device: DeviceName) -> tuple[Run, Layout]:

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from configs import load as config_files
-from configs.atomic import whole_file, write_whole
+from configs.atomic import atomic_file, write_atomic
 from configs.errors import InputError
 from configs.schema import Run
 from configs.words import listed
@@ -37,7 +37,7 @@ from corpus.sources.sources import sources_of
 from launcher.run import versions
 from launcher.run.multirun import own_name, require_own_folder
 from launcher.run.ownership import FOLDER as OWNER
-from launcher.run.resolve import Plan
+from launcher.run.resolve import ResolvedRun
 from launcher.run.settings import SETTINGS
 from parallel.batch_schedule import steps_of
 from parallel.checkpoint import manifest
@@ -134,10 +134,10 @@ class RunFolder:
     def write_end(self, step: int, stopped_by: str | None) -> None:
         """A start has ended after `step`, as it should: at the end, or because it was told to."""
         if stopped_by is None:
-            write_whole(self.done, f"{step}\n")
+            write_atomic(self.done, f"{step}\n")
         else:
             text = json.dumps({"step": step, "reason": stopped_by})
-            write_whole(self.stopped, text + "\n")
+            write_atomic(self.stopped, text + "\n")
 
     def stopped_by(self) -> tuple[int, str] | None:
         """The step after which the last start was told to end, and what told it."""
@@ -148,11 +148,11 @@ class RunFolder:
 
     def saved_step(self) -> int:
         """Of the newest checkpoint; 0: there is none."""
-        whole = manifest.whole_checkpoints(self.checkpoints)
+        whole = manifest.complete_checkpoints(self.checkpoints)
         return int(whole[-1].name.removeprefix("step_")) if whole else 0
 
     def has_checkpoint(self) -> bool:
-        return bool(manifest.whole_checkpoints(self.checkpoints))
+        return bool(manifest.complete_checkpoints(self.checkpoints))
 
     def has_entries(self) -> bool:
         """Whether anything is in the directory but who has it."""
@@ -166,10 +166,10 @@ class RunFolder:
         try:
             for folder in (self.path, self.checkpoints, self.logs):
                 folder.mkdir(parents=True, exist_ok=True)
-            write_whole(self.versions, json.dumps(versions.installed()) + "\n")
-            write_whole(self.path / "layout.txt", layout_text)
+            write_atomic(self.versions, json.dumps(versions.installed()) + "\n")
+            write_atomic(self.path / "layout.txt", layout_text)
             for settings, path in ((asked, self.settings), (run, self.config)):
-                with whole_file(path) as unfinished:
+                with atomic_file(path) as unfinished:
                     config_files.save(settings, unfinished)
         except OSError as error:
             raise InputError(f"run_dir={self.path}: {error.strerror}") from None
@@ -187,17 +187,17 @@ class RunFolder:
         return config_files.read(self.settings if self.settings.exists() else self.config)
 
     def write_corpus(self, folder: Path) -> None:
-        write_whole(self.corpus, json.dumps({"folder": str(folder)}) + "\n")
+        write_atomic(self.corpus, json.dumps({"folder": str(folder)}) + "\n")
 
     def write_deepspeed(self, config: dict[str, Any]) -> None:
         text = json.dumps(config, indent=2)
-        write_whole(self.path / "deepspeed.json", text + "\n")
+        write_atomic(self.path / "deepspeed.json", text + "\n")
 
     def read_corpus(self) -> Path:
         return Path(json.loads(self.corpus.read_text(encoding="utf-8"))["folder"])
 
 
-def choose_folder(plan: Plan) -> RunFolder:
+def choose_folder(plan: ResolvedRun) -> RunFolder:
     """`run_dir`, or a new name. Raises InputError where the directory is something else's."""
     asked = plan.run.run_dir
     if asked is None:
@@ -221,7 +221,7 @@ def choose_folder(plan: Plan) -> RunFolder:
     return folder
 
 
-def checkpoint_to_load(plan: Plan, folder: RunFolder) -> Path | None:
+def checkpoint_to_load(plan: ResolvedRun, folder: RunFolder) -> Path | None:
     """The checkpoint to go on from: the run's own newest whole one, else `checkpoint`, else None.
 
     `checkpoint` inside the run's own directory takes the run back to it.
@@ -231,7 +231,7 @@ def checkpoint_to_load(plan: Plan, folder: RunFolder) -> Path | None:
     if plan.run.checkpoint is not None:
         asked = manifest.find(Path(plan.run.checkpoint).expanduser())
         if folder.checkpoints in asked.parents or not folder.has_checkpoint():
-            manifest.require_whole(asked)
+            manifest.require_complete(asked)
             path = asked
     if path is None and folder.has_checkpoint():
         path, damage = manifest.newest_whole(folder.checkpoints)
@@ -242,7 +242,7 @@ def checkpoint_to_load(plan: Plan, folder: RunFolder) -> Path | None:
     return path
 
 
-def require_same_run(plan: Plan, state: TrainState, checkpoint: Path) -> None:
+def require_same_run(plan: ResolvedRun, state: TrainState, checkpoint: Path) -> None:
     """A run goes on with the seed and weights it began with: they order its data."""
     if state.step > 0 and state.seed != plan.run.train.seed:
         raise InputError(
@@ -252,7 +252,7 @@ def require_same_run(plan: Plan, state: TrainState, checkpoint: Path) -> None:
     _require_same_weights(plan, state, checkpoint)
 
 
-def _require_same_weights(plan: Plan, state: TrainState, checkpoint: Path) -> None:
+def _require_same_weights(plan: ResolvedRun, state: TrainState, checkpoint: Path) -> None:
     shares = {source.name: source.share for source in sources_of(plan.run.corpus)}
     if state.step > 0 and state.shares and state.shares != shares:
         both = dict.fromkeys((*shares, *state.shares))

@@ -42,7 +42,7 @@ def kept_settings(run_dir: str | None) -> DictConfig | None:
         kept.pop("launch")  # of a run from before: what its ranks found, and nobody asked for
     checkpoints = folder / "checkpoints"
     # A run goes on from its own newest checkpoint once it has one.
-    if manifest.whole_checkpoints(checkpoints):
+    if manifest.complete_checkpoints(checkpoints):
         kept["checkpoint"] = None
     return kept
 

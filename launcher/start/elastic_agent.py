@@ -23,7 +23,7 @@ def wait_for_others(grace_s: int) -> None:
     processes.PContext.close.__defaults__ = (None, min(grace_s, _OTHERS_END_S))
 
 
-def hear_once_begun(numbers: Collection[signal.Signals]) -> None:
+def defer_signals_until_started(numbers: Collection[signal.Signals]) -> None:
     """Ranks that are being started get a signal that comes meanwhile once they have begun.
 
     torch would forget them, and leave them running. `numbers`: of the signals that torchrun is to

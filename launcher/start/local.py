@@ -55,13 +55,13 @@ def run_ranks(command: str, folder: RunFolder, layout: Layout, launch: LaunchSet
     logging.disable(logging.ERROR)  # the agent's own account of a failure; ours is in one line
     oom = oom_kills()
     try:
-        with kept_on_this_node() as places:
+        with kept_on_this_node() as statuses:
             try:
                 start = elastic_launch(config, sys.executable)
                 start("-P", "-m", "launcher.worker", command, str(folder.path))
             except ChildFailedError as error:
                 codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
-                note_for_others(folder.logs, codes, places, oom)
+                note_for_others(folder.logs, codes, statuses, oom)
                 raise _cause(folder, layout, codes) from None
     except SignalException as error:
         raise KeyboardInterrupt from error

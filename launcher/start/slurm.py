@@ -7,21 +7,21 @@ from pathlib import Path
 
 from rich.console import Console
 
-from configs.atomic import write_whole
+from configs.atomic import write_atomic
 from configs.errors import InputError
 from configs.override import override, shell_command
 from configs.schema import Chain, DeviceName
 from launcher.console.run_tables import shown
-from launcher.run.resolve import Plan
+from launcher.run.resolve import ResolvedRun
 from launcher.run.run_dir import RunFolder
 from slurm.commands import ENDED, states
 from slurm.commands import submit as sbatch
-from slurm.script import Job, render
+from slurm.script import BatchJob, render
 
 
-def submit(plan: Plan, folder: RunFolder, console: Console) -> None:
+def submit(plan: ResolvedRun, folder: RunFolder, console: Console) -> None:
     """Raises InputError where SLURM refuses the script."""
-    write_whole(folder.script, render(job_of(plan, folder)))
+    write_atomic(folder.script, render(job_of(plan, folder)))
     folder.script.chmod(0o755)
     launch = plan.run.launch
     if not launch.submit:
@@ -32,7 +32,7 @@ def submit(plan: Plan, folder: RunFolder, console: Console) -> None:
         return
     _require_no_other(folder)
     jobs = sbatch(folder.script, launch)
-    write_whole(folder.jobs, json.dumps([*folder.read_jobs(), *jobs]) + "\n")
+    write_atomic(folder.jobs, json.dumps([*folder.read_jobs(), *jobs]) + "\n")
     many = f" to {jobs[-1]}, one after the other" if len(jobs) > 1 else ""
     if launch.chain is Chain.array:
         many = f", an array of {launch.jobs} that run one at a time"
@@ -53,11 +53,11 @@ def _require_no_other(folder: RunFolder) -> None:
             )
 
 
-def job_of(plan: Plan, folder: RunFolder) -> Job:
+def job_of(plan: ResolvedRun, folder: RunFolder) -> BatchJob:
     cluster = plan.run.cluster
     per_node = cluster.gpus_per_node
     assert per_node is not None  # the validator has seen to it
-    return Job(
+    return BatchJob(
         name=f"phalanx-{plan.run.model.name}",
         run_dir=folder.path,
         work_dir=Path.cwd(),

@@ -18,7 +18,7 @@ from configs.errors import InputError, RunError
 from configs.load import read
 from configs.schema import Chain, Run
 from configs.words import listed
-from launcher.failure.record import Kind, clear_notes
+from launcher.failure.record import FailureKind, clear_notes
 from launcher.failure.report import Report, nodes_to_leave_out, report_of
 from launcher.run.jsonl import append_line, read_lines
 from launcher.run.ownership import release_of_job, take_for_job
@@ -111,7 +111,7 @@ def end(folder: RunFolder, status: int, environment: Mapping[str, str] = os.envi
     if judged.action is Action.again:
         _leave_out(folder, run)
     release_of_job(folder.path, environment)
-    if judged.action is Action.stop and report is not None and report.kind is Kind.settings:
+    if judged.action is Action.stop and report is not None and report.kind is FailureKind.settings:
         return WRONG
     return {Action.done: 0, Action.again: AGAIN, Action.stop: 1}[judged.action]
 
@@ -157,7 +157,7 @@ def _comes_again(folder: RunFolder, report: Report) -> bool:
     """A start that had room for a while and then no more may be one of a leak."""
     starts = read_starts(folder)
     went_on = bool(starts) and folder.saved_step() > starts[-1].saved
-    return not report.consequence.again and not (report.kind is Kind.memory and went_on)
+    return not report.consequence.again and not (report.kind is FailureKind.memory and went_on)
 
 
 def _leave_out(folder: RunFolder, run: Run) -> None:

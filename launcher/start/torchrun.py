@@ -8,14 +8,14 @@ import sys
 from rich.console import Console
 
 from configs.override import override, shell_command
-from launcher.run.resolve import Plan
+from launcher.run.resolve import ResolvedRun
 from launcher.run.run_dir import RunFolder
 from slurm.agent import agent_arguments
 
 PORT = 29500  # torchrun's own
 
 
-def start_by_torchrun(plan: Plan, folder: RunFolder, console: Console) -> None:
+def start_by_torchrun(plan: ResolvedRun, folder: RunFolder, console: Console) -> None:
     """Shows every node's command; with `launch.node` becomes that node's."""
     node = plan.run.launch.node
     if node is None:
@@ -27,11 +27,11 @@ def start_by_torchrun(plan: Plan, folder: RunFolder, console: Console) -> None:
     os.execv(command[0], command)  # signals reach torchrun itself
 
 
-def _nodes(plan: Plan) -> int:
+def _nodes(plan: ResolvedRun) -> int:
     return plan.layout.nodes(plan.run.cluster.gpus_per_node)
 
 
-def command_of(plan: Plan, folder: RunFolder, node: int) -> list[str]:
+def command_of(plan: ResolvedRun, folder: RunFolder, node: int) -> list[str]:
     """torchrun's arguments on one node, behind the run directory, which all nodes see."""
     launch, nodes = plan.run.launch, _nodes(plan)
     return [

@@ -55,14 +55,14 @@ def run(folder: RunFolder, arguments: list[str], early: list[int]) -> int:
     from torch.distributed.run import parse_args
     from torch.distributed.run import run as torchrun
 
-    from launcher.start.elastic_agent import hear_once_begun, wait_for_others
+    from launcher.start.elastic_agent import defer_signals_until_started, wait_for_others
 
     handled = _handled(arguments)
     oom = oom_kills()
-    with kept_on_this_node() as places:
+    with kept_on_this_node() as statuses:
         try:
             with _held_back(handled - {signal.SIGINT}):
-                hear_once_begun(handled)
+                defer_signals_until_started(handled)
                 asked = parse_args(arguments)  # type: ignore[no-untyped-call]
                 wait_for_others(asked.shutdown_timeout)
                 if early:
@@ -70,12 +70,12 @@ def run(folder: RunFolder, arguments: list[str], early: list[int]) -> int:
                 torchrun(asked)  # type: ignore[no-untyped-call]
         except SignalException as error:
             if read_notes(folder.logs):  # another node's ranks have failed, and took these along
-                note_for_others(folder.logs, {}, places, oom)
+                note_for_others(folder.logs, {}, statuses, oom)
             _say(f"told to end by {signal.Signals(error.sigval).name}")
             return 1
         except ChildFailedError as error:
             codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
-            note_for_others(folder.logs, codes, places, oom)
+            note_for_others(folder.logs, codes, statuses, oom)
             ended = listed(
                 [f"rank {rank} ended with {code}" for rank, code in sorted(codes.items())]
             )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from configs.schema import Run
-from launcher.failure.heartbeat import here
+from launcher.failure.heartbeat import current_status
 from launcher.failure.record import Failure, leave_note
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @contextmanager
 def noting_failure(logs: Path, rank: int) -> Iterator[None]:
     """Leaves a note of what the rank fails with."""
-    here.open(rank)
+    current_status.open(rank)
     try:
         yield
     except BaseException as error:
@@ -43,7 +43,7 @@ def joined_world(run: Run) -> Iterator[Device]:
     """Opens this rank's device and the default process group, as RANK and its kin say."""
     warnings.filterwarnings("ignore", module=r"megatron\..*")
     warnings.filterwarnings("ignore", module=r"torch\..*")
-    here.note("joining the others")
+    current_status.note("joining the others")
     import torch
 
     from launcher.failure.flight_recorder import turn_on

@@ -12,7 +12,7 @@ from configs.errors import InputError, RunError
 Result = TypeVar("Result")
 
 
-def agree(action: Callable[[], Result]) -> Result:
+def broadcast_from_rank0(action: Callable[[], Result]) -> Result:
     """Runs an action on rank 0; its result, or its failure, is every rank's.
 
     Raises InputError or RunError on all ranks where the action raised it.

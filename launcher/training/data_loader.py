@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from configs.schema import DeviceName
-from corpus.dataset.fingerprint import Consumed
+from corpus.dataset.fingerprint import SampleFingerprint
 from corpus.dataset.mixture import Mixture
 from parallel.engines.base import Batch
 from parallel.layout import Layout
@@ -28,7 +28,7 @@ class Batches:
         layout: Layout,
         data_rank: int,
         device: Device,
-        consumed: Consumed | None = None,
+        consumed: SampleFingerprint | None = None,
     ) -> None:
         """`consumed` is told of every sample given out."""
         self._samples = samples

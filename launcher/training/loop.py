@@ -7,7 +7,7 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from launcher.training.callbacks.callback import Hook, StepRecord
+from launcher.training.callbacks.callback import Callback, StepRecord
 from launcher.training.data_loader import Batches
 from launcher.training.loss_spikes import LossGuard
 from launcher.training.stop import Stop
@@ -19,7 +19,7 @@ from parallel.runtime.device import seed_generators
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Course:
+class StepSchedule:
     """From which step to which, with what batches and learning rates."""
 
     first: int
@@ -34,44 +34,44 @@ class Course:
 def train_loop(
     engine: Engine,
     batches: Batches,
-    course: Course,
+    schedule: StepSchedule,
     speed: Speed,
-    hooks: Sequence[Hook],
+    callbacks: Sequence[Callback],
     stop: Stop,
     guard: LossGuard,
 ) -> int:
-    """Takes the steps of `course`, or those until it is told to stop; returns the last it took.
+    """Takes the steps of `schedule`, or those until it is told to stop; returns the last it took.
 
     Raises BadLossError where a loss is no longer a number, or has spiked.
     """
-    samples = course.samples
+    samples = schedule.samples
     record: StepRecord | None = None
-    for step in range(course.first, course.last + 1):
+    for step in range(schedule.first, schedule.last + 1):
         stopping = stop.agreed()
         if record is not None and (stopping or stop.save_now):
-            for hook in hooks:
-                hook.save_now(record)
+            for callback in callbacks:
+                callback.save_now(record)
         if stopping:
             break
-        for hook in hooks:
-            hook.before_step(step)
-        seed_generators(course.seed, step)
+        for callback in callbacks:
+            callback.before_step(step)
+        seed_generators(schedule.seed, step)
         started = time.perf_counter()
-        size = course.batch_plan.size_at(samples)
-        rate = course.learning_rate.of_step(samples, size)
+        size = schedule.batch_plan.size_at(samples)
+        rate = schedule.learning_rate.of_step(samples, size)
         batch = batches.at(samples, size)
         samples += size
-        if step < course.last:
-            batches.prepare(samples, course.batch_plan.size_at(samples))
-        result = _not_taken() if step in course.skipped else engine.train_step(batch, rate)
+        if step < schedule.last:
+            batches.prepare(samples, schedule.batch_plan.size_at(samples))
+        result = _not_taken() if step in schedule.skipped else engine.train_step(batch, rate)
         elapsed = time.perf_counter() - started
         guard.judge(step, result)
         record = speed.record(step, samples, size, rate, result, elapsed)
-        for hook in hooks:
-            hook.after_step(record)
-    for hook in reversed(hooks):  # saves are waited for before anything is drawn
-        hook.at_end()
-    return course.first - 1 if record is None else record.step
+        for callback in callbacks:
+            callback.after_step(record)
+    for callback in reversed(callbacks):  # saves are waited for before anything is drawn
+        callback.at_end()
+    return schedule.first - 1 if record is None else record.step
 
 
 def _not_taken() -> StepResult:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from launcher.training.broadcast import agree
+from launcher.training.broadcast import broadcast_from_rank0
 from parallel.checkpoint import manifest as files
 from parallel.checkpoint.manifest import Damaged, TrainState
 from parallel.checkpoint.store import CheckpointStore
@@ -25,7 +25,7 @@ def load_newest_whole(
     """
     own = checkpoint.parent.resolve() == store.folder.resolve()
     if own:
-        agree(lambda: _set_aside_newer(checkpoint, say))
+        broadcast_from_rank0(lambda: _set_aside_newer(checkpoint, say))
     while True:
         try:
             return checkpoint, store.load(engine, checkpoint)
@@ -33,7 +33,7 @@ def load_newest_whole(
             earlier = files.older(checkpoint) if own else None
             if earlier is None:
                 raise
-            aside = agree(partial(files.set_aside, checkpoint))
+            aside = broadcast_from_rank0(partial(files.set_aside, checkpoint))
             say(f"{error}; it is {aside.name} now; going on from {earlier}")
             checkpoint = earlier
             torch.distributed.barrier()
@@ -41,10 +41,10 @@ def load_newest_whole(
 
 def _set_aside_newer(checkpoint: Path, say: Callable[[str], None]) -> None:
     """Those that were passed over because files of theirs are missing or cut short."""
-    for newer in files.whole_checkpoints(checkpoint.parent):
+    for newer in files.complete_checkpoints(checkpoint.parent):
         if newer.name <= checkpoint.name:
             continue
         try:
-            files.require_whole(newer)
+            files.require_complete(newer)
         except Damaged as error:
             say(f"{error}; it is {files.set_aside(newer).name} now")

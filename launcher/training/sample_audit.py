@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 
 from configs.errors import InputError, RunError
-from corpus.dataset.fingerprint import MODULUS, Consumed, fingerprint
+from corpus.dataset.fingerprint import MODULUS, SampleFingerprint, fingerprint
 from corpus.dataset.mixture import Mixture
-from launcher.training.broadcast import agree
+from launcher.training.broadcast import broadcast_from_rank0
 from parallel.checkpoint.manifest import TrainState
 from parallel.runtime.device import Device
 
@@ -20,7 +20,7 @@ class SampleIds:
     """Every rank has one; of those that read the same samples, one `counts`."""
 
     def __init__(self, mixture: Mixture, *, counts: bool, device: Device) -> None:
-        self.consumed = Consumed(mixture)
+        self.consumed = SampleFingerprint(mixture)
         self._mixture = mixture
         self._counts = counts
         self._device = device
@@ -31,7 +31,7 @@ class SampleIds:
         self._samples, self._before = state.samples, int(state.sample_ids or "0", 16)
         self.consumed.sum = 0
         if state.sample_ids:
-            agree(lambda: self._require_same(state, checkpoint))
+            broadcast_from_rank0(lambda: self._require_same(state, checkpoint))
 
     def total(self, samples: int) -> str:
         """The fingerprint of all `samples` read so far, 16 hexadecimal digits. Collective.
@@ -43,7 +43,7 @@ class SampleIds:
         read = read.to(self._device.torch_device)
         torch.distributed.all_reduce(read)  # wraps around, as it should
         total = (self._before + int(read.item())) % MODULUS
-        agree(lambda: self._require_each_once(total, samples))
+        broadcast_from_rank0(lambda: self._require_each_once(total, samples))
         self._before, self._samples, self.consumed.sum = total, samples, 0
         return f"{total:016x}"
 

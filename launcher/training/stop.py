@@ -14,7 +14,7 @@ import torch
 
 from launcher.run.ownership import Lease
 from launcher.run.run_dir import RunFolder
-from launcher.training.broadcast import agree
+from launcher.training.broadcast import broadcast_from_rank0
 from parallel.checkpoint.store import CheckpointStore
 from parallel.runtime.device import Device
 
@@ -80,7 +80,7 @@ class Stop:
         torch.distributed.all_reduce(self._asked, torch.distributed.ReduceOp.MAX)
         stop, save, failed = self._asked.tolist()
         if failed == _TAKEN_OVER:
-            agree(self._require_lease)
+            broadcast_from_rank0(self._require_lease)
         if failed:
             self._store.finish()
         self.save_now = save == _SAVE_FILE

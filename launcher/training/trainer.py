@@ -16,24 +16,24 @@ from configs.words import listed
 from corpus.dataset.mixture import Mixture
 from corpus.sources.sources import sources_of
 from corpus.store.prepared import Prepared, reopen
-from launcher.failure.heartbeat import here
+from launcher.failure.heartbeat import current_status
 from launcher.run.ownership import lease_of_owner
 from launcher.run.run_dir import RunFolder, last_step
-from launcher.training.broadcast import agree
-from launcher.training.callbacks.callback import Hook, StepRecord
+from launcher.training.broadcast import broadcast_from_rank0
+from launcher.training.callbacks.callback import Callback, StepRecord
 from launcher.training.callbacks.checkpointer import Checkpoints
 from launcher.training.callbacks.console import ProgressBar, ProgressLines
 from launcher.training.callbacks.evaluator import Evaluation
 from launcher.training.callbacks.loss_curve import LossCurve
 from launcher.training.callbacks.metrics import MetricsFile, lacks_evaluation
-from launcher.training.callbacks.prediction import Prediction
+from launcher.training.callbacks.prediction import PredictionCallback
 from launcher.training.callbacks.profiler import Profiler
 from launcher.training.callbacks.tensorboard import TensorBoard
 from launcher.training.callbacks.wandb import WeightsAndBiases
 from launcher.training.callbacks.watchdog import Watchdog
 from launcher.training.data_loader import Batches
 from launcher.training.engine_factory import running_engine
-from launcher.training.loop import Course, train_loop
+from launcher.training.loop import StepSchedule, train_loop
 from launcher.training.loss_spikes import BadLossError, LossGuard, Skips, losses_before
 from launcher.training.preflight import preflight
 from launcher.training.resume import load_newest_whole
@@ -50,7 +50,7 @@ from parallel.engines.megatron.model import banded_attention_by
 from parallel.layout import Layout
 from parallel.lr_schedule import LearningRate
 from parallel.runtime.device import Device
-from parallel.runtime.process_groups import group_beside
+from parallel.runtime.process_groups import checkpoint_group
 
 VALIDATION_SEED = 0  # held-out text is always read in the same order
 
@@ -59,13 +59,13 @@ def train_session(
     run: Run, folder: RunFolder, device: Device, terminal: IO[str], signals: Signals
 ) -> None:
     """Trains to the run's last step, or until it is told to stop. Collective."""
-    here.note("looking at every node")
+    current_status.note("looking at every node")
     odd = preflight(ModelShape.of(run.model), folder, device)
     if torch.distributed.get_rank() == 0:
         for line in odd:
             print(line, file=terminal, flush=True)
     prepared = reopen(folder.read_corpus())
-    here.note("building the model")
+    current_status.note("building the model")
     with running_engine(run, device) as engine:
         _Session(run, folder, device, prepared, engine, signals, terminal).train()
 
@@ -96,7 +96,7 @@ class _Session:
             folder.checkpoints,
             parallel_state.get_tensor_model_parallel_group(),
             prepared.tokenizer,
-            group_beside() if run.train.async_save else None,
+            checkpoint_group() if run.train.async_save else None,
             self.lease.require if self.lease is not None else None,
         )
         self.stop = Stop(signals, folder, device, self.store, self.lease)
@@ -116,7 +116,7 @@ class _Session:
         if self.rank == 0:
             manifest.clear_unfinished(self.folder.checkpoints)
         asked = self.run.checkpoint
-        course = self._course(ids, None if asked is None else Path(asked))
+        schedule = self._course(ids, None if asked is None else Path(asked))
         batches = Batches(mixture, self.layout, self.place.data, self.device, ids.consumed)
         speed = Speed(
             self.shape,
@@ -125,22 +125,26 @@ class _Session:
             self.run.precision,
             self.run.cluster,
         )
-        hooks = self._hooks(course, ids)
-        prediction = Prediction(self.run, self.layout, self.device.name, course.first, course.last)
+        callbacks = self._callbacks(schedule, ids)
+        prediction = PredictionCallback(
+            self.run, self.layout, self.device.name, schedule.first, schedule.last
+        )
         # First, so that it counts nothing but the step itself.
         first = [prediction] if self.rank == 0 else []
-        hooks = [*first, self.watchdog, *hooks]
-        guard = self._guard(course)
+        callbacks = [*first, self.watchdog, *callbacks]
+        guard = self._guard(schedule)
         while True:
             try:
-                last = train_loop(self.engine, batches, course, speed, hooks, self.stop, guard)
+                last = train_loop(
+                    self.engine, batches, schedule, speed, callbacks, self.stop, guard
+                )
                 break
             except BadLossError as error:
-                course = self._past(error, ids)
-                for hook in hooks:
-                    hook.went_back(course.first - 1)
-                guard = self._guard(course)
-        here.note("ending")
+                schedule = self._past(error, ids)
+                for callback in callbacks:
+                    callback.on_rollback(schedule.first - 1)
+                guard = self._guard(schedule)
+        current_status.note("ending")
         if self.rank == 0:
             if self.stop.reason is not None or last == steps_of(self.run):
                 self.folder.write_end(last, self.stop.reason)
@@ -153,28 +157,30 @@ class _Session:
         if self.rank == 0:
             print(line, file=self.terminal, flush=True)
 
-    def _course(self, ids: SampleIds, checkpoint: Path | None) -> Course:
+    def _course(self, ids: SampleIds, checkpoint: Path | None) -> StepSchedule:
         step = samples = 0
         if checkpoint is not None:
-            here.note("reading a checkpoint")
+            current_status.note("reading a checkpoint")
             checkpoint, state = load_newest_whole(self.store, self.engine, checkpoint, self._say)
             step, samples = state.step, state.samples
             ids.go_on_from(state, checkpoint)
-        return Course(
+        return StepSchedule(
             first=step + 1,
             last=last_step(self.run),
             samples=samples,
             batch_plan=BatchPlan.of(self.run),
             learning_rate=LearningRate.of(self.run),
             seed=self.run.train.seed,
-            skipped=frozenset(agree(lambda: list(self.skips.read()))),
+            skipped=frozenset(broadcast_from_rank0(lambda: list(self.skips.read()))),
         )
 
-    def _guard(self, course: Course) -> LossGuard:
-        before = course.first - 1
-        return LossGuard(self.run.train, agree(lambda: losses_before(self.folder.metrics, before)))
+    def _guard(self, schedule: StepSchedule) -> LossGuard:
+        before = schedule.first - 1
+        return LossGuard(
+            self.run.train, broadcast_from_rank0(lambda: losses_before(self.folder.metrics, before))
+        )
 
-    def _past(self, error: BadLossError, ids: SampleIds) -> Course:
+    def _past(self, error: BadLossError, ids: SampleIds) -> StepSchedule:
         """Back to the newest checkpoint, and past the batches that made the loss bad.
 
         Raises RunError where that is not asked for or cannot be.
@@ -194,12 +200,12 @@ class _Session:
             back_to = TrainState.read(newest).step
             return str(newest), self.skips.add(error, self.run.train, back_to)
 
-        newest, skipped = agree(skip)
+        newest, skipped = broadcast_from_rank0(skip)
         with self.watchdog.paused("going back to a checkpoint"):
-            course = self._course(ids, Path(newest))
+            schedule = self._course(ids, Path(newest))
         steps = listed(skipped)
-        self._say(f"{error}; back to step {course.first - 1}; skipped from now on: step {steps}")
-        return course
+        self._say(f"{error}; back to step {schedule.first - 1}; skipped from now on: step {steps}")
+        return schedule
 
     def _mixture(self, part: str, seed: int) -> Mixture:
         return Mixture(
@@ -211,13 +217,13 @@ class _Session:
             vocab=self.shape.vocab,
         )
 
-    def _hooks(self, course: Course, ids: SampleIds) -> list[Hook]:
+    def _callbacks(self, schedule: StepSchedule, ids: SampleIds) -> list[Callback]:
         """What listens comes before what works, so that a step is noted before it is saved."""
         run = self.run
-        listeners = self._listeners(course) if self.rank == 0 else []
-        hooks: list[Hook] = []
+        listeners = self._listeners(schedule) if self.rank == 0 else []
+        callbacks: list[Callback] = []
         if run.profile.start is not None:
-            hooks.append(
+            callbacks.append(
                 Profiler(
                     self.folder.path / "profile",
                     self.rank,
@@ -226,33 +232,33 @@ class _Session:
                     run.profile.memory_snapshot,
                 )
             )
-        hooks += listeners
+        callbacks += listeners
         # The end of the schedule, not of this start: a stop must leave no trace in the metrics.
         evaluation = Evaluation(self._evaluator(), run.train.eval_every, steps_of(run), listeners)
-        hooks.append(evaluation)
-        before = course.first - 1
-        if agree(
+        callbacks.append(evaluation)
+        before = schedule.first - 1
+        if broadcast_from_rank0(
             lambda: evaluation.is_due(before) and lacks_evaluation(self.folder.metrics, before)
         ):
             evaluation.of_step(before)
         save = partial(self._save, ids)
-        hooks.append(Checkpoints(save, self._saved, run.train.save_every, course.last))
-        return hooks
+        callbacks.append(Checkpoints(save, self._saved, run.train.save_every, schedule.last))
+        return callbacks
 
-    def _listeners(self, course: Course) -> list[Hook]:
+    def _listeners(self, schedule: StepSchedule) -> list[Callback]:
         """Rank 0 alone writes and speaks."""
-        run, path, before = self.run, self.folder.path, course.first - 1
-        hooks: list[Hook] = [MetricsFile(self.folder.metrics, after_step=before)]
+        run, path, before = self.run, self.folder.path, schedule.first - 1
+        callbacks: list[Callback] = [MetricsFile(self.folder.metrics, after_step=before)]
         if run.log.tensorboard:
-            hooks.append(TensorBoard(path / "tensorboard", after_step=before))
+            callbacks.append(TensorBoard(path / "tensorboard", after_step=before))
         if run.log.wandb:
-            hooks.append(WeightsAndBiases(run, path))
+            callbacks.append(WeightsAndBiases(run, path))
         if run.log.progress:
             kind = ProgressBar if self.terminal.isatty() else ProgressLines
-            hooks.append(kind(self.terminal, course.first, course.last))
+            callbacks.append(kind(self.terminal, schedule.first, schedule.last))
         title = f"{run.model.name}, layout {self.layout}"
-        hooks.append(LossCurve(self.folder.metrics, path / "loss.png", title))
-        return hooks
+        callbacks.append(LossCurve(self.folder.metrics, path / "loss.png", title))
+        return callbacks
 
     def _evaluator(self) -> Callable[[], float | None]:
         mixture = self._mixture("validation", VALIDATION_SEED)

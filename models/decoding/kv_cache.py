@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.ops.banded_attention import banded_attention, banded_way
+from models.ops.banded_attention import attention_backend, banded_attention
 
 
 class DenseCache:
@@ -87,7 +87,7 @@ class BandedCache(DenseCache):
         self.window = window
 
     def _first(self, query_BNTD: Tensor, key_BNTD: Tensor, value_BNTD: Tensor) -> Tensor:
-        way = banded_way(query_BNTD.device.type, query_BNTD.dtype)
+        way = attention_backend(query_BNTD.device.type, query_BNTD.dtype)
         return banded_attention(query_BNTD, key_BNTD, value_BNTD, self.window, way)
 
     def _kept(self, tokens: int, lengths_B: Tensor) -> Tensor | None:

@@ -28,19 +28,19 @@ _LEAST_BLOCK = 64  # queries; smaller matmuls do not pay
 _HALVES = (torch.float16, torch.bfloat16)
 
 
-class BandedWay(StrEnum):
+class AttentionBackend(StrEnum):
     blocked = "blocked"
     flex = "flex"
     flash = "flash"
 
 
-def banded_way(device: str, dtype: torch.dtype, dropout: float = 0.0) -> BandedWay:
+def attention_backend(device: str, dtype: torch.dtype, dropout: float = 0.0) -> AttentionBackend:
     """The fastest way there is on a device of this type."""
     if device != "cuda":
-        return BandedWay.blocked
+        return AttentionBackend.blocked
     if dtype in _HALVES and importlib.util.find_spec("flash_attn") is not None:
-        return BandedWay.flash
-    return BandedWay.blocked if dropout else BandedWay.flex
+        return AttentionBackend.flash
+    return AttentionBackend.blocked if dropout else AttentionBackend.flex
 
 
 def banded_attention(
@@ -48,17 +48,17 @@ def banded_attention(
     key_BNTH: Tensor,
     value_BNTH: Tensor,
     window: int,
-    way: BandedWay,
+    backend: AttentionBackend,
     dropout: float = 0.0,
 ) -> Tensor:
     """[B, N, T, H], each token over the last `window`."""
     # A trace for CUDA compiles nothing: all earlier tokens take the memory that flex and flash do.
-    traced = way is not BandedWay.blocked and detect_fake_mode((query_BNTH,)) is not None
+    traced = backend is not AttentionBackend.blocked and detect_fake_mode((query_BNTH,)) is not None
     if query_BNTH.shape[2] <= window or traced:
         return F.scaled_dot_product_attention(
             query_BNTH, key_BNTH, value_BNTH, is_causal=True, dropout_p=dropout
         )
-    return WAYS[way](query_BNTH, key_BNTH, value_BNTH, window, dropout)
+    return WAYS[backend](query_BNTH, key_BNTH, value_BNTH, window, dropout)
 
 
 def blocked_attention(
@@ -123,10 +123,10 @@ def band_mask(tokens: int, window: int, device: torch.device) -> Tensor:
     return (distance >= 0) & (distance < window)
 
 
-WAYS: dict[BandedWay, Callable[[Tensor, Tensor, Tensor, int, float], Tensor]] = {
-    BandedWay.blocked: blocked_attention,
-    BandedWay.flex: flex_attention,
-    BandedWay.flash: flash_attention,
+WAYS: dict[AttentionBackend, Callable[[Tensor, Tensor, Tensor, int, float], Tensor]] = {
+    AttentionBackend.blocked: blocked_attention,
+    AttentionBackend.flex: flex_attention,
+    AttentionBackend.flash: flash_attention,
 }
 
 

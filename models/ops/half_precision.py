@@ -11,7 +11,7 @@ from torch import Tensor
 _HALVES = (torch.float16, torch.bfloat16)
 
 
-def worked_in(x: Tensor) -> Tensor:
+def upcast_if_unsupported(x: Tensor) -> Tensor:
     """The same numbers as a CPU is to compute with: of what it has no instructions for, float32.
 
     torch's matmuls and attention in half precision take ten times as long there. Sums come out the

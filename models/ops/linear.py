@@ -18,7 +18,7 @@ from megatron.core.tensor_parallel import ColumnParallelLinear, RowParallelLinea
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
-from models.ops.half_precision import worked_in
+from models.ops.half_precision import upcast_if_unsupported
 
 
 class _HostLinear(torch.autograd.Function):
@@ -28,17 +28,19 @@ class _HostLinear(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x, weight_OI)
         ctx.weight, ctx.has_bias, ctx.group = weight_OI, bias_O is not None, group
-        bias = None if bias_O is None else worked_in(bias_O)
-        return F.linear(worked_in(x), worked_in(weight_OI), bias).to(x.dtype)
+        bias = None if bias_O is None else upcast_if_unsupported(bias_O)
+        return F.linear(upcast_if_unsupported(x), upcast_if_unsupported(weight_OI), bias).to(
+            x.dtype
+        )
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         x, weight_OI = ctx.saved_tensors
-        grad, dtype = worked_in(grads[0]), grads[0].dtype
-        grad_RO, x_RI = grad.flatten(0, -2), worked_in(x).flatten(0, -2)
+        grad, dtype = upcast_if_unsupported(grads[0]), grads[0].dtype
+        grad_RO, x_RI = grad.flatten(0, -2), upcast_if_unsupported(x).flatten(0, -2)
         grad_x, reduced = None, None
         if ctx.needs_input_grad[0]:
-            grad_x = grad.matmul(worked_in(weight_OI)).to(dtype)
+            grad_x = grad.matmul(upcast_if_unsupported(weight_OI)).to(dtype)
             if ctx.group is not None:
                 reduced = torch.distributed.all_reduce(grad_x, group=ctx.group, async_op=True)
         grad_weight = None

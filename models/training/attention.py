@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.ops.banded_attention import BandedWay, banded_attention
-from models.ops.half_precision import worked_in
+from models.ops.banded_attention import AttentionBackend, banded_attention
+from models.ops.half_precision import upcast_if_unsupported
 
 
 class DenseAttention(torch.nn.Module):
@@ -39,7 +39,7 @@ class DenseAttention(torch.nn.Module):
         """Returns [T, B, N * H]."""
         # By the settings: a dry run's tensors are a CPU's even where the device is CUDA.
         query, key, value = (
-            (worked_in(x) if self.on_cpu else x).permute(1, 2, 0, 3)
+            (upcast_if_unsupported(x) if self.on_cpu else x).permute(1, 2, 0, 3)
             for x in (query_TBNH, key_TBNH, value_TBNH)
         )
         out = self._attend(query, key, value).to(query_TBNH.dtype)
@@ -63,9 +63,9 @@ class BandedAttention(DenseAttention):
     def __init__(self, config: Any, layer_number: int, *, window: int, **megatron: Any) -> None:
         super().__init__(config, layer_number, **megatron)
         self.window = window
-        self.way: BandedWay = config.banded_way
+        self.backend: AttentionBackend = config.attention_backend
 
     def _attend(self, query_BNTH: Tensor, key_BNTH: Tensor, value_BNTH: Tensor) -> Tensor:
         return banded_attention(
-            query_BNTH, key_BNTH, value_BNTH, self.window, self.way, self._dropout()
+            query_BNTH, key_BNTH, value_BNTH, self.window, self.backend, self._dropout()
         )

@@ -111,7 +111,7 @@ def unfinished_folder(checkpoints: Path, step: int) -> Path:
     return checkpoints / f"step_{step:08d}{_UNFINISHED}"
 
 
-def whole_checkpoints(checkpoints: Path) -> list[Path]:
+def complete_checkpoints(checkpoints: Path) -> list[Path]:
     """Published checkpoints, oldest first."""
     return sorted(p for p in checkpoints.glob("step_*") if p.name[5:].isdigit())
 
@@ -127,7 +127,7 @@ def find(path: Path) -> Path:
         newest = folder / LATEST
         if (newest / STATE).exists():
             return newest.resolve()
-        if found := whole_checkpoints(folder):
+        if found := complete_checkpoints(folder):
             return found[-1].resolve()
     raise InputError(f"checkpoint={path}: there is no checkpoint")
 
@@ -135,9 +135,9 @@ def find(path: Path) -> Path:
 def newest_whole(checkpoints: Path) -> tuple[Path | None, list[str]]:
     """The newest with nothing missing, by its files' sizes, and what is wrong with newer ones."""
     wrong = []
-    for folder in reversed(whole_checkpoints(checkpoints)):
+    for folder in reversed(complete_checkpoints(checkpoints)):
         try:
-            require_whole(folder)
+            require_complete(folder)
         except Damaged as error:
             wrong.append(str(error))
         else:
@@ -147,7 +147,7 @@ def newest_whole(checkpoints: Path) -> tuple[Path | None, list[str]]:
 
 def older(checkpoint: Path) -> Path | None:
     """The one before, of the same run."""
-    before = [p for p in whole_checkpoints(checkpoint.parent) if p.name < checkpoint.name]
+    before = [p for p in complete_checkpoints(checkpoint.parent) if p.name < checkpoint.name]
     return before[-1] if before else None
 
 
@@ -242,7 +242,7 @@ def by_kind(folder: Path) -> tuple[list[str], list[str]]:
     return data, [name for name in names if name not in data]
 
 
-def require_whole(folder: Path) -> None:
+def require_complete(folder: Path) -> None:
     """Raises Damaged naming the first file that is missing or has not the size it was given."""
     for name, written in read_manifest(folder).items():
         path = folder / name
@@ -275,7 +275,7 @@ def require_digests(folder: Path, names: Iterable[str]) -> None:
 
 
 def _others(folder: Path) -> str:
-    others = [p for p in whole_checkpoints(folder.parent) if p.name != folder.name]
+    others = [p for p in complete_checkpoints(folder.parent) if p.name != folder.name]
     return f"; an earlier one: checkpoint={others[-1]}" if others else ""
 
 
@@ -296,7 +296,7 @@ def publish(unfinished: Path, final: Path) -> None:
 def prune(checkpoints: Path, keep: int) -> None:
     """Deletes all but the newest `keep` checkpoints; 0 keeps all."""
     if keep > 0:
-        for folder in whole_checkpoints(checkpoints)[:-keep]:
+        for folder in complete_checkpoints(checkpoints)[:-keep]:
             discard(folder)
 
 

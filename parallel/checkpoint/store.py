@@ -197,7 +197,7 @@ class CheckpointStore:
         own: dict[str, Tensor],
     ) -> Tensors:
         """In memory of its own, but for what has a place in `own`."""
-        _together(lambda: files.require_whole(checkpoint))
+        _together(lambda: files.require_complete(checkpoint))
         data, small = files.by_kind(checkpoint)
         _together(lambda: files.require_digests(checkpoint, _share(small)))
         metadata = _together(lambda: read_metadata(checkpoint))

@@ -21,7 +21,7 @@ def read_tensors(checkpoint: Path, kinds: tuple[str, ...] = KINDS) -> dict[str, 
 
     Raises InputError where the checkpoint is damaged.
     """
-    files.require_whole(checkpoint)
+    files.require_complete(checkpoint)
     data, small = files.by_kind(checkpoint)
     files.require_digests(checkpoint, small)
     metadata = read_metadata(checkpoint)

@@ -12,7 +12,7 @@ from parallel.engines.named_parameters import NamedParameter
 from parallel.engines.optimizer_state import OptimizerState, read_adam_step, take
 
 
-class ParameterHolder:
+class EngineState:
     """The part of the Engine protocol that checkpoints speak to.
 
     Args:

@@ -23,14 +23,6 @@ from parallel.layout import Layout
 from parallel.runtime.device import Device
 from parallel.runtime.dtypes import DTYPES
 
-_OUTPUTS_ARE_SPLIT = (
-    "word_embeddings.weight",
-    "linear_qkv.weight",
-    "linear_qkv.bias",
-    "linear_fc1.weight",
-    "linear_fc1.bias",
-)
-_INPUTS_ARE_SPLIT = ("linear_proj.weight", "linear_fc2.weight")
 _LOGITS_AT_ONCE = 256  # rows, which bounds memory: 50 MB of GPT-3's vocabulary
 
 
@@ -90,15 +82,12 @@ class InferenceModel:
         self.import_weights((at, cut(at)) for at in self.parameters())
 
     def _part(self, name: str) -> ParameterPart:
-        whole = list(self.shape.shape_of(name))
-        dim = 0 if name.endswith(_OUTPUTS_ARE_SPLIT) else None
-        dim = 1 if name.endswith(_INPUTS_ARE_SPLIT) else dim
-        parts = self.layout.tensor
-        if dim is None or parts == 1:
-            return ParameterPart(name=name, shape=torch.Size(whole), part=Part())
-        whole[dim] //= parts
-        part = Part(dim=dim, index=self._tensor_rank, parts=parts)
-        return ParameterPart(name=name, shape=torch.Size(whole), part=part)
+        parameter, parts = self.shape.parameter(name), self.layout.tensor
+        shape = torch.Size(parameter.shape_on_rank(parts))
+        if parameter.split is None or parts == 1:
+            return ParameterPart(name=name, shape=shape, part=Part())
+        part = Part(dim=parameter.split, index=self._tensor_rank, parts=parts)
+        return ParameterPart(name=name, shape=shape, part=part)
 
     def _add_up(self, part: Tensor) -> Tensor:
         torch.distributed.all_reduce(part, group=self._tensor_group)

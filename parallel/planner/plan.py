@@ -87,7 +87,7 @@ class Plan:
     def played_for_a_file(self) -> tuple[Played, int]:
         """The schedule of a whole step, or of as many micro-batches as a viewer opens; how many."""
         micro_batches = self.job.micro_batches
-        each = 2 * self.layout.pipeline * self.layout.chunks_a_stage  # passes of one
+        each = 2 * self.layout.pipeline * self.layout.chunks_per_stage  # passes of one
         if micro_batches * each > FILED:
             rounds = max(FILED // (each * self.layout.pipeline), 1)
             micro_batches = min(micro_batches, rounds * self.layout.pipeline)

@@ -67,7 +67,7 @@ def check_ranges(run: Run, groups: Collection[str]) -> None:
             value=case.value(fault.setting),
             why=fault.why,
             nearest=tuple(
-                override(setting, value) for way in fault.ways for setting, value in way[0].items()
+                override(setting, value) for way in fault.fixes for setting, value in way[0].items()
             ),
             source=fault.source,
         )

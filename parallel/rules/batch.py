@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from parallel.batch_schedule import BatchPlan
 from parallel.rules.case import Case
 from parallel.rules.cut import splits
-from parallel.rules.fault import Fault, Rule, Way
+from parallel.rules.fault import Fault, Fix, Rule
 from parallel.rules.nearest import around, below, multiples_around, to
 
 CALCULATOR = "Megatron-core num_microbatches_calculator.py, DeepSpeed runtime/config.py"
@@ -32,7 +32,7 @@ def _portion(case: Case) -> tuple[int, str]:
     return samples, f"{text} = {samples}"
 
 
-def _smaller_portions(case: Case) -> tuple[Way, ...]:
+def _smaller_portions(case: Case) -> tuple[Fix, ...]:
     """Fewer samples at once, which leaves the run what it is; then less of what multiplies them."""
     layout, batch = case.layout, case.run.train.global_batch
     return (
@@ -56,7 +56,7 @@ def batch_splits(case: Case) -> Iterator[Fault]:
         setting="train.global_batch",
         why=f"{batch} samples are not a multiple of {text}{because}",
         source="Megatron-core pipeline_parallel/schedules.py" if because else CALCULATOR,
-        ways=(
+        fixes=(
             *_smaller_portions(case),
             *multiples_around("train.global_batch", batch, portion),
         ),
@@ -72,7 +72,7 @@ def ramp_has_equal_increments(case: Case) -> Iterator[Fault]:
         why=f"the batch grows from {start} by {start} samples at a time and never meets "
         f"train.global_batch={batch}",
         source="Megatron-core num_microbatches_calculator.py",
-        ways=(
+        fixes=(
             *around("optimizer.ramp_start", start, batch),
             to({"optimizer.ramp_tokens": 0}),
             *(multiples_around("train.global_batch", batch, start) if start > 0 else ()),
@@ -94,7 +94,7 @@ def every_size_of_the_ramp_splits(case: Case) -> Iterator[Fault]:
         why=f"the batch grows from {plan.ramp_start} to {plan.global_batch} samples, and "
         f"{plan.ramp_start} is not a multiple of {text}",
         source="Megatron-core num_microbatches_calculator.py",
-        ways=(
+        fixes=(
             *_smaller_portions(case),
             *multiples_around("optimizer.ramp_start", plan.ramp_start, portion),
             to({"optimizer.ramp_tokens": 0}),

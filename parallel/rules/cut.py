@@ -22,7 +22,7 @@ def heads_divide_hidden(case: Case) -> Iterator[Fault]:
             setting="model.heads",
             why=f"hidden {shape.hidden} does not split into {shape.heads} heads",
             source="Megatron-LM arguments.py; Megatron-core floors the head width in silence",
-            ways=(
+            fixes=(
                 *around("model.heads", shape.heads, shape.hidden),
                 *multiples_around("model.hidden", shape.hidden, shape.heads),
             ),
@@ -43,7 +43,7 @@ def tensor_splits_every_weight(case: Case) -> Iterator[Fault]:
             setting="layout.tensor",
             why=f"{' and '.join(uneven)} do not split {tensor} ways",
             source="Megatron-core transformer_config.py and tensor_parallel/layers.py",
-            ways=around("layout.tensor", tensor, shape.heads),
+            fixes=around("layout.tensor", tensor, shape.heads),
         )
 
 
@@ -52,7 +52,7 @@ def layers_fill_every_chunk(case: Case) -> Iterator[Fault]:
     if layout.stage_layers is not None:
         return
     # An interleave below 1 is told of already; the stages are looked at all the same.
-    chunks = layout.pipeline * max(layout.chunks_a_stage, 1)
+    chunks = layout.pipeline * max(layout.chunks_per_stage, 1)
     if splits(layers, chunks):
         return
     even_stages = splits(layers, layout.pipeline) and not layout.dualpipev
@@ -67,7 +67,7 @@ def layers_fill_every_chunk(case: Case) -> Iterator[Fault]:
         setting=setting,
         why=f"{layers} layers do not split over {stages}",
         source="Megatron-core transformer_block.py; DeepSpeed leaves stages empty in silence",
-        ways=(
+        fixes=(
             *around(setting, size, layers),
             *multiples_around("model.layers", layers, chunks),
             to({"layout.schedule": Schedule.standard}) if layout.dualpipev else (),
@@ -91,7 +91,7 @@ def stage_layers_are_the_model(case: Case) -> Iterator[Fault]:
         setting="layout.stage_layers",
         why=why,
         source="Megatron-core pipeline_parallel_layer_layout.py",
-        ways=(
+        fixes=(
             to({"layout.stage_layers": _filled(given, layout.pipeline, layers)}),
             to({"layout.stage_layers": None}),
         ),
@@ -114,7 +114,7 @@ def stages_of_several_chunks_are_even(case: Case) -> Iterator[Fault]:
             setting="layout.stage_layers",
             why="interleaved stages hold several chunks, which are all of one size",
             source="parallel/layout.py",
-            ways=(to({"layout.stage_layers": None}), to({"layout.interleave": 1})),
+            fixes=(to({"layout.stage_layers": None}), to({"layout.interleave": 1})),
         )
 
 
@@ -125,7 +125,7 @@ def interleave_has_stages(case: Case) -> Iterator[Fault]:
             setting="layout.interleave",
             why="without a pipeline there is nothing to interleave",
             source="Megatron-core parallel_state.py",
-            ways=(
+            fixes=(
                 to({"layout.interleave": 1}),
                 above("layout.pipeline", 1, case.run.model.layers),
             ),
@@ -139,7 +139,7 @@ def sequence_parallel_has_tensor_ranks(case: Case) -> Iterator[Fault]:
             setting="layout.sequence_parallel",
             why="it splits the sequence over the tensor ranks, and tensor=1 is only one",
             source="Megatron-core model_parallel_config.py",
-            ways=(
+            fixes=(
                 to({"layout.sequence_parallel": False}),
                 above("layout.tensor", 1, case.shape.heads),
             ),
@@ -153,7 +153,7 @@ def sequence_parallel_splits_context(case: Case) -> Iterator[Fault]:
             setting="model.context",
             why=f"{context} tokens do not split over tensor {tensor}, as sequence_parallel does",
             source="Megatron-core tensor_parallel/mappings.py",
-            ways=(
+            fixes=(
                 *multiples_around("model.context", context, tensor),
                 to({"layout.sequence_parallel": False}),
                 below("layout.tensor", tensor, case.shape.heads),

@@ -33,7 +33,7 @@ def zero_has_data_ranks(case: Case) -> Iterator[Fault]:
             setting="layout.zero",
             why="it shards over the data ranks, and data=1 is only one",
             source="a setting without effect is an error",
-            ways=(
+            fixes=(
                 to({"layout.zero": 0}),
                 to({"layout.data": 2}),
                 more_nodes(case),
@@ -49,7 +49,7 @@ def megatron_shards_only_the_optimizer(case: Case) -> Iterator[Fault]:
         why="engine=megatron shards the optimizer (zero=1) and no more; "
         "engine=deepspeed without a pipeline goes to zero=3",
         source="Megatron-core distributed optimizer",
-        ways=(
+        fixes=(
             to({"layout.zero": 1}),
             to({**DEEPSPEED, **_without_pipeline(case)}),
             to({"layout.zero": 0}),
@@ -66,7 +66,7 @@ def deepspeed_pipeline_keeps_gradients_whole(case: Case) -> Iterator[Fault]:
         why=f"pipeline={layout.pipeline} of engine=deepspeed adds up gradients over micro-batches, "
         "which ZeRO 2 and 3 cut up; take zero=1 with the pipeline or pipeline=1",
         source="DeepSpeed runtime/pipe/engine.py",
-        ways=(to({"layout.zero": 1}), to(_without_pipeline(case)), to({"layout.zero": 0})),
+        fixes=(to({"layout.zero": 1}), to(_without_pipeline(case)), to({"layout.zero": 0})),
     )
 
 
@@ -76,7 +76,7 @@ def deepspeed_has_no_interleaved_schedule(case: Case) -> Iterator[Fault]:
             setting="layout.interleave",
             why="engine=deepspeed has no interleaved schedule; engine=megatron has",
             source="DeepSpeed runtime/pipe/schedule.py",
-            ways=(to({"layout.interleave": 1}), to(MEGATRON)),
+            fixes=(to({"layout.interleave": 1}), to(MEGATRON)),
         )
 
 
@@ -86,7 +86,7 @@ def deepspeed_cuts_evenly(case: Case) -> Iterator[Fault]:
             setting="layout.stage_layers",
             why="engine=deepspeed cuts the layers into equal stages; engine=megatron as it is told",
             source="DeepSpeed runtime/pipe/module.py",
-            ways=(to({"layout.stage_layers": None}), to(MEGATRON)),
+            fixes=(to({"layout.stage_layers": None}), to(MEGATRON)),
         )
 
 
@@ -100,14 +100,14 @@ def offload_needs_zero_of_deepspeed(case: Case) -> Iterator[Fault]:
             why="engine=megatron keeps the optimizer on the GPU; engine=deepspeed with zero=1 to "
             "zero=3 can offload it",
             source="DeepSpeed runtime/zero/offload_config.py",
-            ways=(to({**DEEPSPEED, "layout.zero": max(case.layout.zero, 1)}), to(keep)),
+            fixes=(to({**DEEPSPEED, "layout.zero": max(case.layout.zero, 1)}), to(keep)),
         )
     elif case.layout.zero == 0:
         yield Fault(
             setting="engine.offload_optimizer",
             why="it is a part of ZeRO, and layout.zero=0 is without",
             source="DeepSpeed runtime/zero/offload_config.py",
-            ways=(to({"layout.zero": 1}), to(keep)),
+            fixes=(to({"layout.zero": 1}), to(keep)),
         )
 
 
@@ -121,7 +121,7 @@ def deepspeed_halves_need_zero(case: Case) -> Iterator[Fault]:
             why=f"engine=deepspeed without ZeRO adds up {precision} gradients in {precision}, "
             "which loses small ones; with ZeRO, and on engine=megatron, in float32",
             source="DeepSpeed runtime/engine.py",
-            ways=(to({"layout.zero": 1}), to(MEGATRON), to({"layout.data": 1})),
+            fixes=(to({"layout.zero": 1}), to(MEGATRON), to({"layout.data": 1})),
         )
 
 

@@ -11,7 +11,7 @@ from parallel.rules.case import Case
 Change = Mapping[str, object]
 """Overrides that belong together: setting -> value."""
 
-Way = Sequence[Change]
+Fix = Sequence[Change]
 """Changes of one kind, nearest first; the first that helps is suggested."""
 
 
@@ -22,7 +22,7 @@ class Fault:
     setting: str
     why: str
     source: str  # who makes the rule
-    ways: tuple[Way, ...] = ()
+    fixes: tuple[Fix, ...] = ()
 
 
 Rule = Callable[[Case], Iterator[Fault]]

@@ -30,7 +30,7 @@ def a_job_knows_its_nodes(case: Case) -> Iterator[Fault]:
             setting="cluster.gpus_per_node",
             why="a job has to know how many ranks each of its nodes runs",
             source="sbatch --nodes, --gpus-per-node",
-            ways=(to({"cluster.gpus_per_node": max(each, 1)}),),
+            fixes=(to({"cluster.gpus_per_node": max(each, 1)}),),
         )
 
 
@@ -44,14 +44,14 @@ def nodes_find_each_other(case: Case) -> Iterator[Fault]:
             setting="launch.address",
             why=f"{nodes} nodes have to find each other: it is the first node's name or address",
             source="torchrun --master-addr",
-            ways=(to({"launch.address": "HOST"}),),
+            fixes=(to({"launch.address": "HOST"}),),
         )
     if launch.node is not None and launch.node >= nodes:
         yield Fault(
             setting="launch.node",
             why=f"there are {nodes} nodes, counted from 0",
             source="torchrun --node-rank",
-            ways=(to({"launch.node": nodes - 1}),),
+            fixes=(to({"launch.node": nodes - 1}),),
         )
 
 
@@ -62,7 +62,7 @@ def elastic_nodes_are_some_of_all(case: Case) -> Iterator[Fault]:
             setting="launch.min_nodes",
             why=f"the run is asked for on {nodes} nodes (cluster.nodes)",
             source="sbatch --nodes=MIN-MAX",
-            ways=(to({"launch.min_nodes": nodes}),),
+            fixes=(to({"launch.min_nodes": nodes}),),
         )
 
 
@@ -76,7 +76,7 @@ def the_warning_can_be_heard(case: Case) -> Iterator[Fault]:
             setting="launch.signal",
             why="is no signal that a process may hear, by its name without SIG",
             source="sbatch --signal",
-            ways=(to({"launch.signal": close[0]}),),
+            fixes=(to({"launch.signal": close[0]}),),
         )
 
 
@@ -105,7 +105,7 @@ def the_time_limit_is_one(case: Case) -> Iterator[Fault]:
             setting="launch.time_limit",
             why="is none of SLURM's forms MINUTES, HOURS:MINUTES:SECONDS, DAYS-HOURS",
             source="sbatch --time",
-            ways=(to({"launch.time_limit": "24:00:00"}),),
+            fixes=(to({"launch.time_limit": "24:00:00"}),),
         )
     elif 0 < seconds <= launch.grace_s:
         yield Fault(
@@ -113,7 +113,7 @@ def the_time_limit_is_one(case: Case) -> Iterator[Fault]:
             why=f"the run would be told to stop launch.grace_s={launch.grace_s} s before it, at "
             "its start",
             source="sbatch --signal",
-            ways=(
+            fixes=(
                 to({"launch.time_limit": f"{2 * launch.grace_s // 60 + 1}"}),
                 to({"launch.grace_s": max(seconds // 2, 1)}),
             ),

@@ -10,7 +10,7 @@ from itertools import islice
 
 from configs.override import override
 from parallel.rules.case import Case
-from parallel.rules.fault import Change, Fault, Rule, Way
+from parallel.rules.fault import Change, Fault, Fix, Rule
 
 Key = tuple[Rule, str]
 
@@ -36,38 +36,38 @@ def nearest(
         return keys(case.changed(change), by) <= rest
 
     def first_of_each(*by: Rule) -> list[Change]:
-        ways = (
-            next((c for c in way if mends(c, [rule]) and mends(c, by)), None) for way in fault.ways
+        fixes = (
+            next((c for c in way if mends(c, [rule]) and mends(c, by)), None) for way in fault.fixes
         )
-        return [change for change in ways if change is not None]
+        return [change for change in fixes if change is not None]
 
     found = first_of_each(*rules) or first_of_each(rule)
     return tuple(dict.fromkeys(map(_typed, found)))
 
 
-def to(*changes: Change) -> Way:
+def to(*changes: Change) -> Fix:
     return changes
 
 
-def around(setting: str, value: int, highest: int) -> tuple[Way, Way]:
+def around(setting: str, value: int, highest: int) -> tuple[Fix, Fix]:
     """All smaller sizes and all larger ones up to `highest`."""
     return below(setting, value, highest), above(setting, value, highest)
 
 
-def below(setting: str, value: int, highest: int) -> Way:
+def below(setting: str, value: int, highest: int) -> Fix:
     return _way(setting, range(min(value - 1, highest), 0, -1))
 
 
-def above(setting: str, value: int, highest: int) -> Way:
+def above(setting: str, value: int, highest: int) -> Fix:
     return _way(setting, range(max(value + 1, 1), highest + 1))
 
 
-def more_nodes(case: Case) -> Way:
+def more_nodes(case: Case) -> Fix:
     nodes = case.run.cluster.nodes
     return above("cluster.nodes", nodes, nodes + WAY_LENGTH) if case.nodes_can_change else ()
 
 
-def multiples_around(setting: str, value: int, unit: int) -> tuple[Way, Way]:
+def multiples_around(setting: str, value: int, unit: int) -> tuple[Fix, Fix]:
     """The multiples of `unit` below `value`, and some above it."""
     low = value // unit * unit
     high = max(low, 0) + unit
@@ -77,7 +77,7 @@ def multiples_around(setting: str, value: int, unit: int) -> tuple[Way, Way]:
     )
 
 
-def _way(setting: str, values: Iterable[object]) -> Way:
+def _way(setting: str, values: Iterable[object]) -> Fix:
     return [{setting: value} for value in islice(values, WAY_LENGTH)]
 
 

@@ -21,7 +21,7 @@ def dualpipev_is_deepspeeds(case: Case) -> Iterator[Fault]:
             setting="layout.schedule",
             why="engine=megatron has no DualPipeV; engine=deepspeed has",
             source=SOURCE,
-            ways=(to({"engine": EngineName.deepspeed}), to(STANDARD)),
+            fixes=(to({"engine": EngineName.deepspeed}), to(STANDARD)),
         )
 
 
@@ -31,7 +31,7 @@ def dualpipev_has_stages(case: Case) -> Iterator[Fault]:
             setting="layout.schedule",
             why="without a pipeline there is nothing to schedule",
             source="a setting without effect is an error",
-            ways=(to(STANDARD), above("layout.pipeline", 1, case.run.model.layers)),
+            fixes=(to(STANDARD), above("layout.pipeline", 1, case.run.model.layers)),
         )
 
 
@@ -52,7 +52,7 @@ def dualpipev_has_micro_batches(case: Case) -> Iterator[Fault]:
         why=f"{smallest} samples make {count} micro-batches on each data rank, and DualPipeV "
         f"needs 2 x pipeline {layout.pipeline} = {needed}",
         source=SOURCE,
-        ways=(
+        fixes=(
             below("layout.micro_batch", layout.micro_batch, smallest),
             multiples_around(setting, max(smallest, portion), portion)[1],
             to(STANDARD),

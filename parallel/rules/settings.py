@@ -156,7 +156,7 @@ def every_setting_is_in_range(case: Case) -> Iterator[Fault]:
             setting=allowed.setting,
             why=f"has to be {allowed}",
             source="what the setting means",
-            ways=() if near is None else (to({allowed.setting: int(near) if whole else near}),),
+            fixes=() if near is None else (to({allowed.setting: int(near) if whole else near}),),
         )
 
 
@@ -181,7 +181,7 @@ def window_fits_the_context(case: Case) -> Iterator[Fault]:
             setting="model.window",
             why=f"a banded layer sees between 1 and all {model.context} tokens of the context",
             source="Child et al. 2019, banded attention",
-            ways=(
+            fixes=(
                 to({"model.window": min(max(model.window, 1), model.context)}),
                 to({"model.attention": AttentionPattern.dense}),
             ),
@@ -197,7 +197,7 @@ def decay_ends_after_the_warmup(case: Case) -> Iterator[Fault]:
         why=f"the decay ends by token {optimizer.decay_tokens} and the warm-up only by token "
         f"{optimizer.warmup_tokens}",
         source="Megatron-core optimizer_param_scheduler.py",
-        ways=(
+        fixes=(
             to({"optimizer.decay_tokens": None}),
             to({"optimizer.warmup_tokens": max(optimizer.decay_tokens - 1, 0)}),
         ),
@@ -211,7 +211,7 @@ def evaluation_has_batches(case: Case) -> Iterator[Fault]:
             setting="train.eval_batches",
             why=f"every {train.eval_every} steps (train.eval_every) there is nothing to evaluate",
             source="what the setting means",
-            ways=(to({"train.eval_batches": 1}), to({"train.eval_every": 0})),
+            fixes=(to({"train.eval_batches": 1}), to({"train.eval_every": 0})),
         )
 
 
@@ -227,7 +227,7 @@ def steps_named_are_steps_of_the_run(case: Case) -> Iterator[Fault]:
                 setting=setting,
                 why=f"the run has only {steps} steps",
                 source="a setting without effect is an error",
-                ways=(to({setting: steps}), to({setting: None})),
+                fixes=(to({setting: steps}), to({setting: None})),
             )
 
 

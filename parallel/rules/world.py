@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from configs.schema import LaunchName
 from parallel.rules.case import Case
-from parallel.rules.fault import Fault, Rule, Way
+from parallel.rules.fault import Fault, Fix, Rule
 from parallel.rules.nearest import above, around, below, more_nodes
 
 ENGINES = "Megatron-core parallel_state.py, DeepSpeed runtime/pipe/module.py"
@@ -41,7 +41,7 @@ def one_copy_fits_the_ranks(case: Case) -> Iterator[Fault]:
         setting=f"layout.{axis}",
         why=f"a copy of the model takes {_product(case)} = {size} ranks, {at_hand}",
         source=ENGINES,
-        ways=(
+        fixes=(
             more_nodes(case),
             *around(f"layout.{axis}", getattr(case.layout, axis), ranks),
             below("layout.tensor", case.layout.tensor, ranks),
@@ -50,7 +50,7 @@ def one_copy_fits_the_ranks(case: Case) -> Iterator[Fault]:
     )
 
 
-def _with_idle_ranks(case: Case, ranks: int) -> Way:
+def _with_idle_ranks(case: Case, ranks: int) -> Fix:
     """As many copies as there is room for; only where we start the ranks may some stay idle."""
     if case.run.launch.name is not LaunchName.local:
         return ()
@@ -75,7 +75,7 @@ def asked_world_is_at_hand(case: Case) -> Iterator[Fault]:
         setting="layout.data",
         why=f"{_product(case)} x data {layout.data} = {layout.world_size} ranks, {lack}",
         source=ENGINES,
-        ways=(
+        fixes=(
             more_nodes(case),
             *around("layout.data", layout.data, ranks),
             below("layout.pipeline", layout.pipeline, ranks),
@@ -95,7 +95,7 @@ def cluster_is_large_enough(case: Case) -> Iterator[Fault]:
         why=f"{cluster.nodes} nodes x {cluster.gpus_per_node} GPUs = {there}, "
         f"and the layout has {needed} ranks",
         source="a rank is one process with one GPU",
-        ways=(
+        fixes=(
             above("cluster.nodes", cluster.nodes, needed),
             below("layout.pipeline", case.layout.pipeline, there),
             below("layout.tensor", case.layout.tensor, there),
@@ -114,7 +114,7 @@ def tensor_group_stays_in_a_node(case: Case) -> Iterator[Fault]:
             setting="layout.tensor",
             why=f"groups of {tensor} ranks do not fit whole into nodes of {per_node} GPUs",
             source="Narayanan et al. 2021, takeaway 1: tensor parallel within a node",
-            ways=around("layout.tensor", tensor, per_node),
+            fixes=around("layout.tensor", tensor, per_node),
         )
 
 

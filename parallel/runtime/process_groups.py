@@ -17,13 +17,13 @@ from megatron.core import parallel_state, tensor_parallel
 from parallel.layout import Layout
 from parallel.runtime.device import backend_timeout
 
-BESIDE = "checkpoints"  # name of the group below
+CHECKPOINTS = "checkpoints"  # name of the group below
 SAVED_WITHIN = datetime.timedelta(days=1)  # a rank that is lost is found out by its connections
 
 
-def group_beside() -> torch.distributed.ProcessGroup:
+def checkpoint_group() -> torch.distributed.ProcessGroup:
     """All ranks, for what saves agree on while training goes on. Collective."""
-    return torch.distributed.new_group(backend="gloo", timeout=SAVED_WITHIN, group_desc=BESIDE)
+    return torch.distributed.new_group(backend="gloo", timeout=SAVED_WITHIN, group_desc=CHECKPOINTS)
 
 
 @contextmanager
@@ -55,14 +55,9 @@ def _check_groups(layout: Layout) -> None:
         "data": parallel_state.get_data_parallel_group(),
         "pipeline": parallel_state.get_pipeline_model_parallel_group(),
     }
-    meant = {
-        "tensor": layout.tensor_groups(),
-        "data": layout.data_groups(),
-        "pipeline": layout.pipeline_groups(),
-    }
     for axis, group in made.items():
         ranks = torch.distributed.get_process_group_ranks(group)
-        expected = next(ranks for ranks in meant[axis] if rank in ranks)
+        expected = next(ranks for ranks in layout.groups(axis) if rank in ranks)
         assert ranks == expected, (
             f"{axis} group of rank {rank}: {ranks}, the layout says {expected}"
         )

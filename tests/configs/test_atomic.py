@@ -8,7 +8,7 @@ from threading import Barrier
 
 import pytest
 
-from configs.atomic import whole_file, whole_folder, write_whole
+from configs.atomic import atomic_file, atomic_folder, write_atomic
 from configs.errors import InputError
 
 
@@ -17,7 +17,7 @@ def fill(target: Path, number: int, together: Barrier) -> Path:
         count = int(taken.name.partition("-")[2] or "1")
         return target.with_name(f"{target.name}-{count + 1}")
 
-    with whole_folder("evaluate.out", target, next_name) as filling:
+    with atomic_folder("evaluate.out", target, next_name) as filling:
         (filling.folder / "a").write_text(str(number))
         together.wait()
         (filling.folder / "b").write_text(str(number))
@@ -35,7 +35,7 @@ def test_folders_of_one_name_at_once(tmp_path: Path) -> None:
 
 
 def write_into(target: Path, text: str, meanwhile: Path | None = None) -> None:
-    with whole_folder("convert.to", target) as filling:
+    with atomic_folder("convert.to", target) as filling:
         (filling.folder / "x").write_text(text)
         if meanwhile is not None:
             write_into(meanwhile, "early")
@@ -51,22 +51,22 @@ def test_a_name_that_was_given_is_taken_once(tmp_path: Path) -> None:
 
 def test_an_empty_folder_is_no_obstacle_and_a_file_is(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with whole_folder("convert.to", tmp_path / "empty") as filling:
+    with atomic_folder("convert.to", tmp_path / "empty") as filling:
         (filling.folder / "x").write_text("1")
     assert (tmp_path / "empty" / "x").exists()
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(InputError), whole_folder("convert.to", tmp_path / "file"):
+    with pytest.raises(InputError), atomic_folder("convert.to", tmp_path / "file"):
         pass
 
 
 def fail_half_way(path: Path) -> None:
-    with whole_file(path) as unfinished:
+    with atomic_file(path) as unfinished:
         unfinished.write_text("half")
         raise RuntimeError
 
 
 def test_what_fails_leaves_nothing(tmp_path: Path) -> None:
-    write_whole(tmp_path / "page.html", "before")
+    write_atomic(tmp_path / "page.html", "before")
     with pytest.raises(RuntimeError):
         fail_half_way(tmp_path / "page.html")
     assert (tmp_path / "page.html").read_text() == "before"

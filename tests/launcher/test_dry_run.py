@@ -130,7 +130,7 @@ def test_commands_of_torchrun_are_shown(dry: DryRun) -> None:
     assert "missing  corpus " in out
     status, out, _ = dry(*words, "launch.node=1")
     assert status == 0
-    assert out.count("node ") == 1
+    assert out.count("\nnode ") == 1
     assert list(dry.folder.iterdir()) == []
 
 

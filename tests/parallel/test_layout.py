@@ -27,7 +27,7 @@ LAYOUTS = [*layouts(1), *layouts(8), *layouts(24)]
 def test_every_axis_partitions_the_world(layout: Layout) -> None:
     sizes = {"tensor": layout.tensor, "data": layout.data, "pipeline": layout.pipeline}
     for axis, size in sizes.items():
-        groups: list[list[int]] = getattr(layout, f"{axis}_groups")()
+        groups: list[list[int]] = layout.groups(axis)
         assert sorted(rank for group in groups for rank in group) == list(range(layout.world_size))
         for group in groups:
             # Along its own axis a group counts up; on the others it stands still.
@@ -60,9 +60,9 @@ def test_rank_order_is_megatrons(layout: Layout) -> None:
         cp=1,
         order="tp-cp-ep-dp-pp",
     )
-    assert layout.tensor_groups() == ranks.get_ranks("tp")
-    assert layout.pipeline_groups() == ranks.get_ranks("pp")
-    assert layout.data_groups() == ranks.get_ranks("dp")
+    assert layout.groups("tensor") == ranks.get_ranks("tp")
+    assert layout.groups("pipeline") == ranks.get_ranks("pp")
+    assert layout.groups("data") == ranks.get_ranks("dp")
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
@@ -78,9 +78,9 @@ def test_rank_order_is_deepspeeds(layout: Layout, monkeypatch: pytest.MonkeyPatc
         at = layout.coordinates(rank)
         assert topology.get_rank(pipe=at.pipeline, data=at.data, model=at.tensor) == rank
     for axis, groups in {
-        "model": layout.tensor_groups(),
-        "data": layout.data_groups(),
-        "pipe": layout.pipeline_groups(),
+        "model": layout.groups("tensor"),
+        "data": layout.groups("data"),
+        "pipe": layout.groups("pipeline"),
     }.items():
         assert sorted(topology.get_axis_comm_lists(axis)) == sorted(groups)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from configs.errors import InputError
-from launcher.run.resolve import plan_ranks
+from launcher.run.resolve import resolve
 from launcher.run.run_dir import RunFolder
 from launcher.start.slurm import job_of
 from slurm.commands import check
@@ -31,7 +31,7 @@ SINGLE = ("single_v100", "single_rtx8000")
 
 
 def accepted(overrides: str, folder: Path) -> str:
-    plan = plan_ranks(run_of(f"{overrides} launch=slurm launch.time_limit=1-00"), {})
+    plan = resolve(run_of(f"{overrides} launch=slurm launch.time_limit=1-00"), {})
     run = RunFolder(folder)
     run.script.write_text(render(job_of(plan, run)), encoding="utf-8")
     return check(run.script)

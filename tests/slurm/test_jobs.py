@@ -130,7 +130,7 @@ def test_a_full_disk_and_a_damaged_checkpoint(
     assert "does not begin again: it would come again" in said(run)
     assert "was not saved" in said(run)
     assert "what to do: make room" in said(run)
-    whole = manifest.whole_checkpoints(run / "checkpoints")
+    whole = manifest.complete_checkpoints(run / "checkpoints")
     assert whole
     assert len(starts(run)) == 1
     # Somebody makes room; meanwhile a bit of the newest checkpoint has turned over.

@@ -9,7 +9,7 @@ import pytest
 
 from configs.errors import InputError
 from configs.override import override
-from launcher.run.resolve import Plan, plan_ranks
+from launcher.run.resolve import ResolvedRun, resolve
 from launcher.run.run_dir import RunFolder
 from launcher.start.slurm import job_of
 from slurm.script import render
@@ -22,8 +22,8 @@ SMALL = ["launch=slurm", "device=cpu", "cluster.nodes=2", "cluster.gpus_per_node
 SMALL += ["train.steps=2"]
 
 
-def planned(overrides: str) -> Plan:
-    return plan_ranks(run_of(overrides), {})
+def planned(overrides: str) -> ResolvedRun:
+    return resolve(run_of(overrides), {})
 
 
 def script_of(overrides: str, path: Path) -> str:

@@ -24,7 +24,7 @@ class StepRecord:
     skipped: bool
 
 
-class Hook:
+class Callback:
     """Does nothing; a hook overrides what it needs. Every rank calls every hook it has."""
 
     def before_step(self, step: int) -> None: ...
@@ -36,7 +36,7 @@ class Hook:
     def save_now(self, record: StepRecord) -> None:
         """Somebody asked for it, or training stops after this step."""
 
-    def went_back(self, step: int) -> None:
+    def on_rollback(self, step: int) -> None:
         """The next step is the one after this again: what came after it does not count."""
 
     def at_end(self) -> None: ...

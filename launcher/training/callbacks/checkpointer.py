@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from launcher.training.callbacks.callback import Hook, StepRecord
+from launcher.training.callbacks.callback import Callback, StepRecord
 
 
-class Checkpoints(Hook):
+class Checkpoints(Callback):
     """Collective: every rank saves what it holds.
 
     Args:
@@ -37,7 +37,7 @@ class Checkpoints(Hook):
             self._save(record)
             self._saved = record.step
 
-    def went_back(self, step: int) -> None:
+    def on_rollback(self, step: int) -> None:
         self._saved = step
 
     def at_end(self) -> None:

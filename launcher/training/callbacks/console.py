@@ -16,7 +16,7 @@ from rich.progress import (
 )
 from rich.table import Column
 
-from launcher.training.callbacks.callback import Hook, StepRecord
+from launcher.training.callbacks.callback import Callback, StepRecord
 
 LINE_EVERY_S = 10.0
 
@@ -30,7 +30,7 @@ def describe(record: StepRecord) -> str:
     )
 
 
-class ProgressBar(Hook):
+class ProgressBar(Callback):
     """Steps done, loss, speed, memory and the time left, in place."""
 
     def __init__(self, terminal: IO[str], first: int, last: int) -> None:
@@ -58,14 +58,14 @@ class ProgressBar(Hook):
         self._eval = f"  held out {eval_loss:.4f}"
         self._bar.console.print(f"step {step}: loss on held-out text {eval_loss:.4f}")
 
-    def went_back(self, step: int) -> None:
+    def on_rollback(self, step: int) -> None:
         self._bar.update(self._task, completed=step)
 
     def at_end(self) -> None:
         self._bar.stop()
 
 
-class ProgressLines(Hook):
+class ProgressLines(Callback):
     """For logs: the first and the last step, and one every ten seconds between."""
 
     def __init__(self, terminal: IO[str], first: int, last: int) -> None:

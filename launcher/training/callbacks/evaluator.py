@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from launcher.training.callbacks.callback import Hook, StepRecord
+from launcher.training.callbacks.callback import Callback, StepRecord
 
 
-class Evaluation(Hook):
+class Evaluation(Callback):
     """Collective: every rank evaluates its share.
 
     Args:
@@ -17,7 +17,11 @@ class Evaluation(Hook):
     """
 
     def __init__(
-        self, evaluate: Callable[[], float | None], every: int, last: int, listeners: Sequence[Hook]
+        self,
+        evaluate: Callable[[], float | None],
+        every: int,
+        last: int,
+        listeners: Sequence[Callback],
     ) -> None:
         self._evaluate = evaluate
         self._every = every
@@ -35,5 +39,5 @@ class Evaluation(Hook):
         loss = self._evaluate()
         if loss is None:
             return
-        for hook in self._listeners:
-            hook.after_evaluation(step, loss)
+        for callback in self._listeners:
+            callback.after_evaluation(step, loss)

@@ -6,10 +6,10 @@ import math
 from pathlib import Path
 
 from launcher.run.jsonl import read_lines
-from launcher.training.callbacks.callback import Hook
+from launcher.training.callbacks.callback import Callback
 
 
-class LossCurve(Hook):
+class LossCurve(Callback):
     def __init__(self, metrics: Path, picture: Path, title: str) -> None:
         self._metrics = metrics
         self._picture = picture

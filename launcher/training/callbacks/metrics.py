@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from launcher.run.jsonl import read_lines
-from launcher.training.callbacks.callback import Hook, StepRecord
+from launcher.training.callbacks.callback import Callback, StepRecord
 
 
-class MetricsFile(Hook):
+class MetricsFile(Callback):
     def __init__(self, path: Path, *, after_step: int) -> None:
         """Goes on after `after_step`: later lines are of steps that will be taken again."""
         self._path = path
@@ -26,7 +26,7 @@ class MetricsFile(Hook):
     def after_evaluation(self, step: int, eval_loss: float) -> None:
         self._write({"step": step, "eval_loss": eval_loss})
 
-    def went_back(self, step: int) -> None:
+    def on_rollback(self, step: int) -> None:
         self._file.close()
         keep_until(self._path, step)
         self._file = self._path.open("a", encoding="utf-8", buffering=1)

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 
 from configs.errors import InputError
 from configs.schema import DeviceName, Run
-from launcher.training.callbacks.callback import Hook, StepRecord
+from launcher.training.callbacks.callback import Callback, StepRecord
 from parallel.layout import Layout
 from parallel.planner.communication.traffic import Traffic
 from parallel.planner.plan import Plan
@@ -24,7 +24,7 @@ _SETTLED = 3  # steps of this start after which times are like all others
 _GIB = 2**30
 
 
-class Prediction(Hook):
+class PredictionCallback(Callback):
     """Counts one step's traffic, the first that is like all others."""
 
     def __init__(self, run: Run, layout: Layout, device: DeviceName, first: int, last: int) -> None:
@@ -49,7 +49,7 @@ class Prediction(Hook):
         if record.step >= self._settled:
             self._records.append(record)
 
-    def went_back(self, step: int) -> None:
+    def on_rollback(self, step: int) -> None:
         self._counting.close()
 
     def lines(self) -> list[str]:

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from launcher.training.callbacks.callback import Hook, StepRecord
+from launcher.training.callbacks.callback import Callback, StepRecord
 
 
-class Profiler(Hook):
+class Profiler(Callback):
     """Writes profile/rank_N.json (for chrome://tracing or Perfetto) and profile/memory_N.pickle."""
 
     def __init__(self, folder: Path, rank: int, start: int, steps: int, memory: bool) -> None:
@@ -37,7 +37,7 @@ class Profiler(Hook):
         if record.step == self._last:
             self._finish()
 
-    def went_back(self, step: int) -> None:
+    def on_rollback(self, step: int) -> None:
         self.at_end()
 
     def at_end(self) -> None:

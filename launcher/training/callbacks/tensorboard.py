@@ -6,12 +6,12 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
-from launcher.training.callbacks.callback import Hook, StepRecord
+from launcher.training.callbacks.callback import Callback, StepRecord
 
 _SHOWN = ("loss", "grad_norm", "learning_rate", "tokens_per_s", "tflops", "memory_gib")
 
 
-class TensorBoard(Hook):
+class TensorBoard(Callback):
     def __init__(self, folder: Path, *, after_step: int) -> None:
         self._folder = folder
         self._writer = self._open(after_step)
@@ -27,7 +27,7 @@ class TensorBoard(Hook):
     def after_evaluation(self, step: int, eval_loss: float) -> None:
         self._writer.add_scalar("held_out/loss", eval_loss, step)
 
-    def went_back(self, step: int) -> None:
+    def on_rollback(self, step: int) -> None:
         self._writer.close()
         self._writer = self._open(step)
 

@@ -7,10 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from configs.schema import Run
-from launcher.training.callbacks.callback import Hook, StepRecord
+from launcher.training.callbacks.callback import Callback, StepRecord
 
 
-class WeightsAndBiases(Hook):
+class WeightsAndBiases(Callback):
     def __init__(self, run: Run, folder: Path) -> None:
         import wandb
 

@@ -15,14 +15,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from launcher.failure.flight_recorder import waits_in
-from launcher.failure.heartbeat import here
+from launcher.failure.heartbeat import current_status
 from launcher.failure.record import Failure, leave_note
-from launcher.training.callbacks.callback import Hook, StepRecord
+from launcher.training.callbacks.callback import Callback, StepRecord
 
 _LOOKS = 20  # in the time that a rank may wait
 
 
-class Watchdog(Hook):
+class Watchdog(Callback):
     def __init__(self, logs: Path, rank: int, timeout_s: float) -> None:
         self._logs, self._rank = logs, rank
         self._timeout_s = timeout_s
@@ -36,7 +36,7 @@ class Watchdog(Hook):
     def after_step(self, record: StepRecord) -> None:
         self.note("between steps")
 
-    def went_back(self, step: int) -> None:
+    def on_rollback(self, step: int) -> None:
         self.note("going back", step)
 
     def at_end(self) -> None:
@@ -45,7 +45,7 @@ class Watchdog(Hook):
 
     def note(self, phase: str, step: int | None = None) -> None:
         """The loop goes on, with this."""
-        here.note(phase, step)
+        current_status.note(phase, step)
         self._since = time.monotonic()
 
     @contextmanager
@@ -53,7 +53,7 @@ class Watchdog(Hook):
         """While a checkpoint is copied or written, which takes as long as it takes."""
         self._since = None
         try:
-            with here.during(phase):
+            with current_status.during(phase):
                 yield
         finally:
             self._since = time.monotonic()

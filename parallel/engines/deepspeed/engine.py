@@ -23,12 +23,12 @@ from parallel.engines.deepspeed.optimizer_state import optimizer_state
 from parallel.engines.grad_norm import clip_by_global_norm
 from parallel.engines.megatron.config import transformer_config
 from parallel.engines.named_parameters import NamedParameter
-from parallel.engines.state import ParameterHolder
+from parallel.engines.state import EngineState
 from parallel.layout import Layout
 from parallel.runtime.device import Device
 
 
-class DeepSpeedEngine(ParameterHolder):
+class DeepSpeedEngine(EngineState):
     """Trains this rank's stage, or its whole model. Lives within `process_groups` and
     `deepspeed_world`.
     """

@@ -27,9 +27,9 @@ def topology(layout: Layout) -> PipeModelDataParallelTopology:
         num_pp=layout.pipeline, num_mp=layout.tensor, num_dp=layout.data
     )
     meant = {
-        "model": layout.tensor_groups(),
-        "data": layout.data_groups(),
-        "pipe": layout.pipeline_groups(),
+        "model": layout.groups("tensor"),
+        "data": layout.groups("data"),
+        "pipe": layout.groups("pipeline"),
     }
     for axis, expected in meant.items():
         ranks = made.get_axis_comm_lists(axis)

@@ -110,7 +110,7 @@ def _check_cut(model: PipelineModule, layout: Layout, layers: int) -> None:
         (
             layout.layers_of(stage, chunk, layers)
             for stage in range(layout.pipeline)
-            for chunk in range(layout.chunks_a_stage)
+            for chunk in range(layout.chunks_per_stage)
         ),
         key=lambda piece: piece.start,
     )

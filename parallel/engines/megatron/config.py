@@ -10,7 +10,7 @@ from megatron.core.optimizer import OptimizerConfig as MegatronOptimizerConfig
 from megatron.core.transformer import TransformerConfig
 
 from configs.schema import DeviceName, OptimizerConfig, Precision, Recompute
-from models.ops.banded_attention import banded_way
+from models.ops.banded_attention import attention_backend
 from models.ops.gelu import host_gelu
 from models.shape import ModelShape
 from parallel.layout import Layout
@@ -62,7 +62,7 @@ def transformer_config(
         **_recompute(layout.recompute),
     )
     config.on_cpu = device is DeviceName.cpu
-    config.banded_way = banded_way(device.value, dtype, config.attention_dropout)
+    config.attention_backend = attention_backend(device.value, dtype, config.attention_dropout)
     return config
 
 

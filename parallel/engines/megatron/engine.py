@@ -21,12 +21,12 @@ from parallel.engines.base import Batch, StepResult
 from parallel.engines.megatron.config import ddp_config, optimizer_config, transformer_config
 from parallel.engines.megatron.model import build_chunks
 from parallel.engines.megatron.optimizer_state import optimizer_state
-from parallel.engines.state import ParameterHolder
+from parallel.engines.state import EngineState
 from parallel.layout import Layout
 from parallel.runtime.device import Device
 
 
-class MegatronEngine(ParameterHolder):
+class MegatronEngine(EngineState):
     """Trains this rank's chunks. Needs `process_groups` around its whole life."""
 
     def __init__(

@@ -12,7 +12,7 @@ from megatron.core.transformer import TransformerConfig
 from megatron.core.transformer.module import Float16Module
 
 from configs.schema import DeviceName, Precision
-from models.ops.banded_attention import banded_way
+from models.ops.banded_attention import attention_backend
 from models.shape import ModelShape
 from models.training.gpt import GPT, build_gpt
 from parallel.engines.megatron.config import ddp_config
@@ -78,7 +78,7 @@ def banded_attention_by(shape: ModelShape, device: DeviceName, precision: Precis
         return None
     if uses_transformer_engine(device):
         return "Transformer Engine"
-    return str(banded_way(device.value, DTYPES[precision]))
+    return str(attention_backend(device.value, DTYPES[precision]))
 
 
 def check_layers(chunk: GPT, layers: range) -> None:

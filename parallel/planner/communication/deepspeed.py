@@ -9,7 +9,7 @@ from parallel.engines.deepspeed.config import BUCKET, MOST_KEPT, effective_zero
 from parallel.parameter_count import rank_parameters
 from parallel.planner.communication.groups import Ledger
 from parallel.planner.communication.stage_step import DOUBLE, FLOAT, Step, layer_sizes
-from parallel.planner.communication.traffic import Group, Kind
+from parallel.planner.communication.traffic import CollectiveKind, Group
 
 _LONG = 8  # bytes
 
@@ -25,7 +25,7 @@ def deepspeed_traffic(step: Step, ledger: Ledger) -> None:
     zero = effective_zero(step.layout, step.precision)
     if zero == 0:
         _reduce(_parameters(step), BUCKET, ledger)
-        ledger.add(Group.model, Kind.all_reduce, DOUBLE)  # the norm
+        ledger.add(Group.model, CollectiveKind.all_reduce, DOUBLE)  # the norm
     elif zero == 3:
         _zero3(step, ledger)
     else:
@@ -34,8 +34,8 @@ def deepspeed_traffic(step: Step, ledger: Ledger) -> None:
 
 def _whole(step: Step, ledger: Ledger) -> None:
     for size in step.own_tokens_parameters:
-        ledger.add(Group.tensor, Kind.all_reduce, size * step.number, step.micro_batches)
-    ledger.add(Group.data, Kind.all_reduce, FLOAT)  # the loss
+        ledger.add(Group.tensor, CollectiveKind.all_reduce, size * step.number, step.micro_batches)
+    ledger.add(Group.data, CollectiveKind.all_reduce, FLOAT)  # the loss
 
 
 def _pipeline(step: Step, ledger: Ledger) -> None:
@@ -47,13 +47,15 @@ def _pipeline(step: Step, ledger: Ledger) -> None:
     else:
         _messages(step, ledger)
         if step.first or step.last:
-            ledger.add(Group.embedding, Kind.all_reduce, step.embedding * FLOAT)
+            ledger.add(Group.embedding, CollectiveKind.all_reduce, step.embedding * FLOAT)
     partial = sum(step.own_tokens_parameters)
     if partial:
-        ledger.add(Group.tensor, Kind.all_reduce, partial * FLOAT)
+        ledger.add(Group.tensor, CollectiveKind.all_reduce, partial * FLOAT)
     if step.last:
-        ledger.add(Group.data, Kind.all_reduce, FLOAT)  # the loss
-    ledger.add(Group.pipeline, Kind.broadcast, 2 * FLOAT)  # this data rank's loss and the mean
+        ledger.add(Group.data, CollectiveKind.all_reduce, FLOAT)  # the loss
+    ledger.add(
+        Group.pipeline, CollectiveKind.broadcast, 2 * FLOAT
+    )  # this data rank's loss and the mean
 
 
 def _messages(step: Step, ledger: Ledger) -> None:
@@ -72,7 +74,10 @@ def _messages(step: Step, ledger: Ledger) -> None:
     ledger.exchange(step.hidden // layout.tensor, count, count)
     # For each message to the next stage: its gradient, and the output that was put away.
     ledger.add(
-        Group.tensor, Kind.all_gather, step.hidden, m * (2 * (not step.last) + (not step.first))
+        Group.tensor,
+        CollectiveKind.all_gather,
+        step.hidden,
+        m * (2 * (not step.last) + (not step.first)),
     )
 
 
@@ -82,10 +87,10 @@ def _zero(step: Step, ledger: Ledger, zero: int) -> None:
     bf16_optimizer = zero == 1 and step.precision is Precision.bf16
     flat = [_rounded_up(sum(group), 2 * layout.data) for group in _groups(step)]
     for numbers in flat:
-        ledger.add(Group.data, Kind.all_gather, numbers * step.number)
+        ledger.add(Group.data, CollectiveKind.all_gather, numbers * step.number)
     if bf16_optimizer:
         _reduce(flat, BUCKET, ledger)
-        ledger.add(Group.model, Kind.all_reduce, FLOAT)  # the norm
+        ledger.add(Group.model, CollectiveKind.all_reduce, FLOAT)  # the norm
         return
     bucket = _bucket(step)
     sums = step.micro_batches if zero == 2 else 1
@@ -93,9 +98,9 @@ def _zero(step: Step, ledger: Ledger, zero: int) -> None:
     for _ in range(sums):
         _reduce_before(order if zero == 1 else reversed(_parameters(step)), bucket, ledger)
     for over in (Group.data, Group.model):
-        ledger.add(over, Kind.all_reduce, FLOAT, len(_groups(step)))  # norms
+        ledger.add(over, CollectiveKind.all_reduce, FLOAT, len(_groups(step)))  # norms
         if step.precision is not Precision.float32:
-            ledger.add(over, Kind.all_reduce, 1)  # overflow
+            ledger.add(over, CollectiveKind.all_reduce, 1)  # overflow
 
 
 def _zero3(step: Step, ledger: Ledger) -> None:
@@ -105,18 +110,18 @@ def _zero3(step: Step, ledger: Ledger) -> None:
     # Norms and biases stay whole, and are gathered one by one after the update.
     small = 10 * step.shape.hidden
     for size in (size for size in padded if size < small):
-        ledger.add(Group.data, Kind.all_gather, size * step.number)
+        ledger.add(Group.data, CollectiveKind.all_gather, size * step.number)
     cut = [size for size in padded if size >= small]
     for sizes in (cut, _released(cut)):
         for fetched in _fetches(sizes, min(BUCKET, step.shape.hidden**2)):
-            ledger.add(Group.data, Kind.all_gather, fetched * step.number, m)
+            ledger.add(Group.data, CollectiveKind.all_gather, fetched * step.number, m)
     for bucket in _buckets_before(reversed(padded), _bucket(step)):
-        ledger.add(Group.data, Kind.reduce_scatter, bucket * FLOAT, m)
+        ledger.add(Group.data, CollectiveKind.reduce_scatter, bucket * FLOAT, m)
     norms = sum(_sub_groups([-(-size // data) for size in group]) for group in _groups(step))
     for over in (Group.data, Group.model):
-        ledger.add(over, Kind.all_reduce, DOUBLE, norms)
+        ledger.add(over, CollectiveKind.all_reduce, DOUBLE, norms)
         if step.precision is Precision.fp16:
-            ledger.add(over, Kind.all_reduce, 1)  # overflow
+            ledger.add(over, CollectiveKind.all_reduce, 1)  # overflow
 
 
 def _as_used(step: Step) -> list[int]:
@@ -167,15 +172,15 @@ def _reduce(sizes: Iterable[int], bucket: int, ledger: Ledger) -> None:
     for size in sizes:
         waiting += size
         if waiting > bucket:
-            ledger.add(Group.data, Kind.all_reduce, waiting * FLOAT)
+            ledger.add(Group.data, CollectiveKind.all_reduce, waiting * FLOAT)
             waiting = 0
     if waiting:
-        ledger.add(Group.data, Kind.all_reduce, waiting * FLOAT)
+        ledger.add(Group.data, CollectiveKind.all_reduce, waiting * FLOAT)
 
 
 def _reduce_before(sizes: Iterable[int], bucket: int, ledger: Ledger) -> None:
     for together in _buckets_before(sizes, bucket):
-        ledger.add(Group.data, Kind.all_reduce, together * FLOAT)
+        ledger.add(Group.data, CollectiveKind.all_reduce, together * FLOAT)
 
 
 def _buckets_before(sizes: Iterable[int], bucket: int) -> list[int]:

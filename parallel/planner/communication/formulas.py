@@ -13,7 +13,7 @@ from parallel.planner.communication.deepspeed import deepspeed_traffic
 from parallel.planner.communication.groups import Ledger
 from parallel.planner.communication.megatron import megatron_traffic
 from parallel.planner.communication.stage_step import FLOAT, Step
-from parallel.planner.communication.traffic import Group, Kind, Traffic
+from parallel.planner.communication.traffic import CollectiveKind, Group, Traffic
 
 
 def step_traffic(
@@ -64,17 +64,17 @@ def layers(step: Step, ledger: Ledger) -> None:
     if step.layout.sequence_parallel:
         gathers = step.layers * (4 + 2 * forward) + step.first + 2 * step.last
         scatters = step.layers * (2 + 2 * forward) + step.last
-        ledger.add(Group.tensor, Kind.all_gather, step.hidden, m * gathers)
-        ledger.add(Group.tensor, Kind.reduce_scatter, step.hidden, m * scatters)
-        ledger.add(Group.tensor, Kind.all_reduce, step.hidden, m * step.first)
+        ledger.add(Group.tensor, CollectiveKind.all_gather, step.hidden, m * gathers)
+        ledger.add(Group.tensor, CollectiveKind.reduce_scatter, step.hidden, m * scatters)
+        ledger.add(Group.tensor, CollectiveKind.all_reduce, step.hidden, m * step.first)
     else:
         sums = step.layers * (2 + 2 * forward) + step.first + step.last
-        ledger.add(Group.tensor, Kind.all_reduce, step.hidden, m * sums)
+        ledger.add(Group.tensor, CollectiveKind.all_reduce, step.hidden, m * sums)
     # The largest logit of each token, the label's, and the sum of the exponentials, which
     # `models.ops.cross_entropy` sends together.
     each = step.tokens * FLOAT
     if step.device is DeviceName.cpu:
-        ledger.add(Group.tensor, Kind.all_reduce, each, m * step.last)
-        ledger.add(Group.tensor, Kind.all_reduce, 2 * each, m * step.last)
+        ledger.add(Group.tensor, CollectiveKind.all_reduce, each, m * step.last)
+        ledger.add(Group.tensor, CollectiveKind.all_reduce, 2 * each, m * step.last)
     else:
-        ledger.add(Group.tensor, Kind.all_reduce, each, 3 * m * step.last)
+        ledger.add(Group.tensor, CollectiveKind.all_reduce, each, 3 * m * step.last)

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
 
-from parallel.layout import Coordinates, Layout
-from parallel.planner.communication.traffic import Group, Kind, Traffic, totals
+from parallel.layout import AXES, Layout
+from parallel.planner.communication.traffic import CollectiveKind, Group, Traffic, totals
+
+SPANS: dict[Group, tuple[str, ...]] = {
+    Group.tensor: ("tensor",),
+    Group.data: ("data",),
+    Group.pipeline: ("pipeline",),
+    Group.embedding: (),  # the two stages that hold it, one rank of each
+    Group.model: ("tensor", "pipeline"),
+    Group.tensor_data: ("tensor", "data"),
+    Group.world: AXES,
+}
+"""The axes along which the ranks of a group differ."""
+WITHIN_A_STAGE = tuple(axis for axis in AXES if axis != "pipeline")
+Extent = tuple[tuple[int, ...], frozenset[int]]
+"""How many ranks a group has along each axis within a stage, and on which stages it is."""
 
 
 def members(layout: Layout, rank: int) -> dict[Group, set[int]]:
@@ -14,37 +28,25 @@ def members(layout: Layout, rank: int) -> dict[Group, set[int]]:
     That of the embedding is of the stages that hold it, whether or not `rank` is on one of them.
     """
     here = layout.coordinates(rank)
-    tensor, data, stages = range(layout.tensor), range(layout.data), range(layout.pipeline)
-
-    def at(t: Iterable[int], d: Iterable[int], p: Iterable[int]) -> set[int]:
-        return {layout.rank(Coordinates(i, j, k)) for i in t for j in d for k in p}
-
-    t, d, p = [here.tensor], [here.data], [here.pipeline]
-    return {
-        Group.tensor: at(tensor, d, p),
-        Group.data: at(t, data, p),
-        Group.pipeline: at(t, d, stages),
-        Group.embedding: at(t, d, (0, layout.logits_stage)),
-        Group.model: at(tensor, d, stages),
-        Group.tensor_data: at(tensor, data, p),
-        Group.world: at(tensor, data, stages),
-    }
+    found = {}
+    for group, spanned in SPANS.items():
+        at = {axis: [getattr(here, axis)] for axis in AXES if axis not in spanned}
+        if group is Group.embedding:
+            at["pipeline"] = [0, layout.logits_stage]
+        found[group] = set(layout.ranks(at))
+    return found
 
 
-def extents(layout: Layout, stage: int) -> dict[Group, tuple[int, int, frozenset[int]]]:
-    """The same groups of a rank of `stage`, told apart without listing ranks: how many tensor and
-    data ranks, and which stages."""
-    t, d, here = layout.tensor, layout.data, frozenset({stage})
-    stages = frozenset(range(layout.pipeline))
-    return {
-        Group.tensor: (t, 1, here),
-        Group.data: (1, d, here),
-        Group.pipeline: (1, 1, stages),
-        Group.embedding: (1, 1, frozenset({0, layout.logits_stage})),
-        Group.model: (t, 1, stages),
-        Group.tensor_data: (t, d, here),
-        Group.world: (t, d, stages),
-    }
+def extents(layout: Layout, stage: int) -> dict[Group, Extent]:
+    """The same groups of a rank of `stage`, told apart without listing ranks."""
+    found: dict[Group, Extent] = {}
+    for group, spanned in SPANS.items():
+        sizes = tuple(layout.size(axis) if axis in spanned else 1 for axis in WITHIN_A_STAGE)
+        stages = range(layout.pipeline) if "pipeline" in spanned else [stage]
+        if group is Group.embedding:
+            stages = [0, layout.logits_stage]
+        found[group] = (sizes, frozenset(stages))
+    return found
 
 
 class Ledger:
@@ -54,17 +56,17 @@ class Ledger:
         self._extents = extents(layout, stage)
         self._entries: list[Traffic] = []
 
-    def add(self, group: Group, kind: Kind, each: int, count: int = 1) -> None:
+    def add(self, group: Group, kind: CollectiveKind, each: int, count: int = 1) -> None:
         """`count` collectives of `each` bytes; none if the group has but one rank."""
         extent = self._extents[group]
-        tensor, data, stages = extent
-        if tensor * data * len(stages) > 1 and count:
+        sizes, stages = extent
+        if math.prod(sizes) * len(stages) > 1 and count:
             name = next(other for other, those in self._extents.items() if those == extent)
             self._entries.append(Traffic(group=name, kind=kind, count=count, bytes=count * each))
 
     def exchange(self, each: int, sends: int, receives: int) -> None:
         """Messages with other stages of the same model."""
-        for kind, count in ((Kind.send, sends), (Kind.recv, receives)):
+        for kind, count in ((CollectiveKind.send, sends), (CollectiveKind.recv, receives)):
             if count:
                 self._entries.append(
                     Traffic(group=Group.pipeline, kind=kind, count=count, bytes=count * each)

@@ -7,7 +7,7 @@ import math
 from configs.schema import DeviceName, Precision
 from parallel.planner.communication.groups import Ledger
 from parallel.planner.communication.stage_step import DOUBLE, FLOAT, Step, layer_sizes
-from parallel.planner.communication.traffic import Group, Kind
+from parallel.planner.communication.traffic import CollectiveKind, Group
 
 
 def megatron_traffic(step: Step, ledger: Ledger) -> None:
@@ -15,15 +15,17 @@ def megatron_traffic(step: Step, ledger: Ledger) -> None:
     if layout.pipeline > 1:
         _messages(step, ledger)
         if step.first or step.last:
-            ledger.add(Group.embedding, Kind.all_reduce, step.embedding * FLOAT)
+            ledger.add(Group.embedding, CollectiveKind.all_reduce, step.embedding * FLOAT)
     partial = sum(step.own_tokens_parameters)
     if partial:
-        ledger.add(Group.tensor, Kind.all_reduce, partial * FLOAT)
+        ledger.add(Group.tensor, CollectiveKind.all_reduce, partial * FLOAT)
     _gradients(step, ledger)
     # Slices of gradients make up the whole only over all ranks.
     over = Group.world if layout.zero == 1 else Group.model
-    ledger.add(over, Kind.all_reduce, FLOAT, (step.precision is Precision.fp16) + step.clips)
-    ledger.add(Group.world, Kind.all_reduce, DOUBLE)  # the loss
+    ledger.add(
+        over, CollectiveKind.all_reduce, FLOAT, (step.precision is Precision.fp16) + step.clips
+    )
+    ledger.add(Group.world, CollectiveKind.all_reduce, DOUBLE)  # the loss
 
 
 def _messages(step: Step, ledger: Ledger) -> None:
@@ -39,10 +41,10 @@ def _gradients(step: Step, ledger: Ledger) -> None:
     for number in range(step.layout.interleave):
         for bucket in _buckets(step, number):
             if step.layout.zero == 1:
-                ledger.add(Group.data, Kind.reduce_scatter, bucket * FLOAT)
-                ledger.add(Group.data, Kind.all_gather, bucket * step.number)
+                ledger.add(Group.data, CollectiveKind.reduce_scatter, bucket * FLOAT)
+                ledger.add(Group.data, CollectiveKind.all_gather, bucket * step.number)
             else:
-                ledger.add(Group.data, Kind.all_reduce, bucket * FLOAT)
+                ledger.add(Group.data, CollectiveKind.all_reduce, bucket * FLOAT)
 
 
 def _buckets(step: Step, chunk: int) -> list[int]:

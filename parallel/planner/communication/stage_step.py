@@ -64,12 +64,12 @@ class Step:
     @property
     def own_tokens_parameters(self) -> list[int]:
         """Numbers of each parameter that under sequence parallel sees only the rank's tokens."""
-        norms_and_biases = [self.shape.hidden] * (6 * self.layers + 2 * self.last)
-        return norms_and_biases if self.layout.sequence_parallel else []
+        if not self.layout.sequence_parallel:
+            return []
+        layer = [each.numbers for each in self.shape.layer if each.split is None]
+        return layer * self.layers + [each.numbers for each in self.shape.final_norm] * self.last
 
 
 def layer_sizes(shape: ModelShape, tensor: int) -> list[int]:
     """Numbers of each parameter of a layer on one rank, in the order in which it holds them."""
-    h, split = shape.hidden, shape.hidden * shape.hidden // tensor
-    norm, projection, qkv = [h, h], [split, h], [3 * split, 3 * h // tensor]
-    return [*norm, *projection, *qkv, *norm, 4 * split, 4 * h // tensor, 4 * split, h]
+    return [each.numbers_on_rank(tensor) for each in shape.layer]

@@ -23,7 +23,7 @@ class Group(StrEnum):
     world = "world"
 
 
-class Kind(StrEnum):
+class CollectiveKind(StrEnum):
     all_reduce = "all_reduce"
     all_gather = "all_gather"
     reduce_scatter = "reduce_scatter"
@@ -43,21 +43,21 @@ class Traffic:
     """
 
     group: Group
-    kind: Kind
+    kind: CollectiveKind
     count: int
     bytes: int
 
 
 def totals(traffic: Iterable[Traffic]) -> list[Traffic]:
     """One entry for each group and kind, in a fixed order; empty ones left out."""
-    counts: Counter[tuple[Group, Kind]] = Counter()
-    sizes: Counter[tuple[Group, Kind]] = Counter()
+    counts: Counter[tuple[Group, CollectiveKind]] = Counter()
+    sizes: Counter[tuple[Group, CollectiveKind]] = Counter()
     for each in traffic:
         counts[each.group, each.kind] += each.count
         sizes[each.group, each.kind] += each.bytes
     return [
         Traffic(group=group, kind=kind, count=counts[group, kind], bytes=sizes[group, kind])
         for group in Group
-        for kind in Kind
+        for kind in CollectiveKind
         if counts[group, kind]
     ]

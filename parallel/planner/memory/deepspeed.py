@@ -39,7 +39,7 @@ def moments(job: Job, numbers: int, held: int) -> Iterator[Moment]:
     """
     zero = effective_zero(job.layout, Precision(job.precision))
     # Whether gradients of former micro-batches are there while that many are kept.
-    later = job.micro_batches * job.layout.chunks_a_stage > held
+    later = job.micro_batches * job.layout.chunks_per_stage > held
     if zero == 0:
         yield _at_loss(job, FLOAT32 * numbers * later)
         yield _behind(job, FLOAT32 * numbers, FLOAT32 * min(BUCKET, numbers))

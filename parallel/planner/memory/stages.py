@@ -25,7 +25,9 @@ MOMENTS = 8  # bytes of a number's two moments of Adam
 MASTER = 4  # of its float32 copy
 WHOLE_NUMBERS = 4  # of a layer, for each token and hidden channel, on every tensor rank
 SPLIT_NUMBERS = 12  # split over the tensor ranks
-LAID_OUT_ANEW = 1  # of ours, split too: attention's output in the order that the next linear takes
+ATTENTION_TRANSPOSE = (
+    1  # of ours, split too: attention's output in the order that the next linear takes
+)
 SCORES_BYTES = 5  # of a materialised score: softmax's output, dropout's output and mask
 AS_TENSORS = Overheads()
 
@@ -146,7 +148,7 @@ def layer_activations(job: Job) -> float:
     shape, layout, number = job.shape, job.layout, job.number_bytes
     split = layout.tensor if layout.sequence_parallel else 1
     hidden = job.tokens * shape.hidden
-    divided = SPLIT_NUMBERS + (LAID_OUT_ANEW if job.software == OURS else 0)
+    divided = SPLIT_NUMBERS + (ATTENTION_TRANSPOSE if job.software == OURS else 0)
     kept = number * hidden * (WHOLE_NUMBERS / split + divided / layout.tensor)
     heads = layout.micro_batch * shape.heads / layout.tensor
     if job.flash:
@@ -159,7 +161,7 @@ def layer_activations(job: Job) -> float:
 def _activations(job: Job, stage: int, held: int) -> tuple[float, float]:
     """What is kept from forward to backward passes, and one layer's that are computed again."""
     layout = job.layout
-    layers = job.layers_of(stage) / layout.chunks_a_stage
+    layers = job.layers_of(stage) / layout.chunks_per_stage
     split = layout.tensor if layout.sequence_parallel else 1
     hidden = job.number_bytes * job.tokens * job.shape.hidden / split
     layer = layer_activations(job)

@@ -36,7 +36,7 @@ class Line:
     """One number, as it was told and as it comes out."""
 
     what: str
-    told: str
+    published: str
     computed: str
 
 
@@ -66,8 +66,8 @@ def headline() -> list[Line]:
 def petaflop_days_of_all() -> list[Line]:
     """Table D.1, size by size."""
     return [
-        Line(f"PF-days of {name}", f"{told:g}", f"{petaflop_days(*_published(name)):.3g}")
-        for name, told in TABLE_D1.items()
+        Line(f"PF-days of {name}", f"{published:g}", f"{petaflop_days(*_published(name)):.3g}")
+        for name, published in TABLE_D1.items()
     ]
 
 

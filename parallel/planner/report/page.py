@@ -19,16 +19,17 @@ PASSES = 30_000  # of the schedule that are drawn: a page of about 1 MB
 POINTS = 2_000  # of the layouts that a search found
 
 
-def page(plan: Plan, told: dict[str, Any], found: Found | None = None) -> str:
+def page(plan: Plan, report: dict[str, Any], found: Found | None = None) -> str:
     """The page of a plan.
 
     Args:
-        told: what `format=json` would print, with the search and the trace if there are any.
-        found: the search, for all its layouts in the figure; without it those in `told` are drawn.
+        report: what `format=json` would print, with the search and the trace if there are any.
+        found: the search, for all its layouts in the figure; without it those in `report` are
+            drawn.
     """
     stages = range(plan.layout.pipeline)
     data = {
-        **told,
+        **report,
         "layout_name": str(plan.layout),
         "cluster": plan.run.cluster.name,
         "global_batch": plan.job.global_batch,

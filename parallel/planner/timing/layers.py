@@ -68,12 +68,8 @@ class Passes:
         """One transformer layer, with its tensor-parallel collectives and recomputation."""
         job, kernels, tensor = self.job, self.kernels, self.job.layout.tensor
         h, tokens = job.shape.hidden, job.tokens
-        linears = [
-            (tokens, 3 * h // tensor, h),
-            (tokens, h, h // tensor),
-            (tokens, 4 * h // tensor, h),
-            (tokens, h, 4 * h // tensor),
-        ]
+        matrices = [each for each in job.shape.layer if each.is_matrix]
+        linears = [(tokens, *each.shape_on_rank(tensor)) for each in matrices]
         split = tensor if job.layout.sequence_parallel else 1
         moved = tokens * h * kernels.number_bytes * (WHOLE_BYTES / split + SHARED_BYTES / tensor)
         element_wise = kernels.moving(moved)

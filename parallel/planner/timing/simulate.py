@@ -65,7 +65,7 @@ class PassTimes:
 
 def play(layout: Layout, times: PassTimes, micro_batches: int) -> Played:
     """Every pass as early as its stage is free and what it needs has come."""
-    stages, chunks = layout.pipeline, layout.chunks_a_stage
+    stages, chunks = layout.pipeline, layout.chunks_per_stage
     pieces = stages * chunks
     order = orders(layout, micro_batches)
     place = [[_piece(layout, stage, chunk) for chunk in range(chunks)] for stage in range(stages)]

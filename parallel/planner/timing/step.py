@@ -59,7 +59,7 @@ class Step:
     @cached_property
     def waited(self) -> float:
         """What a stage waits for each message in every micro-batch, over and over."""
-        interleaved = self.job.layout.chunks_a_stage > 1
+        interleaved = self.job.layout.chunks_per_stage > 1
         share = self.constants.hop_interleaved if interleaved else self.constants.hop
         return share * self.hop
 
@@ -94,7 +94,7 @@ class Step:
     def pass_times(self) -> PassTimes:
         """What the schedule is played with: a stage's chunks are equal but for its ends."""
         layout = self.job.layout
-        chunks = layout.chunks_a_stage
+        chunks = layout.chunks_per_stage
         layer = self._sharded if layout.zero == 3 else self.passes.layers(1)
         forward, backward = [], []
         for stage in range(layout.pipeline):
@@ -125,7 +125,7 @@ class Step:
         layout, times = self.job.layout, self.pass_times
         each = [sum(f) + sum(b) for f, b in zip(times.forward, times.backward, strict=True)]
         slowest = max(each)
-        chunks = layout.chunks_a_stage
+        chunks = layout.chunks_per_stage
         fill = (sum(each) - slowest) / chunks + 2 * (layout.pipeline - 1) * times.hop
         return self.job.micro_batches * slowest + fill
 

@@ -18,35 +18,35 @@ from torch.distributed import ProcessGroup
 
 from parallel.layout import Layout
 from parallel.planner.communication.groups import members
-from parallel.planner.communication.traffic import Group, Kind, Traffic, totals
-from parallel.runtime.process_groups import BESIDE
+from parallel.planner.communication.traffic import CollectiveKind, Group, Traffic, totals
+from parallel.runtime.process_groups import CHECKPOINTS
 
 # Each method that torch.distributed calls, and which of its arguments is the whole tensor. Under
 # several names where torch has renamed it.
 METHODS = {
-    "allreduce": (Kind.all_reduce, 0),
-    "allreduce_coalesced": (Kind.all_reduce, 0),
-    "reduce": (Kind.all_reduce, 0),
-    "broadcast": (Kind.broadcast, 0),
-    "allgather": (Kind.all_gather, 0),
-    "_allgather_base": (Kind.all_gather, 0),
-    "all_gather_single": (Kind.all_gather, 0),
-    "allgather_coalesced": (Kind.all_gather, 0),
-    "allgather_into_tensor_coalesced": (Kind.all_gather, 0),
-    "all_gather_single_coalesced": (Kind.all_gather, 0),
-    "gather": (Kind.all_gather, 0),
-    "reduce_scatter": (Kind.reduce_scatter, 1),
-    "_reduce_scatter_base": (Kind.reduce_scatter, 1),
-    "reduce_scatter_single": (Kind.reduce_scatter, 1),
-    "reduce_scatter_tensor_coalesced": (Kind.reduce_scatter, 1),
-    "reduce_scatter_single_coalesced": (Kind.reduce_scatter, 1),
-    "scatter": (Kind.reduce_scatter, 1),
-    "alltoall": (Kind.all_to_all, 1),
-    "alltoall_base": (Kind.all_to_all, 1),
-    "all_to_all_single": (Kind.all_to_all, 1),
-    "send": (Kind.send, 0),
-    "recv": (Kind.recv, 0),
-    "barrier": (Kind.barrier, None),
+    "allreduce": (CollectiveKind.all_reduce, 0),
+    "allreduce_coalesced": (CollectiveKind.all_reduce, 0),
+    "reduce": (CollectiveKind.all_reduce, 0),
+    "broadcast": (CollectiveKind.broadcast, 0),
+    "allgather": (CollectiveKind.all_gather, 0),
+    "_allgather_base": (CollectiveKind.all_gather, 0),
+    "all_gather_single": (CollectiveKind.all_gather, 0),
+    "allgather_coalesced": (CollectiveKind.all_gather, 0),
+    "allgather_into_tensor_coalesced": (CollectiveKind.all_gather, 0),
+    "all_gather_single_coalesced": (CollectiveKind.all_gather, 0),
+    "gather": (CollectiveKind.all_gather, 0),
+    "reduce_scatter": (CollectiveKind.reduce_scatter, 1),
+    "_reduce_scatter_base": (CollectiveKind.reduce_scatter, 1),
+    "reduce_scatter_single": (CollectiveKind.reduce_scatter, 1),
+    "reduce_scatter_tensor_coalesced": (CollectiveKind.reduce_scatter, 1),
+    "reduce_scatter_single_coalesced": (CollectiveKind.reduce_scatter, 1),
+    "scatter": (CollectiveKind.reduce_scatter, 1),
+    "alltoall": (CollectiveKind.all_to_all, 1),
+    "alltoall_base": (CollectiveKind.all_to_all, 1),
+    "all_to_all_single": (CollectiveKind.all_to_all, 1),
+    "send": (CollectiveKind.send, 0),
+    "recv": (CollectiveKind.recv, 0),
+    "barrier": (CollectiveKind.barrier, None),
 }
 _COALESCED = {name for name in METHODS if name.endswith("coalesced")}
 
@@ -66,7 +66,7 @@ class Counts:
 
     def add(self, name: str, group: ProcessGroup, arguments: tuple[Any, ...]) -> None:
         """One call of the ProcessGroup method `name`."""
-        if group.group_desc == BESIDE:
+        if group.group_desc == CHECKPOINTS:
             return
         kind, whole = METHODS[name]
         if group not in self._ranks:
@@ -74,7 +74,7 @@ class Counts:
         ranks = self._ranks[group]
         if len(ranks) == 1:
             return
-        between_two = kind in (Kind.send, Kind.recv)
+        between_two = kind in (CollectiveKind.send, CollectiveKind.recv)
         if between_two:
             ranks = [self.rank, ranks[arguments[1]]]
         tensors = [] if whole is None else list(_tensors(arguments[whole]))

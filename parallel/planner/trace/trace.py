@@ -39,7 +39,7 @@ class RankTrace:
 def traced_ranks(layout: Layout) -> list[int]:
     """One rank of each kind of stage: the first, an inner one, and that of the logits."""
     stages = {0, min(1, layout.pipeline - 1), layout.logits_stage, layout.pipeline - 1}
-    return [layout.rank(Coordinates(tensor=0, data=0, pipeline=stage)) for stage in sorted(stages)]
+    return [layout.rank(Coordinates(pipeline=stage)) for stage in sorted(stages)]
 
 
 def trace(run: Run, layout: Layout, rank: int, *, device: DeviceName) -> RankTrace:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from corpus.dataset import mixture as module
-from corpus.dataset.fingerprint import Consumed, fingerprint
+from corpus.dataset.fingerprint import SampleFingerprint, fingerprint
 from corpus.dataset.mixture import BLOCK, Mixture, blend
 from corpus.dataset.mixture_plan import plan_mixture
 from corpus.dataset.samples import Samples
@@ -109,7 +109,7 @@ def test_ids_say_which_text_is_read(mixture: Mixture, mixed: Prepared) -> None:
 
 
 def test_ranks_together_read_what_one_would(mixture: Mixture) -> None:
-    ranks = [Consumed(mixture) for _ in range(4)]
+    ranks = [SampleFingerprint(mixture) for _ in range(4)]
     for number in range(1_000):
         ranks[number % 4].note([number])
     assert sum(rank.sum for rank in ranks) % 2**64 == fingerprint(mixture, 0, 1_000)
@@ -117,7 +117,7 @@ def test_ranks_together_read_what_one_would(mixture: Mixture) -> None:
 
 @pytest.mark.parametrize("wrong", [[0, 1, 1, 3], [0, 1, 2], [0, 1, 2, 3, 4], [0, 1, 2, 4]])
 def test_a_sample_read_twice_or_missed_shows(mixture: Mixture, wrong: list[int]) -> None:
-    reader = Consumed(mixture)
+    reader = SampleFingerprint(mixture)
     reader.note(wrong)
     assert reader.sum != fingerprint(mixture, 0, 4)
 

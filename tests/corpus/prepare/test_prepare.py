@@ -376,11 +376,11 @@ def test_a_file_that_changes_between_the_readings_is_told(
 
     def choose_late(*arguments: Any) -> Any:
         path.write_text(change(before).replace("TEXT", "text"))
-        return select.choose(*arguments)
+        return select.select(*arguments)
 
     mine = replace(corpus, text=str(path))
     with monkeypatch.context() as patch:
-        patch.setattr(module, "choose", choose_late)
+        patch.setattr(module, "select", choose_late)
         with pytest.raises(InputError, match=r"mine\.jsonl changed while it was being read; run"):
             prepare(mine, model)
     path.write_text(before)

@@ -124,11 +124,11 @@ class TestCheckpoints:
         assert result.status == 2
         assert largest.name in result.errors
         assert "were written" in result.errors
-        earlier = manifest.whole_checkpoints(run / "checkpoints")[-2]
+        earlier = manifest.complete_checkpoints(run / "checkpoints")[-2]
         assert f"an earlier one: checkpoint={earlier}" in result.errors
 
     def test_none_is_whole(self, run: Path) -> None:
-        for checkpoint in manifest.whole_checkpoints(run / "checkpoints"):
+        for checkpoint in manifest.complete_checkpoints(run / "checkpoints"):
             (checkpoint / "manifest.json").write_text("{}")
         result = phalanx("train", "train.steps=9", run_dir=run)
         assert result.status == 2

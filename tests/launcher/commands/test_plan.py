@@ -28,47 +28,47 @@ CLUSTER = ["cluster=dgx_a100", "cluster.nodes=64", "train.global_batch=1536"]
 def planned(*overrides: str) -> dict[str, Any]:
     result = phalanx("plan", *overrides, "format=json")
     assert result.status == 0, result.errors
-    told: dict[str, Any] = json.loads(result.output)
-    return told
+    report: dict[str, Any] = json.loads(result.output)
+    return report
 
 
 def test_where_one_gpu_is_too_small_a_search_is_no_help() -> None:
     run = run_of("model=gpt3_2.7b cluster=single_v100 precision=fp16")
-    told = summary(Plan.of(run, Layout(micro_batch=1), DeviceName.cuda))
-    assert "51.35 of 32.0 GiB a rank, on stage 0: DOES NOT FIT; nearest: more GPUs" in told
-    assert " at $1.5 a rank-hour" in told
+    report = summary(Plan.of(run, Layout(micro_batch=1), DeviceName.cuda))
+    assert "51.35 of 32.0 GiB a rank, on stage 0: DOES NOT FIT; nearest: more GPUs" in report
+    assert " at $1.5 a rank-hour" in report
     two = Plan.of(replace(run, cluster=replace(run.cluster, nodes=2)), Layout(), DeviceName.cuda)
     assert "nearest: plan.search=true" in summary(two)
 
 
 def test_one_object_with_everything_that_scripts_rely_on() -> None:
-    told = planned(*GPT3, *CLUSTER, "layout=gpt3_175b")
-    assert told["fits"] is True
-    assert told["layout"]["data"] == 4
+    report = planned(*GPT3, *CLUSTER, "layout=gpt3_175b")
+    assert report["fits"] is True
+    assert report["layout"]["data"] == 4
     for name in ("step_time_s", "tflops_per_gpu", "mfu", "days", "gpu_hours", "dollars"):
-        assert told[name] > 0, name
-    assert 0 < told["bubble_fraction"] < 0.5
-    assert told["flops_per_step"] / told["step_time_s"] / 512 / 1e12 == pytest.approx(
-        told["tflops_per_gpu"]
+        assert report[name] > 0, name
+    assert 0 < report["bubble_fraction"] < 0.5
+    assert report["flops_per_step"] / report["step_time_s"] / 512 / 1e12 == pytest.approx(
+        report["tflops_per_gpu"]
     )
-    assert told["gpu_hours"] == pytest.approx(told["days"] * 24 * 512)
-    stages = told["memory_gib"]["stages"]
+    assert report["gpu_hours"] == pytest.approx(report["days"] * 24 * 512)
+    stages = report["memory_gib"]["stages"]
     assert len(stages) == 16
     for stage in stages:
         assert sum(v for name, v in stage.items() if name != "total") == pytest.approx(
             stage["total"]
         )
-    assert told["memory_gib"]["peak"] == max(stage["total"] for stage in stages)
-    assert {"group", "kind", "count", "bytes", "link"} <= set(told["collectives"][0])
-    assert told["parameters"]["total"] == pytest.approx(174_604.3e6, rel=1e-6)
-    assert len(told["parameters"]["per_rank"]) == 16
+    assert report["memory_gib"]["peak"] == max(stage["total"] for stage in stages)
+    assert {"group", "kind", "count", "bytes", "link"} <= set(report["collectives"][0])
+    assert report["parameters"]["total"] == pytest.approx(174_604.3e6, rel=1e-6)
+    assert len(report["parameters"]["per_rank"]) == 16
 
 
 def test_the_headline_numbers_are_reproduced_by_name() -> None:
     result = phalanx("plan", "model=gpt3_175b", "cluster=single_v100")
     assert result.status == 0, result.errors
-    for told in ("3.14E23", "355", "$4.6M", "665", "700 GB", "48 GB", "DOES NOT FIT"):
-        assert told in result.output
+    for report in ("3.14E23", "355", "$4.6M", "665", "700 GB", "48 GB", "DOES NOT FIT"):
+        assert report in result.output
     assert "PF-days of gpt3_13b" in result.output
 
 
@@ -85,8 +85,8 @@ def test_a_search_gives_a_layout_that_is_ready_to_use(tmp_path: Path) -> None:
     folder = tmp_path / "layout"
     folder.mkdir()
     (folder / "found.yaml").write_text(text, encoding="utf-8")
-    told = planned("--config-dir", str(tmp_path), *overrides, "layout=found")
-    assert told["fits"] is True
+    report = planned("--config-dir", str(tmp_path), *overrides, "layout=found")
+    assert report["fits"] is True
 
 
 def test_the_schedule_opens_in_perfetto(tmp_path: Path) -> None:
@@ -142,9 +142,9 @@ def test_a_layout_that_cannot_be_is_told_beside_a_search() -> None:
 
 
 def test_a_plan_on_a_laptop_needs_no_cluster() -> None:
-    told = planned()
-    assert told["device"] == "cpu"
-    assert told["parameters"]["per_rank"] == planned("device=cpu")["parameters"]["per_rank"]
+    report = planned()
+    assert report["device"] == "cpu"
+    assert report["parameters"]["per_rank"] == planned("device=cpu")["parameters"]["per_rank"]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from configs.schema import DeviceName, SourceConfig
 from corpus.dataset import shuffle
 from corpus.dataset.mixture_plan import plan_mixture
 from corpus.prepare.prepare import prepare
-from corpus.store.prepared import Prepared, Source
+from corpus.store.prepared import Prepared, PreparedSource
 from corpus.tokenizer.tokenizer import Tokenizer
 from corpus.tokenizer.vocabulary import choose
 from launcher.command_line.compose import compose_run
@@ -32,7 +32,7 @@ from launcher.run.corpus import (
     orders_to_make,
     shares_of,
 )
-from launcher.run.resolve import plan_ranks
+from launcher.run.resolve import resolve
 from launcher.run.run_dir import RunFolder, require_same_run
 from parallel.checkpoint import manifest
 from parallel.checkpoint.manifest import TrainState
@@ -110,7 +110,7 @@ def test_a_gpu_job_does_not_prepare_by_surprise(
     tiny = "model.vocab=300 model.context=32 model.window=8 train.steps=9"
     run = run_of(f"{tiny} corpus.text={texts}/web.jsonl")
     run = replace(run, corpus=replace(run.corpus, cache=str(tmp_path)))
-    plan = replace(plan_ranks(run), device=DeviceName.cuda)
+    plan = replace(resolve(run), device=DeviceName.cuda)
     overrides = ["model.vocab=300", "run_dir=x", "corpus.text=my texts"]
     what = r"is not prepared, and a job is no place for that; first: phalanx prepare "
     with pytest.raises(InputError, match=what + r"model\.vocab=300 'corpus\.text=my texts'$"):
@@ -127,12 +127,13 @@ def test_the_mixture_of_gpt3_is_shown_as_the_paper_has_it(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """Table 2.2: epochs over 300 billion tokens; the paper's own are of weights before rounding."""
-    from corpus.store.prepared import Prepared, Source
+    from corpus.store.prepared import Prepared, PreparedSource
 
     sizes = {"common_crawl": 410, "webtext2": 19, "books1": 12, "books2": 55, "wikipedia": 3}
-    nothing: dict[str, Any] = dict.fromkeys(Source.__dataclass_fields__, 0)
+    nothing: dict[str, Any] = dict.fromkeys(PreparedSource.__dataclass_fields__, 0)
     sources = tuple(
-        Source(**{**nothing, "name": name, "tokens": size * 10**9}) for name, size in sizes.items()
+        PreparedSource(**{**nothing, "name": name, "tokens": size * 10**9})
+        for name, size in sizes.items()
     )
     prepared = Prepared(folder=tmp_path, fingerprint="", sources=sources)
     table = shown(mixture_table(run_of("corpus=gpt3 model=gpt3_175b"), prepared), capsys)
@@ -156,7 +157,7 @@ def test_counts_for_people(count: float, text: str) -> None:
 def test_a_gpu_job_makes_no_text_either(tmp_path: Path) -> None:
     run = run_of("layout=single")
     run = replace(run, corpus=replace(run.corpus, cache=str(tmp_path / "cache")))
-    plan = replace(plan_ranks(run), device=DeviceName.cuda)
+    plan = replace(resolve(run), device=DeviceName.cuda)
     with pytest.raises(InputError, match=r"^corpus default: is not prepared, .* phalanx prepare$"):
         corpus_to_train_on(plan, [], Console())
     assert not (tmp_path / "cache").exists()
@@ -175,7 +176,7 @@ def test_a_run_goes_on_with_the_text_it_began_with(trained: Path) -> None:
 
 
 def test_a_run_goes_on_with_the_weights_it_began_with(trained: Path) -> None:
-    plan = plan_ranks(run_of("corpus=gpt3 layout=single"))
+    plan = resolve(run_of("corpus=gpt3 layout=single"))
     state = replace(TrainState.read(manifest.find(trained)), seed=plan.run.train.seed)
     same = replace(state, shares=shares_of(plan.run))
     require_same_run(plan, same, trained)
@@ -184,13 +185,13 @@ def test_a_run_goes_on_with_the_weights_it_began_with(trained: Path) -> None:
         require_same_run(plan, state, trained)
 
 
-def source(name: str, **counts: int) -> Source:
-    fields = dict.fromkeys((field.name for field in dataclasses.fields(Source)), 0)
-    return Source(**{**fields, **counts, "name": name})  # type: ignore[arg-type]
+def source(name: str, **counts: int) -> PreparedSource:
+    fields = dict.fromkeys((field.name for field in dataclasses.fields(PreparedSource)), 0)
+    return PreparedSource(**{**fields, **counts, "name": name})  # type: ignore[arg-type]
 
 
 def noted(
-    tmp_path: Path, sources: tuple[Source, ...], weights: Mapping[str, float], run: str
+    tmp_path: Path, sources: tuple[PreparedSource, ...], weights: Mapping[str, float], run: str
 ) -> str:
     """What is told of a corpus of these sources beside the plan of its mixture."""
     tokenizer = Path(shutil.copyfile(tokenizer_file(tmp_path), tmp_path / "tokenizer.json"))

@@ -46,7 +46,7 @@ def test_what_a_run_leaves(trained: Path) -> None:
     assert steps[-1]["samples"] == 48
     assert steps[-1]["tokens"] == 48 * 32
     assert [row["step"] for row in rows(trained) if "eval_loss" in row] == [6]
-    saved = [path.name for path in manifest.whole_checkpoints(trained / "checkpoints")]
+    saved = [path.name for path in manifest.complete_checkpoints(trained / "checkpoints")]
     assert saved == ["step_00000002", "step_00000004", "step_00000006"]
     assert (trained / "checkpoints" / "latest").resolve().name == "step_00000006"
     assert (trained / "loss.png").read_bytes().startswith(b"\x89PNG")

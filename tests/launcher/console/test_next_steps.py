@@ -11,7 +11,7 @@ from launcher.command_line.catalogue import COMMANDS
 from launcher.command_line.compose import compose_run
 from launcher.commands.parity import split_arguments
 from launcher.console.next_steps import next_steps
-from launcher.run.resolve import plan_ranks
+from launcher.run.resolve import resolve
 
 
 @pytest.mark.parametrize("given", [[], ["layout=pp2", "train.steps=9", "model.vocab=300"]])
@@ -30,7 +30,7 @@ def test_every_command_composes_and_its_layout_works(
         of_run = [] if command == "parity" else given
         for overrides in ([*of_run, *mine], [*of_run, *mine, *against]):
             made = compose_run([*(o for o in overrides if not _replaced(o, overrides)), CPU])
-            plan_ranks(made, {})
+            resolve(made, {})
             if command != "parity":
                 assert made.run_dir == "runs/my first"
     assert ("layout=pp2" in told) is (given == [])

@@ -60,7 +60,7 @@ def test_a_killed_rank_is_named_and_takes_the_others_down(
     long_run: tuple[Path, subprocess.Popen[str]],
 ) -> None:
     run, process = long_run
-    wait_for(lambda: manifest.whole_checkpoints(run / "checkpoints"))
+    wait_for(lambda: manifest.complete_checkpoints(run / "checkpoints"))
     ranks = rank_processes(process.pid)
     assert sorted(ranks) == [0, 1]
     ranks[1].kill()
@@ -84,7 +84,7 @@ def test_a_rank_that_hangs_is_named_by_those_that_wait(tmp_path: Path) -> None:
         "train", *TINY, "layout=tp2", "layout.micro_batch=2", "train.steps=100000",
         "launch.timeout_s=10", "launch.grace_s=2", run_dir=run,
     )  # fmt: skip
-    wait_for(lambda: manifest.whole_checkpoints(run / "checkpoints"))
+    wait_for(lambda: manifest.complete_checkpoints(run / "checkpoints"))
     rank_processes(process.pid)[1].suspend()
     _, errors = process.communicate(timeout=WITHIN_S)
     assert process.returncode == 1
@@ -97,7 +97,7 @@ def test_a_rank_that_hangs_is_named_by_those_that_wait(tmp_path: Path) -> None:
 def test_killed_in_the_middle_of_a_save(long_run: tuple[Path, subprocess.Popen[str]]) -> None:
     run, process = long_run
     checkpoints = run / "checkpoints"
-    wait_for(lambda: len(manifest.whole_checkpoints(checkpoints)) >= 1)
+    wait_for(lambda: len(manifest.complete_checkpoints(checkpoints)) >= 1)
     victim = rank_processes(process.pid)[1]
 
     def caught_saving() -> bool:
@@ -133,7 +133,7 @@ def test_ranks_do_not_outlive_a_killed_launcher(
     long_run: tuple[Path, subprocess.Popen[str]],
 ) -> None:
     run, process = long_run
-    wait_for(lambda: manifest.whole_checkpoints(run / "checkpoints"))
+    wait_for(lambda: manifest.complete_checkpoints(run / "checkpoints"))
     ranks = list(rank_processes(process.pid).values())
     assert len(ranks) == 2
     process.kill()
@@ -143,7 +143,7 @@ def test_ranks_do_not_outlive_a_killed_launcher(
 
 def test_a_full_disk_while_saving(trained: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(trained, tmp_path / "run", symlinks=True))
-    before = manifest.whole_checkpoints(run / "checkpoints")
+    before = manifest.complete_checkpoints(run / "checkpoints")
 
     def small_files() -> None:
         # What the kernel says when a file may not grow; a full disk differs by a word.
@@ -153,7 +153,7 @@ def test_a_full_disk_while_saving(trained: Path, tmp_path: Path) -> None:
     assert result.status == 1
     assert "the checkpoint of step 8 was not saved" in result.errors
     assert "unharmed" in result.errors
-    assert manifest.whole_checkpoints(run / "checkpoints") == before
+    assert manifest.complete_checkpoints(run / "checkpoints") == before
     assert not list((run / "checkpoints").glob("*.unfinished"))
     again = phalanx("train", "train.steps=8", run_dir=run)
     assert again.status == 0, again.errors
@@ -161,7 +161,7 @@ def test_a_full_disk_while_saving(trained: Path, tmp_path: Path) -> None:
 
 def test_damaged_checkpoints_cost_steps_and_not_the_run(trained: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(trained, tmp_path / "run", symlinks=True))
-    oldest, middle, newest = manifest.whole_checkpoints(run / "checkpoints")
+    oldest, middle, newest = manifest.complete_checkpoints(run / "checkpoints")
     before = read_lines(run / "metrics.jsonl")
     # One cut short, which is seen before anything starts; one with a bit turned over.
     cut = max(newest.glob("*.distcp"), key=lambda path: path.stat().st_size)
@@ -207,7 +207,7 @@ def test_a_disk_too_small_for_a_third_checkpoint(tmp_path: Path) -> None:
 
 def test_interrupting_ends_quietly(long_run: tuple[Path, subprocess.Popen[str]]) -> None:
     run, process = long_run
-    wait_for(lambda: manifest.whole_checkpoints(run / "checkpoints"))
+    wait_for(lambda: manifest.complete_checkpoints(run / "checkpoints"))
     ranks = rank_processes(process.pid)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=WITHIN_S)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from launcher.failure import heartbeat
-from launcher.failure.heartbeat import kept_on_this_node, last_place
+from launcher.failure.heartbeat import kept_on_this_node, last_status
 
 GONE = 1 << 22  # above the largest number that Linux gives a process
 
@@ -32,6 +32,6 @@ def test_what_is_kept_is_for_no_other_user(monkeypatch: pytest.MonkeyPatch) -> N
         with kept_on_this_node() as folder:
             assert folder.stat().st_mode & 0o777 == 0o700
             (folder / "0").write_bytes(b"cos\nsystem\n(S'exit'\ntR.\0")
-            assert last_place(folder, 0) is None
+            assert last_status(folder, 0) is None
     finally:
         os.umask(before)

@@ -11,8 +11,15 @@ from pathlib import Path
 import pytest
 
 from configs.errors import InputError, RunError
-from launcher.failure.heartbeat import Whereabouts, kept_on_this_node
-from launcher.failure.record import Failure, Kind, kind_of, leave_note, note_for_others, oom_kills
+from launcher.failure.heartbeat import RankStatus, kept_on_this_node
+from launcher.failure.record import (
+    Failure,
+    FailureKind,
+    kind_of,
+    leave_note,
+    note_for_others,
+    oom_kills,
+)
 from launcher.failure.report import Report, judge, nodes_to_leave_out, report_of, screen
 from launcher.run.run_dir import RunFolder
 from parallel.layout import Layout
@@ -36,7 +43,7 @@ def test_the_cause_is_told_not_the_consequence() -> None:
     report = judged(notes, {0: 1, 1: 1, 2: 1})
     assert isinstance(report.error, RunError)
     assert report.line == "rank 2: ValueError: bad row"
-    assert report.kind is Kind.code
+    assert report.kind is FailureKind.code
     assert report.node == "node1"
     text = screen(report, LAYOUT, Path("logs"))
     assert "first    rank 2 (tensor 0, data 0, stage 1) on node1: starting" in text
@@ -62,10 +69,10 @@ def waited(rank: int) -> Failure:
 def test_a_hang_is_told_by_the_rank_that_does_not_wait() -> None:
     report = judged([waited(0), waited(1), waited(3)], {0: 1})
     assert report.line == "rank 2 did not answer: rank 0 waited 15 s (training, step 11)"
-    assert report.kind is Kind.hang
+    assert report.kind is FailureKind.hang
     assert report.node == "node1"
     # The agent kills it in the end; that is a consequence.
-    killed = replace(failure(2, RuntimeError("was ended by SIGKILL"), 9.0), kind=Kind.killed)
+    killed = replace(failure(2, RuntimeError("was ended by SIGKILL"), 9.0), kind=FailureKind.killed)
     again = judged([waited(0), waited(1), waited(3), killed])
     assert again.line == report.line
     assert again.first == killed
@@ -87,31 +94,31 @@ def test_ranks_that_left_no_word() -> None:
     report = judged([failure(0, LOST, 1.0), failure(1, LOST, 1.1)])
     assert report.line == ("ranks 2, 3 left no word; the first to lose its connection was rank 0")
     assert "no word  of ranks 2, 3 on node1" in screen(report, LAYOUT, Path("logs"))
-    assert report.kind is Kind.lost
+    assert report.kind is FailureKind.lost
     assert report.node == "node1"
     assert "exit status 7" in judged([], {4: 7}).line
     assert judge([], {}, 4) is None
 
 
 def test_what_a_killed_launcher_left_goes_with_the_next() -> None:
-    with kept_on_this_node() as places:
-        nobody = places.with_name(places.name.replace(f"-{os.getpid()}-", f"-{2**22 + 1}-"))
+    with kept_on_this_node() as statuses:
+        nobody = statuses.with_name(statuses.name.replace(f"-{os.getpid()}-", f"-{2**22 + 1}-"))
         nobody.mkdir()
         with kept_on_this_node() as others:
-            assert others != places
-            assert places.exists()
+            assert others != statuses
+            assert statuses.exists()
         assert not nobody.exists()
 
 
 def test_an_agent_speaks_for_the_ranks_that_cannot(tmp_path: Path) -> None:
-    with kept_on_this_node() as places:
+    with kept_on_this_node() as statuses:
         for rank in range(3):
-            place = Whereabouts()
+            place = RankStatus()
             place.open(rank)
             place.note("training", 40 + rank)
         leave_note(tmp_path, failure(0, LOST, 1.0))
-        note_for_others(tmp_path, {1: -signal.SIGKILL}, places, oom_kills())
-    assert not places.exists()
+        note_for_others(tmp_path, {1: -signal.SIGKILL}, statuses, oom_kills())
+    assert not statuses.exists()
     (tmp_path / "logs").mkdir()
     for note in tmp_path.glob("failure_rank_*.json"):
         note.rename(tmp_path / "logs" / note.name)
@@ -128,18 +135,21 @@ def test_an_agent_speaks_for_the_ranks_that_cannot(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("message", "kind"),
     [
-        ("step 12: loss nan, gradient norm inf", Kind.loss),
-        ("OSError: [Errno 28] No space left on device", Kind.disk),
-        ("the checkpoint of step 4 was not saved: the disk of /x is full", Kind.disk),
-        ("OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB", Kind.memory),
-        ("RuntimeError: DefaultCPUAllocator: can't allocate memory", Kind.memory),
-        ("AcceleratorError: CUDA error: uncorrectable ECC error encountered", Kind.node),
-        ("before the first step: rank 3 on n7: cuda computes wrongly: 4 for a sum", Kind.node),
-        ("AcceleratorError: CUDA error: device-side assert triggered", Kind.code),
-        ("KeyError: 'x'", Kind.code),
+        ("step 12: loss nan, gradient norm inf", FailureKind.loss),
+        ("OSError: [Errno 28] No space left on device", FailureKind.disk),
+        ("the checkpoint of step 4 was not saved: the disk of /x is full", FailureKind.disk),
+        ("OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB", FailureKind.memory),
+        ("RuntimeError: DefaultCPUAllocator: can't allocate memory", FailureKind.memory),
+        ("AcceleratorError: CUDA error: uncorrectable ECC error encountered", FailureKind.node),
+        (
+            "before the first step: rank 3 on n7: cuda computes wrongly: 4 for a sum",
+            FailureKind.node,
+        ),
+        ("AcceleratorError: CUDA error: device-side assert triggered", FailureKind.code),
+        ("KeyError: 'x'", FailureKind.code),
     ],
 )
-def test_kinds_by_words(message: str, kind: Kind) -> None:
+def test_kinds_by_words(message: str, kind: FailureKind) -> None:
     assert kind_of(message) is kind
 
 

@@ -11,7 +11,7 @@ from configs.errors import InputError
 from configs.schema import Run
 from launcher.run import versions
 from launcher.run.changes import changes, keep_schedule, lines, require_meant
-from launcher.run.resolve import plan_ranks
+from launcher.run.resolve import resolve
 from parallel.batch_schedule import BatchPlan
 from parallel.checkpoint.manifest import TrainState
 from parallel.lr_schedule import LearningRate
@@ -21,7 +21,7 @@ BEGUN = "layout=single device=cpu train.steps=30 optimizer.warmup_tokens=0"
 
 
 def resolved(overrides: str) -> Run:
-    return plan_ranks(run_of(f"{BEGUN} {overrides}"), {}).run
+    return resolve(run_of(f"{BEGUN} {overrides}"), {}).run
 
 
 def state(step: int) -> TrainState:
@@ -79,7 +79,7 @@ def test_what_changes_is_shown() -> None:
 
 def test_a_longer_run_keeps_its_learning_rates() -> None:
     before, now = resolved(""), "train.steps=40"
-    plan, asked = plan_ranks(run_of(f"{BEGUN} {now}"), {}), run_of(f"{BEGUN} {now}")
+    plan, asked = resolve(run_of(f"{BEGUN} {now}"), {}), run_of(f"{BEGUN} {now}")
     kept, asked, line = keep_schedule(before, plan, asked, state(30), [now])
     samples, size = state(30).samples, BatchPlan.of(before).global_batch
     assert LearningRate.of(kept.run) == LearningRate.of(before)
@@ -97,7 +97,7 @@ def test_to_decay_anew_is_said_plainly(given: str) -> None:
     before = resolved("optimizer.decay_tokens=null")
     run = run_of(f"{BEGUN} train.steps=40")
     run = replace(run, train=replace(run.train, allow_changes="allow" in given))
-    plan = plan_ranks(run, {})
+    plan = resolve(run, {})
     assert keep_schedule(before, plan, run, state(30), [given]) == (plan, run, "")
     # Even where an extension before has written the end down.
     earlier = resolved("optimizer.decay_tokens=122880")

@@ -7,7 +7,7 @@ import pytest
 from configs.errors import InputError
 from configs.schema import DeviceName
 from launcher.run.elastic import layout_on, nodes_and_layout, run_on
-from launcher.run.resolve import plan_ranks
+from launcher.run.resolve import resolve
 from parallel.layout import Layout
 from parallel.rules import allowed
 from tests.runs import run_of
@@ -56,10 +56,10 @@ def test_what_fits_nowhere_is_refused() -> None:
 def test_ranks_find_it_by_their_number() -> None:
     run = run_of(NANO)
     as_ranks = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "node1"}
-    plan = plan_ranks(run, as_ranks)
+    plan = resolve(run, as_ranks)
     assert plan.layout == layout_on(run, 2, CPU)
     assert plan.layout.world_size == 2
     assert plan.run.layout == plan.layout.as_config()
     assert plan.run.train.global_batch == run.train.global_batch
     with pytest.raises(InputError, match=r"layout\.pipeline=2"):
-        plan_ranks(run_of(f"{NANO} launch.elastic=false"), as_ranks)
+        resolve(run_of(f"{NANO} launch.elastic=false"), as_ranks)

@@ -11,7 +11,7 @@ from configs.schema import Run
 from launcher.cli import guarded
 from launcher.command_line.compose import hydra_app
 from launcher.run.multirun import job, own_name
-from launcher.run.resolve import plan_ranks
+from launcher.run.resolve import resolve
 from launcher.run.run_dir import choose_folder
 
 Composed = list[tuple[Run, list[str], str]]
@@ -22,7 +22,7 @@ def composed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *words: str) -> Co
     found: Composed = []
 
     def note(run: Run, overrides: list[str]) -> None:
-        found.append((run, overrides, str(choose_folder(plan_ranks(run)).path)))
+        found.append((run, overrides, str(choose_folder(resolve(run)).path)))
 
     monkeypatch.chdir(tmp_path)
     sweep = f"hydra.sweep.dir={tmp_path}/sweep"
@@ -64,7 +64,7 @@ def test_one_run_dir_for_all_is_refused(
     begun: list[Run] = []
 
     def begin(run: Run, _overrides: list[str]) -> None:
-        choose_folder(plan_ranks(run))
+        choose_folder(resolve(run))
         begun.append(run)
 
     assert guarded(hydra_app(begin)) == 2

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from configs.errors import InputError
-from launcher.failure.record import Failure, Kind, leave_note
+from launcher.failure.record import Failure, FailureKind, leave_note
 from launcher.run.run_dir import RunFolder
 from launcher.start import slurm_job
 from slurm import commands
@@ -43,10 +43,10 @@ def test_from_begin_to_end(folder: RunFolder, capsys: pytest.CaptureFixture[str]
     assert slurm_job.end(folder, 1, JOB) == AGAIN
     # What would come again is not begun again, by the kind of failure.
     for kind, status in (
-        (Kind.killed, AGAIN),
-        (Kind.disk, 1),
-        (Kind.memory, 1),
-        (Kind.settings, 2),
+        (FailureKind.killed, AGAIN),
+        (FailureKind.disk, 1),
+        (FailureKind.memory, 1),
+        (FailureKind.settings, 2),
     ):
         leave_note(folder.logs, Failure(rank=0, message="so it was", kind=kind, node="n1"))
         assert slurm_job.end(folder, 1, JOB) == status, kind
@@ -71,7 +71,7 @@ def test_a_node_is_left_out_where_others_are_there(
     usable = ["n1", "n2", "n3"]
     monkeypatch.setattr(commands, "usable_nodes", lambda _partition: usable)
     assert slurm_job.begin(folder, JOB) == 0
-    leave_note(folder.logs, Failure(rank=0, message="ECC", kind=Kind.node, node="n1"))
+    leave_note(folder.logs, Failure(rank=0, message="ECC", kind=FailureKind.node, node="n1"))
     assert slurm_job.end(folder, 1, JOB) == AGAIN
     assert folder.left_out.read_text() == "n1\n"
     usable.remove("n3")

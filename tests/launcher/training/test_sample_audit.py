@@ -12,7 +12,7 @@ import torch
 
 from configs.errors import InputError, RunError
 from configs.schema import DeviceName
-from corpus.dataset.fingerprint import Consumed, fingerprint
+from corpus.dataset.fingerprint import SampleFingerprint, fingerprint
 from corpus.dataset.mixture import Mixture
 from corpus.prepare.prepare import prepare
 from corpus.store.prepared import Prepared, reopen
@@ -50,7 +50,7 @@ def mixture_of(folder: Path, shares: dict[str, float] = SHARES) -> Mixture:
     return Mixture(reopen(folder), "train", shares, context=16, seed=7)
 
 
-class Recorded(Consumed):
+class Recorded(SampleFingerprint):
     """Remembers the numbers too."""
 
     def __init__(self, mixture: Mixture) -> None:

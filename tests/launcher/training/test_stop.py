@@ -60,7 +60,7 @@ def test_a_signal_saves_and_the_run_goes_on_as_if_none_had_come(
     started = phalanx.start("train", *SETTINGS, run_dir=run)
     wait_for(lambda: steps_taken(run) >= 3)
     (run / "SAVE").touch()
-    wait_for(lambda: bool(manifest.whole_checkpoints(run / "checkpoints")))
+    wait_for(lambda: bool(manifest.complete_checkpoints(run / "checkpoints")))
     assert not (run / "SAVE").exists()
     started.send_signal(signal.SIGTERM)
     output, errors = started.communicate(timeout=180)

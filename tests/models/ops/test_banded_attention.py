@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.ops.banded_attention import (
-    BandedWay,
+    AttentionBackend,
+    attention_backend,
     band_mask,
     banded_attention,
-    banded_way,
     blocked_attention,
     flex_attention,
 )
@@ -45,10 +45,10 @@ def outputs(attend: Any, tokens: int, dtype: torch.dtype) -> list[Tensor]:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 @pytest.mark.parametrize(("tokens", "window"), LENGTHS)
 @pytest.mark.parametrize(
-    "way", [blocked_attention, partial(banded_attention, way=BandedWay.blocked)]
+    "backend", [blocked_attention, partial(banded_attention, backend=AttentionBackend.blocked)]
 )
-def test_blocks_are_the_mask(way: Any, tokens: int, window: int, dtype: torch.dtype) -> None:
-    got = outputs(partial(way, window=window), tokens, dtype)
+def test_blocks_are_the_mask(backend: Any, tokens: int, window: int, dtype: torch.dtype) -> None:
+    got = outputs(partial(backend, window=window), tokens, dtype)
     expected = outputs(partial(masked, window=window), tokens, dtype)
     for ours, theirs in zip(got, expected, strict=True):
         torch.testing.assert_close(ours, theirs)
@@ -88,9 +88,9 @@ def test_the_way_is_what_the_device_has(monkeypatch: pytest.MonkeyPatch) -> None
     import importlib.util
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
-    assert banded_way("cpu", torch.bfloat16) is BandedWay.blocked
-    assert banded_way("cuda", torch.bfloat16) is BandedWay.flex
-    assert banded_way("cuda", torch.float32, dropout=0.1) is BandedWay.blocked
+    assert attention_backend("cpu", torch.bfloat16) is AttentionBackend.blocked
+    assert attention_backend("cuda", torch.bfloat16) is AttentionBackend.flex
+    assert attention_backend("cuda", torch.float32, dropout=0.1) is AttentionBackend.blocked
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: object())
-    assert banded_way("cuda", torch.bfloat16) is BandedWay.flash
-    assert banded_way("cuda", torch.float32) is BandedWay.flex
+    assert attention_backend("cuda", torch.bfloat16) is AttentionBackend.flash
+    assert attention_backend("cuda", torch.float32) is AttentionBackend.flex

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.ops import half_precision
-from models.ops.banded_attention import BandedWay
-from models.ops.half_precision import worked_in
+from models.ops.banded_attention import AttentionBackend
+from models.ops.half_precision import upcast_if_unsupported
 from models.ops.linear import host_linear
 from models.training.attention import BandedAttention, DenseAttention
 
@@ -26,10 +26,10 @@ def _instructions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
 
 def test_what_a_cpu_cannot_do_is_done_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(half_precision, "_computes_in", lambda dtype: dtype is torch.bfloat16)
-    assert worked_in(torch.ones(1, dtype=torch.float16)).dtype is torch.float32
+    assert upcast_if_unsupported(torch.ones(1, dtype=torch.float16)).dtype is torch.float32
     for dtype in (torch.bfloat16, torch.float32, torch.float64, torch.int64):
         x = torch.ones(1, dtype=dtype)
-        assert worked_in(x) is x
+        assert upcast_if_unsupported(x) is x
 
 
 def assert_near(results: list[list[Tensor]], dtype: torch.dtype, worst: float) -> None:
@@ -80,7 +80,9 @@ def test_a_sum_over_micro_batches_in_float32_takes_products_in_float32(
 @pytest.mark.parametrize("banded", [False, True])
 @pytest.mark.usefixtures("_instructions")
 def test_attention(dtype: torch.dtype, banded: bool) -> None:
-    config = SimpleNamespace(attention_dropout=0.0, banded_way=BandedWay.blocked, on_cpu=True)
+    config = SimpleNamespace(
+        attention_dropout=0.0, attention_backend=AttentionBackend.blocked, on_cpu=True
+    )
     layer = BandedAttention(config, 1, window=70) if banded else DenseAttention(config, 1)
     torch.manual_seed(0)
     given = [torch.randn(200, 2, 3, 16) for _ in range(3)]

@@ -9,10 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.ops.banded_attention import BandedWay, band_mask
+from models.ops.banded_attention import AttentionBackend, band_mask
 from models.training.attention import BandedAttention, DenseAttention
 
-CONFIG = SimpleNamespace(attention_dropout=0.0, banded_way=BandedWay.blocked, on_cpu=True)
+CONFIG = SimpleNamespace(
+    attention_dropout=0.0, attention_backend=AttentionBackend.blocked, on_cpu=True
+)
 
 
 def plain(q_TBNH: Tensor, k_TBNH: Tensor, v_TBNH: Tensor, mask_TT: Tensor) -> Tensor:

@@ -37,12 +37,12 @@ def test_latest_moves_and_old_ones_go(tmp_path: Path) -> None:
         final = make(tmp_path, step)
         assert files.find(tmp_path) == final
     files.prune(tmp_path, keep=2)
-    assert [path.name for path in files.whole_checkpoints(tmp_path)] == [
+    assert [path.name for path in files.complete_checkpoints(tmp_path)] == [
         "step_00000003",
         "step_00000010",
     ]
     files.prune(tmp_path, keep=0)
-    assert len(files.whole_checkpoints(tmp_path)) == 2
+    assert len(files.complete_checkpoints(tmp_path)) == 2
 
 
 def test_half_written_is_never_found(tmp_path: Path) -> None:
@@ -70,19 +70,19 @@ def test_saving_a_step_again_replaces_it(tmp_path: Path) -> None:
 
 def test_damage_is_named(tmp_path: Path) -> None:
     folder = make(tmp_path, 1)
-    files.require_whole(folder)
+    files.require_complete(folder)
     files.require_digests(folder, ["state.json"])
     text = (folder / "state.json").read_text()
     (folder / "state.json").write_text(text.replace("1", "2", 1))
-    files.require_whole(folder)
+    files.require_complete(folder)
     with pytest.raises(InputError, match=r"state\.json is damaged"):
         files.require_digests(folder, ["state.json"])
     (folder / "state.json").write_text(text[:-5])
     with pytest.raises(InputError, match=rf"has {len(text) - 5} bytes, {len(text)} were written"):
-        files.require_whole(folder)
+        files.require_complete(folder)
     (folder / "state.json").unlink()
     with pytest.raises(InputError, match=r"state\.json is missing"):
-        files.require_whole(folder)
+        files.require_complete(folder)
 
 
 def test_a_digest_is_that_of_what_was_in_memory(tmp_path: Path) -> None:

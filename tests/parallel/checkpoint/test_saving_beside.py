@@ -32,11 +32,11 @@ def save_beside(layout: Layout, config: EngineConfig, folder: str) -> Any:
     from megatron.core import parallel_state
 
     from parallel.checkpoint.store import CheckpointStore
-    from parallel.runtime.process_groups import group_beside
+    from parallel.runtime.process_groups import checkpoint_group
 
     group = parallel_state.get_tensor_model_parallel_group
     with training.engine(layout, config=config) as running:
-        beside = group_beside()
+        beside = checkpoint_group()
         waiting = CheckpointStore(Path(folder) / "waiting", group(), None)
         store = CheckpointStore(Path(folder) / "beside", group(), None, beside)
         training.take_steps(running, layout, 1, STEPS)
@@ -77,11 +77,11 @@ def fail_beside(layout: Layout, folder: str) -> Any:
     from megatron.core import parallel_state
 
     from parallel.checkpoint.store import CheckpointStore
-    from parallel.runtime.process_groups import group_beside
+    from parallel.runtime.process_groups import checkpoint_group
 
     with training.engine(layout) as running:
         group = parallel_state.get_tensor_model_parallel_group()
-        beside = group_beside()
+        beside = checkpoint_group()
         store = CheckpointStore(Path(folder) / "checkpoints", group, None, beside)
         store.save(running, training.state_of(running, 1), keep=0)
         if torch.distributed.get_rank() == 0:
@@ -104,5 +104,5 @@ def test_a_save_that_fails_fails_on_every_rank(ranks: RankPool, tmp_path: Path) 
     for said in ranks.run(2, fail_beside, layout, str(tmp_path)):
         assert said.startswith("the checkpoint of step 2 was not saved: NotADirectoryError")
         assert "unharmed" in said
-    whole = manifest.whole_checkpoints(tmp_path / "elsewhere")
+    whole = manifest.complete_checkpoints(tmp_path / "elsewhere")
     assert [path.name for path in whole] == ["step_00000001"]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from configs.schema import DeviceName
-from launcher.training.callbacks.prediction import Prediction
+from launcher.training.callbacks.prediction import PredictionCallback
 from parallel.layout import Layout
 from tests.launcher.training.callbacks.test_metrics import RECORD
 from tests.pool import RankPool
@@ -16,7 +16,9 @@ from tests.runs import run_of
 
 def lines_at_the_end(device: DeviceName, cluster: str) -> list[str]:
     """A job: of three steps."""
-    prediction = Prediction(run_of(f"cluster={cluster}"), Layout(micro_batch=1), device, 1, 3)
+    prediction = PredictionCallback(
+        run_of(f"cluster={cluster}"), Layout(micro_batch=1), device, 1, 3
+    )
     for step in (1, 2, 3):
         prediction.before_step(step)
         prediction.after_step(replace(RECORD, step=step))

@@ -15,7 +15,7 @@ import pytest
 
 from configs.schema import DeviceName
 from parallel.layout import Layout
-from parallel.planner.communication.traffic import Group, Kind, Traffic
+from parallel.planner.communication.traffic import CollectiveKind, Group, Traffic
 from parallel.planner.plan import Plan
 from parallel.planner.report.as_json import answer, search_answer, trace_answer
 from parallel.planner.report.page import PASSES, page
@@ -41,7 +41,7 @@ Opened = Callable[..., AbstractContextManager[Any]]
 @dataclass(frozen=True)
 class Written:
     plan: Plan
-    told: dict[str, Any]
+    report: dict[str, Any]
     found: Found | None
     path: Path
 
@@ -80,16 +80,16 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Written]:
         ranks = layout.world_size
         check(run, layout, ranks=ranks, device=DeviceName.cuda)
         plan = Plan.of(run, layout, DeviceName.cuda)
-        told = {**answer(plan), **more}
+        report = {**answer(plan), **more}
         found = None
         if traced:
-            told["trace"] = [_trace(plan)]
+            report["trace"] = [_trace(plan)]
         if searched:
             found = search(run, ranks, DeviceName.cuda, plan.machine, plan.calibration)
-            told["search"] = search_answer(found, 10)
+            report["search"] = search_answer(found, 10)
         path = folder / f"{name}.html"
-        path.write_text(page(plan, told, found), encoding="utf-8")
-        return Written(plan, told, found, path)
+        path.write_text(page(plan, report, found), encoding="utf-8")
+        return Written(plan, report, found, path)
 
     replicas = Layout(data=8, zero=1, micro_batch=16)
     deep = Layout(tensor=8, pipeline=96, data=16, sequence_parallel=True, zero=1)
@@ -103,7 +103,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Written]:
 
 def _trace(plan: Plan) -> dict[str, Any]:
     """A made-up trace of rank 0 that agrees in the parameters only; a real one needs torch."""
-    seen = Traffic(group=Group.world, kind=Kind.barrier, count=7, bytes=0)
+    seen = Traffic(group=Group.world, kind=CollectiveKind.barrier, count=7, bytes=0)
     trace = SimpleNamespace(
         rank=0,
         stage=0,
@@ -146,7 +146,7 @@ def rows(tab: Any, where: str) -> list[list[str]]:
 
 def test_every_figure_has_its_marks(opened: Opened, pages: dict[str, Written]) -> None:
     large = pages["large"]
-    stages = large.told["memory_gib"]["stages"]
+    stages = large.report["memory_gib"]["stages"]
     with opened(large) as tab:
         assert tab.locator("#ranks .cell").count() == 256
         parts = sum(v > 0 for stage in stages for name, v in stage.items() if name != "total")
@@ -161,9 +161,9 @@ def test_every_figure_has_its_marks(opened: Opened, pages: dict[str, Written]) -
 
 
 def test_it_says_what_the_plan_says(opened: Opened, pages: dict[str, Written]) -> None:
-    told = pages["large"].told
+    report = pages["large"].report
     with opened(pages["large"]) as tab:
-        peak = told["memory_gib"]["peak"]
+        peak = report["memory_gib"]["peak"]
         assert tab.locator("#verdict").inner_text() == f"Fits: {peak:.4g} GiB of 80 GiB on stage 0"
         assert "cluster dgx_a100, engine megatron, bf16" in tab.locator("#subtitle").inner_text()
         assert "layout 8x16x3x2: tensor 8 " in tab.locator("#layout").inner_text()
@@ -173,19 +173,19 @@ def test_it_says_what_the_plan_says(opened: Opened, pages: dict[str, Written]) -
         names += ["days", "gpu_hours", "dollars"]
         for name, shown in zip(names, plain, strict=True):
             if name in ("mfu", "bubble_fraction"):  # in percent, to one digit after the point
-                assert shown == pytest.approx(told[name] * 100, abs=0.051)
+                assert shown == pytest.approx(report[name] * 100, abs=0.051)
             else:
-                assert shown == pytest.approx(told[name], rel=1e-3)
-        assert told["calibration"]["basis"] in tab.locator("#basis").inner_text()
+                assert shown == pytest.approx(report[name], rel=1e-3)
+        assert report["calibration"]["basis"] in tab.locator("#basis").inner_text()
         for shown_stage, stage in zip(
-            rows(tab, "memory-table"), told["memory_gib"]["stages"], strict=True
+            rows(tab, "memory-table"), report["memory_gib"]["stages"], strict=True
         ):
             assert float(shown_stage[-1]) == pytest.approx(stage["total"], rel=1e-3)
         assert "of all 800" in tab.locator("#schedule-note").inner_text()
 
 
 def test_the_traffic_of_every_stage_is_there(opened: Opened, pages: dict[str, Written]) -> None:
-    collectives = pages["large"].told["collectives"]
+    collectives = pages["large"].report["collectives"]
     with opened(pages["large"]) as tab:
         shown = rows(tab, "traffic")
     # Those between the ends are alike.
@@ -198,7 +198,7 @@ def test_the_traffic_of_every_stage_is_there(opened: Opened, pages: dict[str, Wr
 
 
 def test_a_rank_is_told_to_mouse_and_keyboard(opened: Opened, pages: dict[str, Written]) -> None:
-    told = pages["large"].told
+    report = pages["large"].report
     with opened(pages["large"]) as tab:
         tip, cells = tab.locator("#tip"), tab.locator("#ranks .cell")
         assert tip.is_hidden()
@@ -207,8 +207,8 @@ def test_a_rank_is_told_to_mouse_and_keyboard(opened: Opened, pages: dict[str, W
             "rank 41: tensor 1, pipeline 2, data 1",
             "node 5, its rank 1",
             "layers 4-5, 36-37, 68-69",
-            f"{told['parameters']['per_rank'][2]:,} parameters",
-            f"{told['memory_gib']['stages'][2]['total']:.4g} GiB",
+            f"{report['parameters']['per_rank'][2]:,} parameters",
+            f"{report['memory_gib']['stages'][2]['total']:.4g} GiB",
         ]
         cells.first.focus()
         tab.keyboard.press("ArrowRight")
@@ -255,7 +255,7 @@ def test_the_search_is_drawn_and_text_is_never_markup(
     opened: Opened, pages: dict[str, Written]
 ) -> None:
     searched = pages["searched"]
-    found, told = searched.found, searched.told
+    found, report = searched.found, searched.report
     assert found is not None
     with opened(searched) as tab:
         assert (tab.locator("h1").text_content() or "").startswith(f"{ODD} on 8")
@@ -269,7 +269,7 @@ def test_the_search_is_drawn_and_text_is_never_markup(
         assert tab.locator("#tip").inner_text().startswith("the fastest that fits: 1x1x1x8")
         best = rows(tab, "best")
         assert [row[0] for row in best] == [str(c.layout) for c in found.ranked[:10]]
-        assert float(best[0][-2]) == pytest.approx(told["search"]["best"][0]["step_time_s"], 1e-3)
+        assert float(best[0][-2]) == pytest.approx(report["search"]["best"][0]["step_time_s"], 1e-3)
 
 
 def test_what_does_not_fit_and_what_a_trace_says(opened: Opened, pages: dict[str, Written]) -> None:
@@ -277,7 +277,7 @@ def test_what_does_not_fit_and_what_a_trace_says(opened: Opened, pages: dict[str
         # One stage is never idle, but for what floats leave over.
         assert "0.0 %" in tab.locator("#numbers dd").all_inner_texts()
         verdict = tab.locator("#verdict").inner_text()
-        peak = pages["no_fit"].told["memory_gib"]["peak"]
+        peak = pages["no_fit"].report["memory_gib"]["peak"]
         assert verdict.startswith(f"Does not fit: {peak:.4g} GiB of 40 GiB on stage 0")
         assert tab.locator("#memory text.over").count() == 1
         shown = {row[2]: row[3:] for row in rows(tab, "trace")}

@@ -27,7 +27,7 @@ LAYOUTS = [
 def times(
     layout: Layout, forward: float = 1.0, backward: float = 2.0, hop: float = 0.0
 ) -> PassTimes:
-    chunks, forward, backward = layout.chunks_a_stage, 1.0, 2.0
+    chunks, forward, backward = layout.chunks_per_stage, 1.0, 2.0
     return PassTimes(
         forward=[[forward / chunks] * chunks for _ in range(layout.pipeline)],
         backward=[[backward / chunks] * chunks for _ in range(layout.pipeline)],
@@ -44,7 +44,7 @@ def name(layout: Layout) -> str:
 def test_every_pass_runs_once_and_after_what_it_needs(layout: Layout, groups: int) -> None:
     micro_batches = groups * layout.pipeline
     for ops in orders(layout, micro_batches):
-        assert len(ops) == len(set(ops)) == 2 * micro_batches * layout.chunks_a_stage
+        assert len(ops) == len(set(ops)) == 2 * micro_batches * layout.chunks_per_stage
     played = play(layout, times(layout, hop=0.1), micro_batches)
     for stage in played.events:
         for before, after in pairwise(stage):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from parallel.layout import Layout
-from parallel.planner.communication.traffic import Group, Kind, Traffic
+from parallel.planner.communication.traffic import CollectiveKind, Group, Traffic
 from tests.pool import RankPool
 
 LAYOUT = Layout(tensor=2, pipeline=2)
@@ -97,11 +97,13 @@ def over_groups(layout: Layout) -> list[Traffic]:
 
 
 def test_each_kind_is_counted(ranks: RankPool) -> None:
-    world = dict.fromkeys((Kind.all_reduce, Kind.broadcast), (1, BYTES))
-    world[Kind.all_gather] = (2, 2 * 4 * BYTES)
-    world |= dict.fromkeys((Kind.reduce_scatter, Kind.all_to_all), (1, 4 * BYTES))
-    world[Kind.barrier] = (1, 0)
-    messages = dict.fromkeys((Kind.send, Kind.recv), (1, BYTES))
+    world = dict.fromkeys((CollectiveKind.all_reduce, CollectiveKind.broadcast), (1, BYTES))
+    world[CollectiveKind.all_gather] = (2, 2 * 4 * BYTES)
+    world |= dict.fromkeys(
+        (CollectiveKind.reduce_scatter, CollectiveKind.all_to_all), (1, 4 * BYTES)
+    )
+    world[CollectiveKind.barrier] = (1, 0)
+    messages = dict.fromkeys((CollectiveKind.send, CollectiveKind.recv), (1, BYTES))
     for traffic in ranks.run(4, each_kind, LAYOUT):
         said = {(t.group, t.kind): (t.count, t.bytes) for t in traffic}
         expected = {(Group.model, kind): each for kind, each in world.items()}
@@ -111,7 +113,7 @@ def test_each_kind_is_counted(ranks: RankPool) -> None:
 def test_what_is_coalesced_counts_one_by_one(ranks: RankPool) -> None:
     for traffic in ranks.run(2, coalesced, Layout(data=2)):
         assert traffic == [
-            Traffic(group=Group.data, kind=Kind.all_reduce, count=3, bytes=3 * BYTES)
+            Traffic(group=Group.data, kind=CollectiveKind.all_reduce, count=3, bytes=3 * BYTES)
         ]
 
 
