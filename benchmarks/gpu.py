@@ -138,7 +138,7 @@ def _train(run: Run, device: Device, peak: float | None) -> dict[str, Any]:
         micro_batches=[torch.randint(run.model.vocab, size) for _ in range(MICRO_BATCHES)]
     )
     built = time.perf_counter()
-    with running_engine(run, device) as engine:
+    with running_engine(run, Layout.resolve(run.layout, None), device) as engine:
         built = time.perf_counter() - built
         seconds = []
         for _ in range(WARM_UP + STEPS):

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from megatron.core import parallel_state
 
 from corpus.tokenizer.tokenizer import Tokenizer
 from parallel.inference.decoding import GREEDY, Draw, Tokens, beam_search, generate
 from parallel.inference.model import InferenceModel
+from parallel.runtime.process_groups import data_group, data_rank
 
 Progress = Callable[[int], None]
 """Hears how many more rows are done."""
@@ -98,8 +98,7 @@ class DistributedModel:
         progress: Progress | None,
     ) -> list[Any]:
         rows = question.rows if isinstance(question, ScoringRequest) else question.prompts
-        data_rank = parallel_state.get_data_parallel_rank()
-        own = range(data_rank, len(rows), self._data)
+        own = range(data_rank(), len(rows), self._data)
         longest_first = sorted(own, key=lambda it: -len(rows[it]))
         room = 0 if isinstance(question, ScoringRequest) else question.limit
         found: dict[int, Any] = {}
@@ -113,8 +112,7 @@ class DistributedModel:
                 progress(len(batch) * self._data)
         everyone: list[dict[int, Any]] = [found] * self._data
         if self._data > 1:
-            group = parallel_state.get_data_parallel_group()
-            torch.distributed.all_gather_object(everyone, found, group=group)
+            torch.distributed.all_gather_object(everyone, found, group=data_group())
         together = {number: it for share in everyone for number, it in share.items()}
         return [together[number] for number in range(len(rows))]
 

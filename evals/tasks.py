@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,12 +100,17 @@ def _read(config: TaskConfig, path: str, setting: str) -> tuple[list[Example], l
             try:
                 examples.append(form({"language": config.language, **row}))
             except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-                fields = " ".join((form.__doc__ or "").split(".")[0].split())
-                why = f"{type(error).__name__} {error}"
+                why = f"has no {error}" if isinstance(error, KeyError) else str(error)
                 raise InputError(
-                    f"{where}: is no row of form={form.__name__}: {fields} ({why})"
+                    f"{where}: is no row of form={form.__name__}, which is {_keys_of(form)}: {why}"
                 ) from None
     return found
+
+
+def _keys_of(form: Callable[[Row], Example]) -> str:
+    """The keys of a form's rows, as its docstring has them in braces."""
+    found = re.search(r"\{.*?\}(?=[:.,;\n ]|$)", " ".join((form.__doc__ or "").split()))
+    return found[0] if found else form.__name__
 
 
 def _form(name: str, setting: str) -> Callable[[Row], Example]:

@@ -168,15 +168,15 @@ def _no_command(word: str | None, rest: list[str]) -> int:
 
 
 def _complete(arguments: list[str]) -> int:
-    """Hydra's shell completion, which knows no commands: the first word is ours."""
+    """Hydra writes the shell's function; what it asks for, our own settings answer."""
+    if arguments[1:] and arguments[1].startswith("query="):
+        from launcher.command_line.completion import complete
+
+        words = os.environ.get("COMP_LINE", "").split(" ")[1:]
+        print("\n".join(complete(words or [""], (*COMMANDS, "help"))))
+        return 0
     from launcher.command_line.compose import hydra_app
 
-    words = os.environ.get("COMP_LINE", "").split(" ")
-    if arguments[1:] and arguments[1].startswith("query=") and len(words) <= 2:
-        print("\n".join(f"{name} " for name in (*COMMANDS, "help") if name.startswith(words[-1])))
-        return 0
-    if len(words) > 2:
-        os.environ["COMP_LINE"] = " ".join([words[0], *words[2:]])
     sys.argv = ["phalanx", *arguments]
     return guarded(hydra_app(lambda _run, _overrides: None))
 

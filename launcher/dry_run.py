@@ -12,7 +12,7 @@ from rich.console import Console
 
 from configs.errors import InputError
 from configs.override import override, shell_command
-from configs.schema import DeviceName, LaunchName, Run
+from configs.schema import DeviceName, Run
 from corpus.prepare.prepare import prepared_before
 from corpus.store.prepared import Prepared
 from launcher.command_line.compose import hydra_app
@@ -31,6 +31,7 @@ from launcher.run.run_dir import (
     require_same_run,
 )
 from launcher.run.settings import lasts
+from launcher.start.registry import LAUNCHERS
 from parallel.checkpoint.manifest import TrainState
 from parallel.planner.plan import Plan as Cost
 
@@ -56,8 +57,9 @@ def dry_run(run: Run, overrides: list[str]) -> None:
     if lease is not None and not lease.holder.released and not lease.holder.is_dead():
         console.print(f"held     by {lease.holder}, unless that is gone")
     engine_config(plan)
-    console.print(f"starts   {_how(plan)}")
-    for line in _started_by(plan, folder):
+    how, *commands = LAUNCHERS[plan.run.launch.name].describe(plan, folder)
+    console.print(f"starts   {how}")
+    for line in commands:
         console.print(line, end="" if line.endswith("\n") else "\n")
     _show_cost(plan, folder, overrides, console)
     console.print("dry run: nothing was started or written")
@@ -107,33 +109,6 @@ def _corpus(
         return None, None
     except InputError as fault:
         return None, fault
-
-
-def _how(plan: ResolvedRun) -> str:
-    ranks = "1 rank" if plan.layout.world_size == 1 else f"{plan.layout.world_size} ranks"
-    return {
-        LaunchName.local: f"{ranks} on this machine",
-        LaunchName.torchrun: f"{ranks} by torchrun:",
-        LaunchName.slurm: f"{ranks} by this job.sbatch:",
-    }[plan.run.launch.name]
-
-
-def _started_by(plan: ResolvedRun, folder: RunFolder) -> list[str]:
-    """The batch script, or the command of each node."""
-    launch = plan.run.launch
-    if launch.name is LaunchName.slurm:
-        from launcher.start.slurm import job_of
-        from slurm.script import render
-
-        return [render(job_of(plan, folder))]
-    if launch.name is LaunchName.torchrun:
-        from launcher.start.torchrun import command_of
-
-        nodes = range(plan.layout.nodes(plan.run.cluster.gpus_per_node))
-        asked = nodes if launch.node is None else [launch.node]
-        commands = {node: command_of(plan, folder, node) for node in asked}
-        return [f"node {node}: {shell_command(*words)}" for node, words in commands.items()]
-    return []
 
 
 def _show_cost(

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from configs.errors import InputError
 from configs.schema import AttentionPattern
+from models.layer_table import NORM_EPSILON
 from models.shape import ModelShape
 
 PREFIX = "transformer."
-_EPSILON = 1e-5
 _TANH_GELUS = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast")
 
 _OUTSIDE = {
@@ -105,7 +105,7 @@ def gpt2_config(shape: ModelShape, dtype: str, end_of_text: int | None) -> dict[
         "n_head": shape.heads,
         "n_inner": None,
         "activation_function": "gelu_new",
-        "layer_norm_epsilon": _EPSILON,
+        "layer_norm_epsilon": NORM_EPSILON,
         "resid_pdrop": 0.0,
         "embd_pdrop": 0.0,
         "attn_pdrop": 0.0,
@@ -126,7 +126,7 @@ def shape_of_gpt2(config: Mapping[str, Any]) -> ModelShape:
         for key, default, allowed in (
             ("model_type", None, ("gpt2",)),
             ("activation_function", "gelu_new", _TANH_GELUS),
-            ("layer_norm_epsilon", _EPSILON, (_EPSILON,)),
+            ("layer_norm_epsilon", NORM_EPSILON, (NORM_EPSILON,)),
             ("scale_attn_weights", True, (True,)),
             ("scale_attn_by_inverse_layer_idx", False, (False,)),
             ("add_cross_attention", False, (False,)),

@@ -10,6 +10,9 @@ import math
 from dataclasses import dataclass
 from functools import cache
 
+NORM_EPSILON = 1e-5
+"""Added to a LayerNorm's variance, as in GPT-2."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:

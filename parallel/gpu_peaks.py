@@ -1,24 +1,35 @@
 """Peak dense matmul rates of known GPUs, for the share of the peak that a run reaches (MFU).
 
-TFLOP/s without sparsity, of the SXM parts; float32 is without TF32. Only GPUs whose published
-figures are settled are here; for any other, cluster.peak_tflops says it, or the MFU stays blank.
+The figures are those of configs/cluster. For any other GPU cluster.peak_tflops says it, or the MFU
+stays blank.
 """
 
 from __future__ import annotations
 
+from functools import cache
+from importlib.resources import files
+
+import yaml
+
 from configs.schema import Precision
 
-_PEAKS = {
-    "V100": {Precision.float32: 15.7, Precision.fp16: 125.0},
-    "A100": {Precision.float32: 19.5, Precision.bf16: 312.0, Precision.fp16: 312.0},
-    "H100": {Precision.float32: 67.0, Precision.bf16: 989.4, Precision.fp16: 989.4},
-    "H200": {Precision.float32: 67.0, Precision.bf16: 989.4, Precision.fp16: 989.4},
-}
+
+@cache
+def _peaks() -> dict[str, dict[str, float]]:
+    """TFLOP/s without sparsity by precision, of each GPU by the first word of its name."""
+    found: dict[str, dict[str, float]] = {}
+    for path in sorted(files("configs").joinpath("cluster").iterdir(), key=lambda path: path.name):
+        if path.name.endswith(".yaml"):
+            cluster = yaml.safe_load(path.read_text(encoding="utf-8"))
+            name = (cluster.get("gpu") or "").split("-")[0]
+            if any(letter.isdigit() for letter in name):  # "RTX" alone is many
+                found.setdefault(name, cluster["peak_tflops"])
+    return found
 
 
 def peak_tflops(device_name: str, precision: Precision) -> float | None:
     """The peak of one device by the name its driver gives it; None where it is not known."""
-    for name, peaks in _PEAKS.items():
+    for name, peaks in _peaks().items():
         if name in device_name:
             return peaks.get(precision)
     return None

@@ -13,6 +13,7 @@ from configs.schema import Chain, LaunchConfig
 
 WITHIN_S = 60
 ENDED = {"COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY"}
+_REACH = " (is this a machine of the cluster? SLURM_CONF says where its settings are)"
 _USABLE = {"idle", "mixed", "allocated", "completing", "planned", "reserved"}
 
 
@@ -35,10 +36,15 @@ def check(script: Path) -> str:
 
 
 def states(numbers: Sequence[int]) -> dict[int, dict[str, str]]:
-    """What SLURM still knows of jobs; those it has forgotten are missing."""
+    """What SLURM still knows of jobs; those it has forgotten are missing.
+
+    Raises InputError where SLURM cannot be reached.
+    """
     known = {}
     for number in numbers:
         done = _run(["scontrol", "show", "job", str(number), "--oneliner"])
+        if done.returncode and "invalid job id" not in done.stderr.lower():
+            raise InputError(f"launch=slurm: {_words(done)}{_REACH}")
         if done.returncode == 0:
             words = (word.split("=", 1) for word in done.stdout.split() if "=" in word)
             known[number] = dict(words)
@@ -84,7 +90,10 @@ def cancel(numbers: Sequence[int]) -> None:
 def _sbatch(arguments: list[str]) -> str:
     done = _run(["sbatch", *arguments])
     if done.returncode:
-        raise InputError(f"launch=slurm: {_words(done)}; the script is {arguments[-1]}")
+        words = _words(done)
+        unreachable = re.search("resolve_ctls|contact slurm controller|fetch_config", words)
+        hint = _REACH if unreachable else ""
+        raise InputError(f"launch=slurm: {words}{hint}; the script is {arguments[-1]}")
     return f"{done.stdout}{done.stderr}".strip()
 
 

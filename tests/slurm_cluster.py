@@ -6,6 +6,7 @@ need, and takes it down again at Ctrl-C. Needs root and Debian's slurm-wlm and m
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import signal
@@ -307,11 +308,18 @@ def _stopped_after() -> Iterator[SlurmCluster]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(
+        description="Starts a SLURM of two nodes on this machine, until Ctrl-C. Its first line is "
+        "for the shell that submits. A job to try it with: phalanx train layout=dp2 "
+        "launch=slurm cluster.gpus_per_node=2 (ranks of each node; there need be no GPU)"
+    ).parse_args()
     try:
         with slurm_cluster() as cluster:
             print(f"export SLURM_CONF={cluster.root}/slurm.conf", flush=True)
             print(cluster.run("sinfo", "--Node", "--long"), end="", flush=True)
-            print("Ctrl-C takes it down", flush=True)
+            print(
+                "type the first line in the shell that submits; Ctrl-C takes this down", flush=True
+            )
             signal.signal(signal.SIGTERM, signal.default_int_handler)
             signal.pause()
     except NoSlurm as error:

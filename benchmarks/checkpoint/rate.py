@@ -48,14 +48,14 @@ def main() -> None:
         tempfile.TemporaryDirectory(dir=options.folder) as temporary,
         engine_on_one_rank(run) as engine,
     ):
-        from megatron.core import parallel_state
-
         from parallel.checkpoint.store import CheckpointStore
         from parallel.engines.base import Batch
 
         engine.train_step(Batch(micro_batches=batches_of(run)[0][:1]), 1e-4)
         shape, folder = ModelShape.of(run.model), Path(temporary)
-        group = parallel_state.get_tensor_model_parallel_group()
+        from parallel.runtime.process_groups import tensor_group
+
+        group = tensor_group()
         store = CheckpointStore(folder / "checkpoints", group, None)
         size = shape.parameters * 4 * 3
         memory = huge_memory(CHUNK)

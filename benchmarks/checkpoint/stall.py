@@ -64,14 +64,12 @@ def _start(ranks: int) -> int:
 
 def _measure(plan: ResolvedRun, options: argparse.Namespace) -> None:
     with joined_world(plan.run) as device:
-        from megatron.core import parallel_state
-
         from launcher.training.engine_factory import running_engine
         from parallel.checkpoint.store import CheckpointStore
-        from parallel.runtime.process_groups import checkpoint_group
+        from parallel.runtime.process_groups import checkpoint_group, tensor_group
 
-        with running_engine(plan.run, device) as engine:
-            group = parallel_state.get_tensor_model_parallel_group()
+        with running_engine(plan.run, plan.layout, device) as engine:
+            group = tensor_group()
             folder = Path(os.environ["STALL_FOLDER"])
             beside = checkpoint_group()
             waiting = CheckpointStore(folder / "waiting", group, None)

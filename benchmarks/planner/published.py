@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from configs.schema import AttentionPattern, ClusterConfig, Recompute
+from configs.schema import AttentionPattern, ClusterConfig, EngineName, Recompute
 from models.shape import ModelShape
 from parallel.layout import Layout
 from parallel.planner.inputs.calibration import Overheads
@@ -213,7 +213,7 @@ def _job(row: Row, software: Software) -> Job:
         global_batch=row["global_batch"],
         precision=precision,
         kept_gradient_bytes=software.kept_gradient_bytes.get(precision),
-        deepspeed="deepspeed" in software.name,
+        engine=EngineName.deepspeed if "deepspeed" in software.name else EngineName.megatron,
         software=software.name,
         flash=software.flash,
         gradient_bytes=software.gradient_bytes,

@@ -37,10 +37,14 @@ def measured(overrides: list[str]) -> int:
     from launcher.start.world import joined_world
     from launcher.training.engine_factory import running_engine
     from parallel.engines.base import Batch
+    from parallel.layout import Layout
 
     run = compose_run(overrides)
-    layout = run.layout
-    with joined_world(run) as device, running_engine(run, device) as engine:
+    layout = Layout.resolve(run.layout, None)
+    with (
+        joined_world(run) as device,
+        running_engine(run, layout, device) as engine,
+    ):
         shape = (layout.micro_batch, run.model.context + 1)
         count = run.train.global_batch // layout.micro_batch
         tokens = [torch.randint(run.model.vocab, shape) for _ in range(count)]

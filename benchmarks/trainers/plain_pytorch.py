@@ -29,6 +29,7 @@ from benchmarks.trainers.turns import ENGINE, PLAIN, take_turns
 from configs.schema import DeviceName, Run
 from launcher.command_line.compose import compose_run
 from models.shape import ModelShape
+from parallel.layout import Layout
 from parallel.runtime.device import open_device
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def engine_on_one_rank(run: Run) -> Iterator[MegatronEngine]:
     from launcher.training.engine_factory import running_engine
 
     try:
-        with running_engine(run, device) as engine:
+        with running_engine(run, Layout.resolve(run.layout, None), device) as engine:
             yield cast("MegatronEngine", engine)
     finally:
         torch.distributed.destroy_process_group()

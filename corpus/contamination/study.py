@@ -36,7 +36,7 @@ class Status(StrEnum):
 class Verdict(StrEnum):
     unaffected = "unaffected"
     worse = "worse when clean"
-    too_few = "too few clean examples"
+    too_few = "too few clean examples to say"
     unscored = "no scores"
 
 

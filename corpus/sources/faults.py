@@ -23,5 +23,5 @@ def of_each(do: Callable[[Thing], Made], things: Iterable[Thing]) -> list[Made]:
     if len(faults) == 1:
         raise faults[0]
     if faults:
-        raise InputError(listed(faults, apart="; "))
+        raise InputError(listed(faults, apart="\n  "))
     return made

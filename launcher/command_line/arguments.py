@@ -173,8 +173,12 @@ def _no_setting(word: str, command: str) -> str:
 
 
 def _quoted(word: str, sweeps: bool) -> str:
-    """A text with = in it, such as a run directory's name, which Hydra reads in quotes only."""
+    """Quotes a text with = in it, as of a run directory's name, which Hydra reads in no other way,
+    and one with blanks at its ends, which Hydra would take off.
+    """
     key, _, value = word.partition("=")
+    if value != value.strip():
+        return override(key, value)
     if "=" not in value or re.search(r"""['"{}$]|^\w+\(.*\)$""", value):
         return word
     if value.startswith("[") and value.endswith("]"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 
 from configs.words import listed
@@ -25,6 +26,9 @@ def nearest(name: str, known: Sequence[str], prefix: str = "") -> str:
     if not known:
         return "there is none to choose"
     ordered = by_likeness(name, known)
+    parts = [each for each in ordered if name and re.search(rf"(^|[_.]){re.escape(name)}$", each)]
+    if parts:
+        return f"nearest: {prefix}{parts[0]}"
     if difflib.SequenceMatcher(None, name, ordered[0]).ratio() >= NEAR:
         return f"nearest: {prefix}{ordered[0]}"
     return f"known: {listed([prefix + each for each in ordered])}"

@@ -59,7 +59,6 @@ def study_table(rows: list[Row]) -> Table:
     table = Table(
         title="benchmark examples seen in training: how many, and scores on them",
         box=box.SIMPLE_HEAD,
-        collapse_padding=True,
     )
     table.add_column("benchmark", no_wrap=True)
     columns = [(heading, values(rows)) for heading, values in _COLUMNS]
@@ -72,15 +71,15 @@ def study_table(rows: list[Row]) -> Table:
 
 
 _COLUMNS: tuple[tuple[str, Callable[[list[Row]], list[str]]], ...] = (
-    ("N", lambda rows: [str(row.n) for row in rows]),
+    ("N-grams", lambda rows: [str(row.n) for row in rows]),
     ("total", lambda rows: [f"{row.examples:,}" for row in rows]),
     ("short", lambda rows: [f"{row.ignored:,}" if row.ignored else "" for row in rows]),
     ("dirty", lambda rows: [f"{row.dirty:,}" for row in rows]),
     ("clean", lambda rows: [f"{row.clean:,}" for row in rows]),
     ("clean share", lambda rows: [f"{row.clean_share:.0%}" for row in rows]),
-    ("all", lambda rows: [_number(row.score_all) for row in rows]),
-    ("dirty", lambda rows: [_number(row.score_dirty) for row in rows]),
-    ("clean", lambda rows: [_number(row.score_clean) for row in rows]),
+    ("score", lambda rows: [_number(row.score_all) for row in rows]),
+    ("score, dirty", lambda rows: [_number(row.score_dirty) for row in rows]),
+    ("score, clean", lambda rows: [_number(row.score_clean) for row in rows]),
     (
         "change",
         lambda rows: ["" if row.difference is None else f"{row.difference:+.1f}%" for row in rows],

@@ -23,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from configs.errors import InputError, RunError
-from configs.schema import LaunchName, Precision, Run
+from configs.schema import Precision, Run
 from launcher.command_line.compose import composed_run, hydra_app
 from launcher.command_line.explain import explain
 from launcher.commands.train import prepare
@@ -32,6 +32,7 @@ from launcher.run.jsonl import read_lines
 from launcher.run.ownership import owning
 from launcher.run.resolve import ResolvedRun, resolve
 from launcher.run.run_dir import RunFolder
+from launcher.start.local import require_local, run_ranks
 from parallel.batch_schedule import steps_of
 from parallel.checkpoint import manifest
 from parallel.checkpoint.manifest import TrainState
@@ -150,8 +151,7 @@ def _side(name: str, run: Run) -> Side:
     )
     log = replace(run.log, tensorboard=False, wandb=False)
     plan = resolve(replace(run, train=train, log=log, run_dir=None))
-    if plan.run.launch.name is not LaunchName.local:
-        raise InputError(f"launch={plan.run.launch.name}: parity starts its own ranks")
+    require_local(plan, "parity")
     return Side(name, plan)
 
 
@@ -170,8 +170,6 @@ def _folder(run: Run) -> Iterator[Path]:
 
 
 def _train(side: Side, folder: RunFolder) -> None:
-    from launcher.start.local import run_ranks
-
     launch = side.plan.run.launch
     with owning(folder.path, launch.lease_s):
         prepare(side.plan, side.plan.run, folder, [], Console(quiet=True, markup=False))

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from configs.atomic import write_atomic
 from configs.errors import InputError
+from configs.override import override
 from configs.schema import DeviceName, PlanFormat, Run
 from launcher.command_line.compose import hydra_app
 from launcher.console.plan_tables import (
@@ -59,6 +60,11 @@ def plan(run: Run, overrides: list[str]) -> None:
     if run.plan.timeline is not None:
         _write_timeline(run.plan.timeline, planned)
     console = Console(soft_wrap=True, highlight=False, markup=False)
+    if run.plan.out is not None and run.format is not PlanFormat.html:
+        raise InputError(
+            f"{override('plan.out', run.plan.out)} format={run.format}: only a page is written to "
+            "a file; nearest: format=html, or > FILE"
+        )
     if run.format is PlanFormat.json:
         json.dump(report, sys.stdout, indent=1)
         print()
@@ -172,7 +178,13 @@ def _traces(planned: Plan) -> list[Any]:
     found, ranks = [], traced_ranks(planned.layout)
     for number, rank in enumerate(ranks, start=1):
         stage = planned.layout.coordinates(rank).pipeline
-        print(f"tracing rank {rank}, stage {stage} ({number} of {len(ranks)})", file=sys.stderr)
+        print(
+            f"tracing rank {rank}, stage {stage} ({number} of {len(ranks)}): "
+            f"{planned.job.micro_batches:,} micro-batches through {planned.job.layers_of(stage)} "
+            "layers, an operation at a time",
+            file=sys.stderr,
+            flush=True,
+        )
         found.append(trace(planned.run, planned.layout, rank, device=planned.device))
     return found
 

@@ -13,8 +13,8 @@ from launcher.command_line.compose import hydra_app
 from launcher.run.jsonl import read_lines
 from launcher.run.ownership import owner_of
 from launcher.run.run_dir import RunFolder, last_step
+from launcher.start.registry import LAUNCHERS
 from launcher.start.slurm_job import read_starts
-from slurm.commands import states
 
 
 def status(run: Run, _overrides: list[str]) -> None:
@@ -58,9 +58,8 @@ def _lines(run: Run, folder: RunFolder) -> Iterator[str]:
         yield f"failure  {folder.failure.read_text(encoding='utf-8').splitlines()[0]}"
     if folder.left_out.exists():
         yield f"without  {folder.left_out.read_text(encoding='utf-8').strip()}"
-    known = states(jobs[-1:]) if jobs else {}
-    for job in jobs[-1:]:
-        yield f"job      {_job(job, known.get(job))}"
+    for launcher in LAUNCHERS.values():
+        yield from launcher.status(folder)
 
 
 def _end(folder: RunFolder) -> str:
@@ -69,16 +68,6 @@ def _end(folder: RunFolder) -> str:
     if stopped := folder.stopped_by():
         return f"stopped by {stopped[1]} after step {stopped[0]}"
     return "not yet"
-
-
-def _job(number: int, known: dict[str, str] | None) -> str:
-    if known is None:
-        return f"{number}, which SLURM has forgotten"
-    state, reason = known.get("JobState", "?"), known.get("Reason", "None")
-    why = "" if reason == "None" else f" ({reason})"
-    nodes = known.get("NodeList", "(null)")
-    where = "" if nodes == "(null)" else f" on {nodes}"
-    return f"{number} {state}{why}{where}, restarts {known.get('Restarts', '0')}"
 
 
 app = hydra_app(status)

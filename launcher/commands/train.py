@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from configs.errors import STOPPED, InputError
-from configs.override import override, shell_command
-from configs.schema import EngineName, LaunchName, Run
+from configs.errors import InputError
+from configs.schema import Run
 from corpus.prepare.workers import die_with_parent
 from corpus.store.prepared import Prepared
 from launcher.command_line.compose import hydra_app
@@ -43,8 +42,10 @@ from launcher.run.run_dir import (
     require_same_run,
     resolved,
 )
+from launcher.start.local import outcome
+from launcher.start.registry import LAUNCHERS
 from parallel.checkpoint.manifest import TrainState
-from parallel.engines.deepspeed.config import deepspeed_config
+from parallel.engines.registry import ENGINES
 
 if TYPE_CHECKING:
     from launcher.training.stop import Signals
@@ -57,53 +58,21 @@ def train(run: Run, overrides: list[str]) -> None:
     plan = resolve(run)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     folder = choose_folder(plan)
+    launcher = LAUNCHERS[plan.run.launch.name]
+    launcher.validate(plan, folder)
     with owning(folder.path, plan.run.launch.lease_s):
         plan_or_none = prepare(plan, run, folder, overrides, console)
         if plan_or_none is None:
             return
         plan = plan_or_none
-        if plan.run.launch.name is LaunchName.local:
-            _train_here(plan, folder, console)
+        if launcher.waits:
+            launcher.start(plan, folder, console)
             if run.run_dir is None:  # somebody's first look, most likely
                 from launcher.console.next_steps import next_steps
 
                 console.print(next_steps(plan.run, folder.path, overrides))
             return
-    # The ranks take the directory over.
-    if plan.run.launch.name is LaunchName.slurm:
-        from launcher.start.slurm import submit
-
-        submit(plan, folder, console)
-        return
-    from launcher.start.torchrun import start_by_torchrun
-
-    start_by_torchrun(plan, folder, console)
-
-
-def _train_here(plan: ResolvedRun, folder: RunFolder, console: Console) -> None:
-    from launcher.start.local import run_ranks
-
-    console.print("starting its ranks, which load torch first")
-    try:
-        run_ranks("train", folder, plan.layout, plan.run.launch)
-    except KeyboardInterrupt:
-        if folder.stopped_by() is None:
-            console.print(
-                f"step {folder.saved_step()} is saved, what came after it is not (SIGTERM, or a "
-                f"STOP file, would have saved it); {_again(folder)} goes on"
-            )
-            raise
-    stopped = folder.stopped_by()
-    if stopped is None:
-        console.print(f"done: {shown(folder.path)}")
-        return
-    step, reason = stopped
-    console.print(f"stopped by {reason} after step {step} and saved; {_again(folder)} goes on")
-    sys.exit(STOPPED)
-
-
-def _again(folder: RunFolder) -> str:
-    return shell_command("phalanx", "train", override("run_dir", shown(folder.path)))
+    launcher.start(plan, folder, console)  # whose ranks take the directory over
 
 
 def prepare(
@@ -134,6 +103,8 @@ def prepare(
         console.print(f"going on from {shown(checkpoint)}")
         if state.step and folder.checkpoints in checkpoint.parents:
             plan, asked = go_on(plan, asked, state, folder, overrides, console)
+    elif folder.config.exists() and folder.metrics.exists():
+        console.print(f"begins anew: {shown(folder.path)} has no checkpoint")
     prepared = corpus_of_run(plan.run, folder) if checkpoint is not None else None
     missing = ""
     if prepared is None:
@@ -154,24 +125,20 @@ def prepare(
         folder.write_corpus(prepared.folder)
     folder.forget_end()
     if (given := engine_config(plan)) is not None:
-        folder.write_deepspeed(given)
+        folder.write_engine_config(plan.run.engine.name, given)
     return plan
 
 
 def engine_config(plan: ResolvedRun) -> dict[str, Any] | None:
-    """What DeepSpeed is given; None under another engine. Raises InputError where it cannot be."""
-    run = plan.run
-    if run.engine.name is not EngineName.deepspeed:
+    """The file that the engine is given; None: it takes none.
+
+    Raises InputError where it cannot be.
+    """
+    kind = ENGINES[plan.run.engine.name]
+    if kind.config is None:
         return None
-    return deepspeed_config(
-        plan.shape,
-        plan.layout,
-        run.optimizer,
-        run.engine,
-        precision=run.precision,
-        device=plan.device,
-        global_batch=run.train.global_batch,
-    )
+    given: dict[str, Any] = kind.load("config")(plan.run, plan.shape, plan.layout, plan.device)
+    return given
 
 
 def _corpus(
@@ -251,6 +218,7 @@ def _train_in_world(run: Run, overrides: list[str], rank: int, signals: Signals)
         from launcher.training.trainer import train_session
 
         train_session(read(folder.config), folder, device, sys.stdout, signals)
+        console.print(outcome(folder))
 
 
 app = hydra_app(train)

@@ -162,7 +162,9 @@ def why_the_runner_up_lost(found: Found) -> str:
     first, second = found.ranked[0], found.ranked[1]
     ours, theirs = asdict(first.layout), asdict(second.layout)
     changes = [
-        f"{name}={theirs[name]} for {ours[name]}" for name in ours if ours[name] != theirs[name]
+        f"{name} {theirs[name]} instead of {ours[name]}"
+        for name in ours
+        if ours[name] != theirs[name]
     ]
     slower = (second.seconds / first.seconds - 1) * 100
     memory = (second.memory - first.memory) / _GIB

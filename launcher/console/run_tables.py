@@ -9,6 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from configs.schema import Run
 from corpus.store.prepared import Prepared
 from launcher.console.tables import print_table
 from launcher.run.corpus import corpus_name, human
@@ -59,7 +60,8 @@ def layout_text(shape: ModelShape, layout: Layout) -> str:
 
 def _layers(shape: ModelShape, layout: Layout, stage: int) -> str:
     pieces = [
-        f"{layers.start}-{layers.stop - 1}" for layers in layout.layers_on(stage, shape.layers)
+        str(layers.start) if len(layers) == 1 else f"{layers.start}-{layers.stop - 1}"
+        for layers in layout.layers_on(stage, shape.layers)
     ]
     if stage == 0:
         pieces.insert(0, "embedding")
@@ -85,11 +87,19 @@ def run_summary(plan: ResolvedRun, prepared: Prepared | None, folder: Path) -> s
         f"model    {run.model.name}, {plan.shape.parameters / 1e6:,.2f}M parameters, "
         f"{run.model.attention} attention\n"
         f"corpus   {corpus_name(run)}, {text}\n"
-        f"training {steps:,} steps of {run.train.global_batch} x {run.model.context} tokens = "
+        f"training {steps:,} steps of {_batch(run)} x {run.model.context} tokens = "
         f"{human(tokens)} tokens\n"
         f"engine   {run.engine.name} on {plan.device}, {run.precision}\n"
         f"run      {folder}"
     )
+
+
+def _batch(run: Run) -> str:
+    """The global batch in samples; where it grows, from what and until when."""
+    optimizer, size = run.optimizer, run.train.global_batch
+    if not optimizer.ramp_tokens or optimizer.ramp_start >= size:
+        return str(size)
+    return f"{optimizer.ramp_start} to {size} (over {human(optimizer.ramp_tokens)} tokens)"
 
 
 def _title(layout: Layout) -> str:

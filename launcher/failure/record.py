@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from configs.atomic import write_atomic
 from configs.errors import InputError, RunError
 from launcher.failure.heartbeat import Status, current_status, known_ranks, last_status
 from slurm.environment import node_name
@@ -185,10 +186,7 @@ def note_path(logs: Path, rank: int) -> Path:
 
 
 def leave_note(logs: Path, failure: Failure) -> None:
-    # In one rename: somebody may be reading.
-    new = logs / f".failure_rank_{failure.rank}.{os.getpid()}"
-    new.write_text(json.dumps(asdict(failure)), encoding="utf-8")
-    os.replace(new, note_path(logs, failure.rank))
+    write_atomic(note_path(logs, failure.rank), json.dumps(asdict(failure)))
 
 
 def clear_notes(logs: Path) -> None:

@@ -52,7 +52,7 @@ class _Writer:
                 self._stream(prompt)
             return
         prompts = prompts_of(settings)
-        if len(prompts) == 1 and settings.out is None:
+        if settings.file is None and settings.out is None:
             self._stream(prompts[0])
             return
         lines = [
@@ -65,6 +65,7 @@ class _Writer:
             self._say("\n".join(lines) + "\n")
         else:
             write_atomic(Path(settings.out).expanduser(), "\n".join(lines) + "\n")
+            self._say(f"wrote {settings.out}\n")
 
     def _question(self, prompts: Sequence[str]) -> GenerationRequest:
         settings = self._settings

@@ -68,5 +68,7 @@ def _rows(path: str, setting: str, fields: tuple[str, ...]) -> list[dict[str, An
 def _read(path: str, setting: str) -> str:
     try:
         return expanded(setting, path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{setting}={path}: {error}") from None
+    except OSError as error:
+        raise InputError(f"{override(setting, path)}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{override(setting, path)}: is no UTF-8 text ({error.reason})") from None

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from configs.errors import InputError
-from configs.schema import EngineName, LaunchName, Run, Schedule
+from configs.override import override
+from configs.schema import EngineName, Run, Schedule
 from corpus.tokenizer.tokenizer import Tokenizer
 from launcher.inference.hf_folder import CONFIG, Gpt2Folder
 from launcher.run.resolve import ResolvedRun, resolve
 from launcher.run.run_dir import RunFolder
+from launcher.start.local import require_local, run_ranks
 from models.shape import ModelShape
 from parallel.checkpoint import manifest
 from parallel.checkpoint.manifest import shape_fields
@@ -65,6 +67,11 @@ def _found(run: Run, command: str) -> ModelSource:
     if given is None:
         raise InputError(f"checkpoint=null: {command} needs checkpoint=DIR or run_dir=DIR")
     path = Path(given).expanduser().resolve()
+    setting = "checkpoint" if run.checkpoint else "run_dir"
+    if not path.exists():
+        raise InputError(f"{override(setting, given)}: there is no such folder")
+    if setting == "run_dir" and not RunFolder(path).has_checkpoint():
+        raise InputError(f"{override(setting, given)}: has saved nothing yet")
     if (path / CONFIG).is_file():
         folder = Gpt2Folder(path, f"checkpoint={given}")
         return ModelSource(path, folder.shape(), folder)
@@ -95,18 +102,13 @@ def resolve_inference(run: Run, source: ModelSource, command: str, *, data: bool
     train = replace(run.train, global_batch=layout.data or 1, async_save=False)
     run = replace(run, layout=layout, engine=engine, model=model, train=train)
     plan = resolve(replace(run, checkpoint=str(source.path)))
-    if plan.run.launch.name is not LaunchName.local:
-        raise InputError(
-            f"launch={plan.run.launch.name}: {command} starts its own ranks; nearest: launch=local"
-        )
+    require_local(plan, command)
     return plan
 
 
 @contextmanager
 def run_inference(plan: ResolvedRun, command: str) -> Iterator[Path]:
     """Runs the ranks of `command` (`launcher.worker`); the folder they wrote to, until it goes."""
-    from launcher.start.local import run_ranks
-
     with tempfile.TemporaryDirectory(prefix="phalanx-") as scratch:
         folder = RunFolder(Path(scratch))
         folder.write(plan.run, plan.run, "")
@@ -117,12 +119,10 @@ def run_inference(plan: ResolvedRun, command: str) -> Iterator[Path]:
 @contextmanager
 def load_model(run: Run, device: Device) -> Iterator[tuple[InferenceModel, Tokenizer]]:
     """This rank's part of the model, with its weights. Collective."""
-    from megatron.core import parallel_state
-
     from parallel.checkpoint.store import CheckpointStore
     from parallel.inference.model import InferenceModel
     from parallel.layout import Layout
-    from parallel.runtime.process_groups import process_groups
+    from parallel.runtime.process_groups import process_groups, tensor_group
 
     source = source_of(run, "")
     with source.tokenizer() as path:
@@ -133,6 +133,6 @@ def load_model(run: Run, device: Device) -> Iterator[tuple[InferenceModel, Token
         if source.folder is not None:
             model.take(source.folder.weights())
         else:
-            group = parallel_state.get_tensor_model_parallel_group()
-            CheckpointStore(source.path.parent, group, None).load_weights(model, source.path)
+            store = CheckpointStore(source.path.parent, tensor_group(), None)
+            store.load_weights(model, source.path)
         yield model, tokenizer

@@ -99,8 +99,8 @@ def keep_schedule(
     anew = would.of_step(state.samples, batch.size_at(state.samples))
     line = (
         f"{override('train.steps', run.train.steps)}: the learning rate decays as before, to "
-        f"{was.floor:.3g} at step {steps_of(before)} ({rate:.3g} at step {state.step + 1}); "
-        f"optimizer.decay_tokens=null decays it anew to step {steps_of(run)} ({anew:.3g})"
+        f"{was.floor:.3g} at step {steps_of(before)}, and is {rate:.3g} at step {state.step + 1}; "
+        f"optimizer.decay_tokens=null decays it anew to step {steps_of(run)}, from {anew:.3g}"
     )
     return replace(plan, run=kept(run)), kept(asked), line
 

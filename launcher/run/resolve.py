@@ -96,7 +96,8 @@ def _other_faults(run: Run, layout: Layout, device: DeviceName, here: bool) -> l
     faults = []
     if run.log.wandb and importlib.util.find_spec("wandb") is None:
         faults.append("log.wandb=true: wandb is not installed; nearest: log.wandb=false")
-    if here and run.device is DeviceName.cuda and cuda_devices() == 0:
+    counted = run.cluster.gpus_per_node is None  # then the rules have said so
+    if here and run.device is DeviceName.cuda and cuda_devices() == 0 and not counted:
         faults.append("device=cuda: no CUDA device here; nearest: device=cpu")
     alone = run.launch.name is LaunchName.local
     if alone and device is DeviceName.cpu and (fault := memory_fault(run, layout)):

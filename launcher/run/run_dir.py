@@ -189,9 +189,9 @@ class RunFolder:
     def write_corpus(self, folder: Path) -> None:
         write_atomic(self.corpus, json.dumps({"folder": str(folder)}) + "\n")
 
-    def write_deepspeed(self, config: dict[str, Any]) -> None:
+    def write_engine_config(self, engine: str, config: dict[str, Any]) -> None:
         text = json.dumps(config, indent=2)
-        write_atomic(self.path / "deepspeed.json", text + "\n")
+        write_atomic(self.path / f"{engine}.json", text + "\n")
 
     def read_corpus(self) -> Path:
         return Path(json.loads(self.corpus.read_text(encoding="utf-8"))["folder"])

@@ -26,6 +26,7 @@ ONCE = (
     *("profile", "generate", "task", "tasks", "evaluate", "scaling", "parity", "convert", "plan"),
 )
 """Settings, or groups of them, that hold for one start of a run and not for the next."""
+_KEPT = ("launch", "cluster")  # named again they stay as they are, with what was set in them
 _EVERYWHERE = ("experiment",)  # groups whose files set values of all others
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 _NOTHING = object()
@@ -90,7 +91,9 @@ def with_overrides(
         key = override.key_or_group
         of_group = "." not in key and isinstance(composed.get(key), DictConfig)
         if of_group and isinstance(override.value(), str):
-            _set(after, key, _raw(composed, key))
+            same = OmegaConf.select(base, f"{key}.name") == override.value()
+            if not (key in _KEPT and same):
+                _set(after, key, _raw(composed, key))
         elif "." not in key and key not in composed:
             continue  # a group whose files set values of others
         elif override.is_delete():

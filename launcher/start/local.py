@@ -1,4 +1,4 @@
-"""Starts the ranks of a run on this machine with torch's elastic agent, and waits for their end."""
+"""launch=local: ranks of this machine under torch's elastic agent, and their end."""
 
 from __future__ import annotations
 
@@ -7,15 +7,65 @@ import os
 import socket
 import sys
 
-from configs.errors import InputError, RunError
+from rich.console import Console
+
+from configs.errors import STOPPED, InputError, RunError
+from configs.override import override, shell_command
 from configs.schema import LaunchConfig as LaunchSettings
+from configs.schema import LaunchName
 from configs.words import listed
+from launcher.console.run_tables import shown
 from launcher.failure.heartbeat import kept_on_this_node
 from launcher.failure.record import clear_notes, note_for_others, oom_kills
 from launcher.failure.report import report_of
+from launcher.run.resolve import ResolvedRun
 from launcher.run.run_dir import RunFolder
+from launcher.start.launcher import counted_ranks
 from parallel.layout import Layout
 from slurm.agent import handled
+
+
+class LocalLauncher:
+    """launch=local: ranks of this machine, which are waited for."""
+
+    waits = True
+
+    def validate(self, plan: ResolvedRun, _folder: RunFolder) -> None:
+        """Raises InputError for a port that another process has."""
+        if plan.run.launch.port is not None:
+            _require_free(plan.run.launch.port)
+
+    def describe(self, plan: ResolvedRun, _folder: RunFolder) -> list[str]:
+        """One line."""
+        return [f"{counted_ranks(plan)} on this machine"]
+
+    def start(self, plan: ResolvedRun, folder: RunFolder, console: Console) -> None:
+        """Trains to the end; leaves with status 75 where it was told to stop and has saved."""
+        console.print("starting its ranks, which load torch first")
+        try:
+            run_ranks("train", folder, plan.layout, plan.run.launch)
+        except KeyboardInterrupt:
+            if folder.stopped_by() is None:
+                console.print(_after_interrupt(folder))
+                raise
+        console.print(outcome(folder))
+        if folder.stopped_by() is not None:
+            sys.exit(STOPPED)
+
+    def status(self, _folder: RunFolder) -> list[str]:
+        """Nothing: the owner of the run directory is told anyway."""
+        return []
+
+    def cancel(self, _folder: RunFolder) -> str | None:
+        """Nothing: who started them ends them, or a STOP file does."""
+        return None
+
+
+def require_local(plan: ResolvedRun, command: str) -> None:
+    """Raises InputError for a command that starts its own ranks and was given another launcher."""
+    name = plan.run.launch.name
+    if name is not LaunchName.local:
+        raise InputError(f"launch={name}: {command} starts its own ranks; nearest: launch=local")
 
 
 def run_ranks(command: str, folder: RunFolder, layout: Layout, launch: LaunchSettings) -> None:
@@ -96,3 +146,27 @@ def _require_free(port: int) -> None:
                 f"launch.port={port}: {error.strerror}; nearest: launch.port={free} or "
                 "launch.port=null"
             ) from None
+
+
+def outcome(folder: RunFolder) -> str:
+    """Of ranks that have ended as they should."""
+    stopped = folder.stopped_by()
+    if stopped is None:
+        return f"done: {shown(folder.path)}"
+    step, reason = stopped
+    again = _again(folder)
+    if folder.stop_file.exists():
+        again = f"{shell_command('rm', shown(folder.stop_file))} && {again}"
+    return f"stopped by {reason} after step {step} and saved; {again} goes on"
+
+
+def _after_interrupt(folder: RunFolder) -> str:
+    saves = "(SIGTERM, or a STOP file, would have saved it)"
+    if not folder.has_checkpoint():
+        return f"nothing was saved {saves}; {_again(folder)} begins anew"
+    step = folder.saved_step()
+    return f"step {step} is saved, what came after it is not {saves}; {_again(folder)} goes on"
+
+
+def _again(folder: RunFolder) -> str:
+    return shell_command("phalanx", "train", override("run_dir", shown(folder.path)))

@@ -11,16 +11,60 @@ from configs.atomic import write_atomic
 from configs.errors import InputError
 from configs.override import override, shell_command
 from configs.schema import Chain, DeviceName
+from configs.words import listed
 from launcher.console.run_tables import shown
 from launcher.run.resolve import ResolvedRun
 from launcher.run.run_dir import RunFolder
+from launcher.start.launcher import counted_ranks
 from slurm.commands import ENDED, states
+from slurm.commands import cancel as scancel
 from slurm.commands import submit as sbatch
 from slurm.script import BatchJob, render
 
 
-def submit(plan: ResolvedRun, folder: RunFolder, console: Console) -> None:
-    """Raises InputError where SLURM refuses the script."""
+class SlurmLauncher:
+    """launch=slurm: a batch script, submitted."""
+
+    waits = False
+
+    def validate(self, plan: ResolvedRun, folder: RunFolder) -> None:
+        """Raises InputError where a job of the run waits or runs already."""
+        if plan.run.launch.submit:
+            _require_no_other(folder)
+
+    def describe(self, plan: ResolvedRun, folder: RunFolder) -> list[str]:
+        """The script."""
+        return [f"{counted_ranks(plan)} by this job.sbatch:", render(job_of(plan, folder))]
+
+    def start(self, plan: ResolvedRun, folder: RunFolder, console: Console) -> None:
+        """Writes the script and submits it; under launch.submit=false only shows it.
+
+        Raises InputError where SLURM refuses it.
+        """
+        _submit(plan, folder, console)
+
+    def status(self, folder: RunFolder) -> list[str]:
+        """What SLURM knows of the newest job."""
+        return [f"job      {_job(job)}" for job in folder.read_jobs()[-1:]]
+
+    def cancel(self, folder: RunFolder) -> str | None:
+        """Has the ranks told to end, which they heed; SLURM kills after its KillWait.
+
+        Raises InputError where all jobs have ended.
+        """
+        jobs = folder.read_jobs()
+        if not jobs:
+            return None
+        known = states(jobs)
+        alive = [job for job, about in known.items() if about.get("JobState") not in ENDED]
+        if not alive:
+            where = override("run_dir", shown(folder.path))
+            raise InputError(f"{where}: none of its jobs is left; {len(jobs)} have ended")
+        scancel(alive)
+        return f"job {listed(alive)}"
+
+
+def _submit(plan: ResolvedRun, folder: RunFolder, console: Console) -> None:
     write_atomic(folder.script, render(job_of(plan, folder)))
     folder.script.chmod(0o755)
     launch = plan.run.launch
@@ -30,7 +74,6 @@ def submit(plan: ResolvedRun, folder: RunFolder, console: Console) -> None:
         first = "" if folder.corpus.exists() else ", once its corpus is prepared (see above)"
         console.print(f"# written, not submitted: {again}{first}")
         return
-    _require_no_other(folder)
     jobs = sbatch(folder.script, launch)
     write_atomic(folder.jobs, json.dumps([*folder.read_jobs(), *jobs]) + "\n")
     many = f" to {jobs[-1]}, one after the other" if len(jobs) > 1 else ""
@@ -67,3 +110,17 @@ def job_of(plan: ResolvedRun, folder: RunFolder) -> BatchJob:
         launch=plan.run.launch,
         cluster=cluster,
     )
+
+
+def _job(number: int) -> str:
+    try:
+        known = states([number]).get(number)
+    except InputError as error:
+        return f"{number}; {error}"
+    if known is None:
+        return f"{number}, which SLURM no longer knows"
+    state, reason = known.get("JobState", "?"), known.get("Reason", "None")
+    why = "" if reason == "None" else f" ({reason.replace('_', ' ')})"
+    nodes = known.get("NodeList", "(null)")
+    where = "" if nodes in ("(null)", "") else f" on {nodes}"
+    return f"{number} {state}{why}{where}, restarts {known.get('Restarts', '0')}"

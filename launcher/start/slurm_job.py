@@ -92,7 +92,8 @@ def _nodes(folder: RunFolder, given: int) -> int:
     nodes, layout = nodes_and_layout(run, given, device_of(run))
     if given != asked:
         idle = f", {given - nodes} of them idle" if nodes < given else ""
-        _say(f"{given} nodes where {asked} were asked for{idle}: layout {layout}")
+        nodes_said = "1 node" if given == 1 else f"{given} nodes"
+        _say(f"{nodes_said} where {asked} were asked for{idle}: layout {layout}")
     return nodes
 
 
@@ -107,10 +108,13 @@ def end(folder: RunFolder, status: int, environment: Mapping[str, str] = os.envi
         launch.max_restarts,
         launch.max_idle_starts,
     )
-    _say(f"{_WORDS[judged.action]}: {judged.reason}")
+    doubled = judged.action is Action.done and judged.reason == "the run is done"
+    _say("done" if doubled else f"{_WORDS[judged.action]}: {judged.reason}")
     if judged.action is Action.again:
         _leave_out(folder, run)
     release_of_job(folder.path, environment)
+    if judged.action is Action.stop and folder.stopped_by() and folder.stop_file.exists():
+        return 0  # somebody asked for it: SLURM need not call it a failure
     if judged.action is Action.stop and report is not None and report.kind is FailureKind.settings:
         return WRONG
     return {Action.done: 0, Action.again: AGAIN, Action.stop: 1}[judged.action]

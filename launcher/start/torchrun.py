@@ -10,21 +10,49 @@ from rich.console import Console
 from configs.override import override, shell_command
 from launcher.run.resolve import ResolvedRun
 from launcher.run.run_dir import RunFolder
+from launcher.start.launcher import counted_ranks
 from slurm.agent import agent_arguments
 
 PORT = 29500  # torchrun's own
 
 
-def start_by_torchrun(plan: ResolvedRun, folder: RunFolder, console: Console) -> None:
-    """Shows every node's command; with `launch.node` becomes that node's."""
-    node = plan.run.launch.node
-    if node is None:
-        for number in range(_nodes(plan)):
-            console.print(f"node {number}: {shell_command(*command_of(plan, folder, number))}")
-        return
-    command = command_of(plan, folder, node)
-    sys.stdout.flush()
-    os.execv(command[0], command)  # signals reach torchrun itself
+class TorchrunLauncher:
+    """launch=torchrun: a command for each node, for a person or another tool to run."""
+
+    waits = False
+
+    def validate(self, plan: ResolvedRun, folder: RunFolder) -> None:
+        """Nothing: the rules have seen to the nodes and the address."""
+
+    def describe(self, plan: ResolvedRun, folder: RunFolder) -> list[str]:
+        """The command of every node, or of launch.node."""
+        node = plan.run.launch.node
+        asked = range(_nodes(plan)) if node is None else [node]
+        commands = [_line(plan, folder, number) for number in asked]
+        return [f"{counted_ranks(plan)} by torchrun:", *commands]
+
+    def start(self, plan: ResolvedRun, folder: RunFolder, console: Console) -> None:
+        """Shows every node's command; with `launch.node` becomes that node's."""
+        node = plan.run.launch.node
+        if node is None:
+            for number in range(_nodes(plan)):
+                console.print(_line(plan, folder, number))
+            return
+        command = command_of(plan, folder, node)
+        sys.stdout.flush()
+        os.execv(command[0], command)  # signals reach torchrun itself
+
+    def status(self, folder: RunFolder) -> list[str]:
+        """Nothing: the owner of the run directory is told anyway."""
+        return []
+
+    def cancel(self, folder: RunFolder) -> str | None:
+        """Nothing: who started them ends them, or a STOP file does."""
+        return None
+
+
+def _line(plan: ResolvedRun, folder: RunFolder, node: int) -> str:
+    return f"node {node}: {shell_command(*command_of(plan, folder, node))}"
 
 
 def _nodes(plan: ResolvedRun) -> int:

@@ -71,7 +71,9 @@ def run(folder: RunFolder, arguments: list[str], early: list[int]) -> int:
         except SignalException as error:
             if read_notes(folder.logs):  # another node's ranks have failed, and took these along
                 note_for_others(folder.logs, {}, statuses, oom)
-            _say(f"told to end by {signal.Signals(error.sigval).name}")
+            stopped = folder.stopped_by()
+            saved = "" if stopped is None else f"; saved after step {stopped[0]}"
+            _say(f"told to end by {signal.Signals(error.sigval).name}{saved}")
             return 1
         except ChildFailedError as error:
             codes = {rank: failure.exitcode for rank, failure in error.failures.items()}

@@ -8,6 +8,7 @@ written beside the training is found out in the same message.
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from types import FrameType
 
 import torch
@@ -50,12 +51,14 @@ class Stop:
         device: Device,
         store: CheckpointStore,
         lease: Lease | None,
+        say: Callable[[str], None] = print,
     ) -> None:
-        """`lease`: of the run directory, where rank 0 knows it."""
+        """`lease`: of the run directory, where rank 0 knows it; `say`: a line for the user."""
         self._signals = signals
         self._folder = folder
         self._store = store
         self._lease = lease
+        self._say = say
         # Signals that came, whether to save, and whether something has failed, on the device whose
         # backend carries them.
         self._asked = torch.zeros(3, dtype=torch.int64, device=device.torch_device)
@@ -86,6 +89,7 @@ class Stop:
         self.save_now = save == _SAVE_FILE
         if self.save_now and self._reads_files:
             self._folder.save_file.unlink(missing_ok=True)
+            self._say("a SAVE file was found: saves after this step")
         if stop:
             self.reason = "a STOP file" if stop == _STOP_FILE else signal.Signals(stop).name
         return self.reason is not None

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import IO
 
 import torch
-from megatron.core import parallel_state
 
 from configs.errors import RunError
 from configs.schema import BadLoss, Run
@@ -50,7 +49,7 @@ from parallel.engines.megatron.model import banded_attention_by
 from parallel.layout import Layout
 from parallel.lr_schedule import LearningRate
 from parallel.runtime.device import Device
-from parallel.runtime.process_groups import checkpoint_group
+from parallel.runtime.process_groups import checkpoint_group, tensor_group
 
 VALIDATION_SEED = 0  # held-out text is always read in the same order
 
@@ -66,14 +65,16 @@ def train_session(
             print(line, file=terminal, flush=True)
     prepared = reopen(folder.read_corpus())
     current_status.note("building the model")
-    with running_engine(run, device) as engine:
-        _Session(run, folder, device, prepared, engine, signals, terminal).train()
+    layout = Layout.resolve(run.layout, None)
+    with running_engine(run, layout, device) as engine:
+        _Session(run, layout, folder, device, prepared, engine, signals, terminal).train()
 
 
 class _Session:
     def __init__(
         self,
         run: Run,
+        layout: Layout,
         folder: RunFolder,
         device: Device,
         prepared: Prepared,
@@ -85,7 +86,7 @@ class _Session:
         self.terminal = terminal
         self.folder = folder
         self.device = device
-        self.layout = Layout.resolve(run.layout, None)
+        self.layout = layout
         self.prepared = prepared
         self.engine = engine
         self.shape = ModelShape.of(run.model)
@@ -94,12 +95,12 @@ class _Session:
         self.watchdog = Watchdog(folder.logs, self.rank, run.launch.timeout_s)
         self.store = CheckpointStore(
             folder.checkpoints,
-            parallel_state.get_tensor_model_parallel_group(),
+            tensor_group(),
             prepared.tokenizer,
             checkpoint_group() if run.train.async_save else None,
             self.lease.require if self.lease is not None else None,
         )
-        self.stop = Stop(signals, folder, device, self.store, self.lease)
+        self.stop = Stop(signals, folder, device, self.store, self.lease, self._say)
         self.skips = Skips(folder.skips)
         self.shares = {source.name: source.share for source in sources_of(run.corpus)}
         self.place = self.layout.coordinates(self.rank)
@@ -116,7 +117,7 @@ class _Session:
         if self.rank == 0:
             manifest.clear_unfinished(self.folder.checkpoints)
         asked = self.run.checkpoint
-        schedule = self._course(ids, None if asked is None else Path(asked))
+        schedule = self._schedule(ids, None if asked is None else Path(asked))
         batches = Batches(mixture, self.layout, self.place.data, self.device, ids.consumed)
         speed = Speed(
             self.shape,
@@ -157,7 +158,7 @@ class _Session:
         if self.rank == 0:
             print(line, file=self.terminal, flush=True)
 
-    def _course(self, ids: SampleIds, checkpoint: Path | None) -> StepSchedule:
+    def _schedule(self, ids: SampleIds, checkpoint: Path | None) -> StepSchedule:
         step = samples = 0
         if checkpoint is not None:
             current_status.note("reading a checkpoint")
@@ -202,7 +203,7 @@ class _Session:
 
         newest, skipped = broadcast_from_rank0(skip)
         with self.watchdog.paused("going back to a checkpoint"):
-            schedule = self._course(ids, Path(newest))
+            schedule = self._schedule(ids, Path(newest))
         steps = listed(skipped)
         self._say(f"{error}; back to step {schedule.first - 1}; skipped from now on: step {steps}")
         return schedule

@@ -18,9 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.decoding.kv_cache import BandedCache, DenseCache
+from models.layer_table import NORM_EPSILON
+from models.ops.padding import mask_padding
 from models.shape import ModelShape
 
-EPSILON = 1e-5
 WORDS = "embedding.word_embeddings.weight"
 POSITIONS = "embedding.position_embeddings.weight"
 FINAL_NORM = "decoder.final_layernorm"
@@ -143,9 +144,7 @@ class Decoder:
         norm, bias = (self._weights[f"{FINAL_NORM}.{kind}"] for kind in ("weight", "bias"))
         words = self._weights[WORDS]
         logits = F.linear(_norm(hidden_RH, norm, bias), words).float()
-        real = self.shape.vocab - self._tensor_rank * len(words)
-        if real < len(words):
-            logits[..., max(real, 0) :] = float("-inf")
+        mask_padding(logits, self.shape.vocab, self._tensor_rank)
         return logits
 
     def _layer(self, w: LayerWeights, hidden_BTH: Tensor, attend: Callable[..., Tensor]) -> Tensor:
@@ -166,4 +165,4 @@ class Decoder:
 
 
 def _norm(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return F.layer_norm(hidden, weight.shape, weight, bias, EPSILON)
+    return F.layer_norm(hidden, weight.shape, weight, bias, NORM_EPSILON)

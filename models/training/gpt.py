@@ -9,6 +9,7 @@ from torch import Tensor
 
 from models.ops.cross_entropy import cross_entropy
 from models.ops.linear import host_linear, on_host
+from models.ops.padding import mask_padding
 from models.shape import ModelShape
 from models.training.layer_specs import block_spec
 
@@ -43,14 +44,6 @@ class GPT(GPTModel):  # type: ignore[misc]  # Megatron-core is untyped
             return super().compute_language_model_loss(labels, logits)
         losses_TB = cross_entropy(logits, labels.transpose(0, 1), tensor)
         return losses_TB.transpose(0, 1).contiguous()
-
-
-def mask_padding(logits: Tensor, vocab: int, tensor_rank: int) -> None:
-    """Takes what pads the vocabulary out of logits [..., vocabulary on this rank], in place."""
-    on_rank = logits.shape[-1]
-    real = vocab - tensor_rank * on_rank
-    if real < on_rank:
-        logits[..., max(real, 0) :] = float("-inf")
 
 
 def build_gpt(

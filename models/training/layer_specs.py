@@ -18,6 +18,7 @@ from megatron.core.models.gpt.gpt_layer_specs import (
 from megatron.core.transformer.spec_utils import ModuleSpec
 from megatron.core.transformer.transformer_block import TransformerBlockSubmodules
 
+from models.layer_table import NORM_EPSILON
 from models.ops.linear import ColumnLinear, RowLinear
 from models.shape import ModelShape
 from models.training.attention import BandedAttention, DenseAttention
@@ -31,7 +32,9 @@ class LayerNorm(torch.nn.LayerNorm):
     `sequence_parallel`.
     """
 
-    def __init__(self, config: Any, hidden_size: int, eps: float = 1e-5, **_megatron: Any) -> None:
+    def __init__(
+        self, config: Any, hidden_size: int, eps: float = NORM_EPSILON, **_megatron: Any
+    ) -> None:
         super().__init__(hidden_size, eps=eps, dtype=config.params_dtype)
         for parameter in self.parameters():
             parameter.sequence_parallel = config.sequence_parallel  # type: ignore[attr-defined]

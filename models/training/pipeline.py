@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from models.ops.cross_entropy import cross_entropy
 from models.ops.linear import host_linear, on_host
+from models.ops.padding import mask_padding
 from models.shape import ModelShape
-from models.training.gpt import mask_padding
 from models.training.layer_specs import block_spec
 
 

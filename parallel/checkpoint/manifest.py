@@ -129,7 +129,14 @@ def find(path: Path) -> Path:
             return newest.resolve()
         if found := complete_checkpoints(folder):
             return found[-1].resolve()
-    raise InputError(f"checkpoint={path}: there is no checkpoint")
+    if not path.exists():
+        raise InputError(f"checkpoint={path}: there is no such folder")
+    if (path / "config.json").is_file():
+        raise InputError(
+            f"checkpoint={path}: is a folder of Hugging Face's; nearest: phalanx convert "
+            f"convert.source={path} run_dir=NEW makes a run of it, which goes on training"
+        )
+    raise InputError(f"checkpoint={path}: there is no checkpoint in it")
 
 
 def newest_whole(checkpoints: Path) -> tuple[Path | None, list[str]]:

@@ -2,5 +2,6 @@
 
 Imports models, parallel.
 Imported by launcher, parallel.checkpoint, parallel.engines.deepspeed, parallel.engines.megatron,
-parallel.inference, parallel.planner.trace.
+parallel.inference, parallel.planner, parallel.planner.communication, parallel.planner.inputs,
+parallel.planner.trace, parallel.rules.
 """

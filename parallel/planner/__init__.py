@@ -2,7 +2,7 @@
 
 Needs no torch but in `trace`, which executes the engines' own code.
 
-Imports models, parallel, parallel.planner.communication, parallel.planner.inputs,
+Imports models, parallel, parallel.engines, parallel.planner.communication, parallel.planner.inputs,
 parallel.planner.memory, parallel.planner.timing, parallel.rules.
 Imported by launcher, parallel.planner.report.
 """

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 
-from configs.schema import DeviceName, EngineName, Recompute, Run, Schedule
+from configs.schema import DeviceName, Recompute, Run, Schedule
+from parallel.engines.registry import ENGINES, EngineKind
 from parallel.layout import Layout
 from parallel.planner.inputs.calibration import Calibrated
 from parallel.planner.inputs.job import Job
@@ -80,7 +81,7 @@ def fits_somewhere(
 def candidates(run: Run, ranks: int, gpus_per_node: int) -> Iterator[Layout]:
     """Layouts whose sizes multiply to `ranks` and divide the model; the validator has the rest."""
     model, batch = run.model, run.train.global_batch
-    megatron = run.engine.name is EngineName.megatron
+    kind = ENGINES[run.engine.name]
     for tensor in _divisors(ranks):
         if model.heads % tensor or (tensor > gpus_per_node and tensor > 1):
             continue
@@ -91,9 +92,9 @@ def candidates(run: Run, ranks: int, gpus_per_node: int) -> Iterator[Layout]:
             sizes = [b for b in MICRO_BATCHES if batch % (b * data) == 0]
             for shape in product(
                 sizes,
-                _foldings(model.layers // pipeline, pipeline, megatron=megatron),
+                _foldings(model.layers // pipeline, pipeline, kind),
                 (False, True) if tensor > 1 else (False,),
-                _zeros(pipeline, data, megatron=megatron),
+                _zeros(pipeline, data, kind),
                 Recompute,
             ):
                 micro_batch, (interleave, schedule), sequence, zero, recompute = shape
@@ -110,20 +111,19 @@ def candidates(run: Run, ranks: int, gpus_per_node: int) -> Iterator[Layout]:
                 )
 
 
-def _foldings(layers: int, pipeline: int, *, megatron: bool) -> list[tuple[int, Schedule]]:
+def _foldings(layers: int, pipeline: int, kind: EngineKind) -> list[tuple[int, Schedule]]:
     """How often a stage's layers are cut, and the schedule."""
-    plain = [(1, Schedule.standard)]
-    if pipeline == 1:
-        return plain
-    if not megatron:
-        return [*plain, (1, Schedule.dualpipev)] if layers % 2 == 0 else plain
-    return [(chunks, Schedule.standard) for chunks in _divisors(layers)]
+    chunks = _divisors(layers) if kind.interleaves and pipeline > 1 else [1]
+    found = [(each, Schedule.standard) for each in chunks]
+    if kind.dualpipev and pipeline > 1 and layers % 2 == 0:
+        found.append((1, Schedule.dualpipev))
+    return found
 
 
-def _zeros(pipeline: int, data: int, *, megatron: bool) -> tuple[int, ...]:
+def _zeros(pipeline: int, data: int, kind: EngineKind) -> tuple[int, ...]:
     if data == 1:
         return (0,)
-    return (0, 1) if megatron or pipeline > 1 else (0, 1, 2, 3)
+    return kind.zero_with_pipeline if pipeline > 1 else kind.zero
 
 
 def _divisors(number: int) -> list[int]:

@@ -6,7 +6,7 @@ of one concern, and adding a rule is adding a function to that file's RULES. The
 of this too, but one fault at a time, after minutes of start-up, and without the names of settings.
 Needs no torch.
 
-Imports models, parallel.
+Imports models, parallel, parallel.engines.
 Imported by launcher, parallel.planner.
 """
 

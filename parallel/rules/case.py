@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from configs.schema import EngineName, LaunchName, Run
+from configs.schema import LaunchName, Run
 from models.shape import ModelShape
+from parallel.engines.registry import ENGINES, EngineKind
 from parallel.layout import Layout
 
 
@@ -48,8 +49,9 @@ class Case:
         return self.layout.interleave > 1 and self.layout.pipeline > 1
 
     @property
-    def deepspeed(self) -> bool:
-        return self.run.engine.name is EngineName.deepspeed
+    def engine(self) -> EngineKind:
+        """What the run's engine can do."""
+        return ENGINES[self.run.engine.name]
 
     @property
     def cluster_ranks(self) -> int | None:

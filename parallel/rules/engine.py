@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from configs.schema import EngineName, Precision
+from configs.schema import Precision
+from parallel.engines.registry import EngineKind, able
 from parallel.rules.case import Case
 from parallel.rules.fault import Change, Fault, Rule
 from parallel.rules.nearest import more_nodes, to
-
-MEGATRON = {"engine": EngineName.megatron}
-DEEPSPEED = {"engine": EngineName.deepspeed}
 
 
 def _without_pipeline(case: Case) -> Change:
@@ -41,96 +39,139 @@ def zero_has_data_ranks(case: Case) -> Iterator[Fault]:
         )
 
 
-def megatron_shards_only_the_optimizer(case: Case) -> Iterator[Fault]:
-    if case.deepspeed or case.layout.zero not in (2, 3):
+def the_engine_has_this_zero(case: Case) -> Iterator[Fault]:
+    """The engine shards as much as `layout.zero` says."""
+    kind, zero = case.engine, case.layout.zero
+    if zero in kind.zero or not 0 <= zero <= 3:
         return
+    other, most = able(lambda each: zero in each.zero), max(kind.zero)
     yield Fault(
         setting="layout.zero",
-        why="engine=megatron shards the optimizer (zero=1) and no more; "
-        "engine=deepspeed without a pipeline goes to zero=3",
-        source="Megatron-core distributed optimizer",
+        why=f"engine={kind.name} shards no more than zero={most} does"
+        + (f"; engine={other.name} without a pipeline goes to zero={zero}" if other else ""),
+        source=kind.source,
         fixes=(
-            to({"layout.zero": 1}),
-            to({**DEEPSPEED, **_without_pipeline(case)}),
+            to({"layout.zero": most}),
+            *([to({"engine": other.name, **_without_pipeline(case)})] if other else []),
             to({"layout.zero": 0}),
         ),
     )
 
 
-def deepspeed_pipeline_keeps_gradients_whole(case: Case) -> Iterator[Fault]:
-    layout = case.layout
-    if not case.deepspeed or layout.pipeline <= 1 or layout.zero not in (2, 3):
+def zero_goes_with_the_pipeline(case: Case) -> Iterator[Fault]:
+    """With a pipeline gradients are added up over micro-batches, which ZeRO 2 and 3 cut up."""
+    layout, kind = case.layout, case.engine
+    allowed = kind.zero_with_pipeline
+    if layout.pipeline <= 1 or layout.zero in allowed or layout.zero not in kind.zero:
         return
     yield Fault(
         setting="layout.zero",
-        why=f"pipeline={layout.pipeline} of engine=deepspeed adds up gradients over micro-batches, "
-        "which ZeRO 2 and 3 cut up; take zero=1 with the pipeline or pipeline=1",
-        source="DeepSpeed runtime/pipe/engine.py",
-        fixes=(to({"layout.zero": 1}), to(_without_pipeline(case)), to({"layout.zero": 0})),
+        why=f"pipeline={layout.pipeline} of engine={kind.name} adds up gradients over "
+        "micro-batches, which ZeRO 2 and 3 cut up; take "
+        f"zero={max(allowed)} with the pipeline or pipeline=1",
+        source=kind.source,
+        fixes=(
+            to({"layout.zero": max(allowed)}),
+            to(_without_pipeline(case)),
+            to({"layout.zero": 0}),
+        ),
     )
 
 
-def deepspeed_has_no_interleaved_schedule(case: Case) -> Iterator[Fault]:
-    if case.deepspeed and case.interleaved:
-        yield Fault(
-            setting="layout.interleave",
-            why="engine=deepspeed has no interleaved schedule; engine=megatron has",
-            source="DeepSpeed runtime/pipe/schedule.py",
-            fixes=(to({"layout.interleave": 1}), to(MEGATRON)),
+def the_engine_interleaves(case: Case) -> Iterator[Fault]:
+    """Several chunks on a stage need an interleaved schedule."""
+    if case.interleaved and not case.engine.interleaves:
+        yield _lacks(
+            case,
+            "layout.interleave",
+            "has no interleaved schedule",
+            lambda kind: kind.interleaves,
+            {"layout.interleave": 1},
         )
 
 
-def deepspeed_cuts_evenly(case: Case) -> Iterator[Fault]:
-    if case.deepspeed and case.layout.stage_layers is not None:
-        yield Fault(
-            setting="layout.stage_layers",
-            why="engine=deepspeed cuts the layers into equal stages; engine=megatron as it is told",
-            source="DeepSpeed runtime/pipe/module.py",
-            fixes=(to({"layout.stage_layers": None}), to(MEGATRON)),
+def the_engine_cuts_as_told(case: Case) -> Iterator[Fault]:
+    """Stages of unequal numbers of layers need an engine that cuts so."""
+    if case.layout.stage_layers is not None and not case.engine.uneven_stages:
+        yield _lacks(
+            case,
+            "layout.stage_layers",
+            "cuts the layers into equal stages",
+            lambda kind: kind.uneven_stages,
+            {"layout.stage_layers": None},
         )
 
 
-def offload_needs_zero_of_deepspeed(case: Case) -> Iterator[Fault]:
+def the_engine_offloads(case: Case) -> Iterator[Fault]:
+    """The optimizer in host memory is a part of ZeRO, of engines that have it."""
     if not case.run.engine.offload_optimizer:
         return
     keep = {"engine.offload_optimizer": False}
-    if not case.deepspeed:
+    kind = case.engine
+    if not kind.offloads_optimizer:
+        other = able(lambda each: each.offloads_optimizer)
+        change = {"engine": other.name, "layout.zero": max(case.layout.zero, 1)} if other else {}
         yield Fault(
             setting="engine.offload_optimizer",
-            why="engine=megatron keeps the optimizer on the GPU; engine=deepspeed with zero=1 to "
-            "zero=3 can offload it",
-            source="DeepSpeed runtime/zero/offload_config.py",
-            fixes=(to({**DEEPSPEED, "layout.zero": max(case.layout.zero, 1)}), to(keep)),
+            why=f"engine={kind.name} keeps the optimizer on the GPU"
+            + (f"; engine={other.name} with zero=1 to zero=3 can offload it" if other else ""),
+            source=kind.source,
+            fixes=(*([to(change)] if other else []), to(keep)),
         )
     elif case.layout.zero == 0:
         yield Fault(
             setting="engine.offload_optimizer",
             why="it is a part of ZeRO, and layout.zero=0 is without",
-            source="DeepSpeed runtime/zero/offload_config.py",
+            source=kind.source,
             fixes=(to({"layout.zero": 1}), to(keep)),
         )
 
 
-def deepspeed_halves_need_zero(case: Case) -> Iterator[Fault]:
-    layout, precision = case.layout, case.run.precision
-    if not case.deepspeed or precision is Precision.float32:
+def halves_are_added_up_in_float32(case: Case) -> Iterator[Fault]:
+    """Sums of half-precision gradients over data ranks must not lose small ones."""
+    layout, precision, kind = case.layout, case.run.precision, case.engine
+    if not kind.sums_halves_as_halves or precision is Precision.float32:
         return
     if layout.zero == 0 and layout.data > 1:
+        other = able(lambda each: not each.sums_halves_as_halves)
         yield Fault(
             setting="layout.zero",
-            why=f"engine=deepspeed without ZeRO adds up {precision} gradients in {precision}, "
-            "which loses small ones; with ZeRO, and on engine=megatron, in float32",
-            source="DeepSpeed runtime/engine.py",
-            fixes=(to({"layout.zero": 1}), to(MEGATRON), to({"layout.data": 1})),
+            why=f"engine={kind.name} without ZeRO adds up {precision} gradients in {precision}, "
+            "which loses small ones; with ZeRO"
+            + (f", and on engine={other.name}," if other else "")
+            + " in float32",
+            source=kind.source,
+            fixes=(
+                to({"layout.zero": 1}),
+                *([to({"engine": other.name})] if other else []),
+                to({"layout.data": 1}),
+            ),
         )
+
+
+def _lacks(
+    case: Case,
+    setting: str,
+    what: str,
+    ability: Callable[[EngineKind], bool],
+    without: Change,
+) -> Fault:
+    """A fault of something that this engine cannot do, and another perhaps can."""
+    other = able(ability)
+    return Fault(
+        setting=setting,
+        why=f"engine={case.engine.name} {what}" + (f"; engine={other.name} can" if other else ""),
+        source=case.engine.source,
+        fixes=(to(without), *([to({"engine": other.name})] if other else [])),
+    )
 
 
 RULES: tuple[Rule, ...] = (
     zero_has_data_ranks,
-    megatron_shards_only_the_optimizer,
-    deepspeed_pipeline_keeps_gradients_whole,
-    deepspeed_has_no_interleaved_schedule,
-    deepspeed_cuts_evenly,
-    offload_needs_zero_of_deepspeed,
-    deepspeed_halves_need_zero,
+    the_engine_has_this_zero,
+    zero_goes_with_the_pipeline,
+    the_engine_interleaves,
+    the_engine_cuts_as_told,
+    the_engine_offloads,
+    halves_are_added_up_in_float32,
 )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from configs.schema import EngineName, Schedule
+from configs.schema import Schedule
 from parallel.batch_schedule import BatchPlan
+from parallel.engines.registry import able
 from parallel.rules.batch import ramp_is_even
 from parallel.rules.case import Case
 from parallel.rules.fault import Fault, Rule
@@ -15,13 +16,16 @@ STANDARD = {"layout.schedule": Schedule.standard}
 SOURCE = "DeepSpeed runtime/pipe/dualpipev.py"
 
 
-def dualpipev_is_deepspeeds(case: Case) -> Iterator[Fault]:
-    if case.layout.dualpipev and not case.deepspeed:
+def the_engine_has_dualpipev(case: Case) -> Iterator[Fault]:
+    """Not every engine has this schedule."""
+    if case.layout.dualpipev and not case.engine.dualpipev:
+        other = able(lambda kind: kind.dualpipev)
         yield Fault(
             setting="layout.schedule",
-            why="engine=megatron has no DualPipeV; engine=deepspeed has",
+            why=f"engine={case.engine.name} has no DualPipeV"
+            + (f"; engine={other.name} has" if other else ""),
             source=SOURCE,
-            fixes=(to({"engine": EngineName.deepspeed}), to(STANDARD)),
+            fixes=(*([to({"engine": other.name})] if other else []), to(STANDARD)),
         )
 
 
@@ -61,7 +65,7 @@ def dualpipev_has_micro_batches(case: Case) -> Iterator[Fault]:
 
 
 RULES: tuple[Rule, ...] = (
-    dualpipev_is_deepspeeds,
+    the_engine_has_dualpipev,
     dualpipev_has_stages,
     dualpipev_has_micro_batches,
 )

@@ -23,7 +23,11 @@ def _product(case: Case) -> str:
 
 def a_rank_is_at_hand(case: Case) -> Iterator[Fault]:
     if case.ranks is not None and case.ranks < 1:
-        yield Fault(setting="device", why="there is not one to run on", source=ENGINES)
+        yield Fault(
+            setting="device",
+            why="there is no CUDA device here; device=cpu needs none",
+            source=ENGINES,
+        )
 
 
 def one_copy_fits_the_ranks(case: Case) -> Iterator[Fault]:

@@ -26,6 +26,21 @@ def checkpoint_group() -> torch.distributed.ProcessGroup:
     return torch.distributed.new_group(backend="gloo", timeout=SAVED_WITHIN, group_desc=CHECKPOINTS)
 
 
+def tensor_group() -> torch.distributed.ProcessGroup:
+    """The ranks that share out each matmul with this one."""
+    return parallel_state.get_tensor_model_parallel_group()
+
+
+def data_group() -> torch.distributed.ProcessGroup:
+    """The ranks that hold the same part of the model as this one."""
+    return parallel_state.get_data_parallel_group()
+
+
+def data_rank() -> int:
+    """This rank's place in its `data_group`."""
+    return int(parallel_state.get_data_parallel_rank())
+
+
 @contextmanager
 def process_groups(layout: Layout, seed: int, timeout_s: int = 600) -> Iterator[None]:
     """Makes the groups of `layout` over the default process group, and takes them down again.

@@ -152,7 +152,10 @@ def test_novel_words() -> None:
     [
         (["task=reading"], r"tasks.reading.path=null: needs a file"),
         (["task=reading", "tasks.reading.path=NOT"], "cannot read NOT"),
-        (["task=reading", "tasks.reading.path=ROWS"], "line 1: is no row of form=reading"),
+        (
+            ["task=reading", "tasks.reading.path=ROWS"],
+            "line 1: is no row of form=reading, which is {passage, question, answer: ",
+        ),
         (["task=reading", "tasks.reading.path=ROWS", "tasks.reading.form=x"], "form=x: is none of"),
     ],
 )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from configs.atomic import write_atomic
 from launcher.run.jsonl import read_lines
 from launcher.training.callbacks.callback import Callback, StepRecord
 
@@ -54,6 +54,4 @@ def keep_until(path: Path, step: int) -> None:
     if not path.exists():
         return
     rows = [row for row in read_lines(path) if row["step"] <= step]
-    new = path.with_suffix(".new")
-    new.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    os.replace(new, path)
+    write_atomic(path, "".join(json.dumps(row) + "\n" for row in rows))

@@ -1,6 +1,5 @@
 """engine=deepspeed: DeepSpeed's pipeline and ZeRO over the same layers.
 
 Imports models, parallel, parallel.engines, parallel.engines.megatron, parallel.runtime.
-Imported by launcher, parallel.planner.communication, parallel.planner.memory,
-parallel.planner.trace.
+Imported by parallel.planner.communication, parallel.planner.memory.
 """

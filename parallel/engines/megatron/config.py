@@ -10,6 +10,7 @@ from megatron.core.optimizer import OptimizerConfig as MegatronOptimizerConfig
 from megatron.core.transformer import TransformerConfig
 
 from configs.schema import DeviceName, OptimizerConfig, Precision, Recompute
+from models.layer_table import NORM_EPSILON
 from models.ops.banded_attention import attention_backend
 from models.ops.gelu import host_gelu
 from models.shape import ModelShape
@@ -28,7 +29,7 @@ def transformer_config(
         num_attention_heads=shape.heads,
         ffn_hidden_size=shape.feed_forward,
         kv_channels=shape.head_width,
-        layernorm_epsilon=1e-5,
+        layernorm_epsilon=NORM_EPSILON,
         # Megatron's fused kernel is the same approximation, and goes by torch's name.
         activation_func=torch.nn.functional.gelu if device is DeviceName.cuda else host_gelu,
         hidden_dropout=0.0,

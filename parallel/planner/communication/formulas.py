@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from configs.schema import DeviceName, EngineName, Precision, Recompute
 from models.shape import ModelShape
+from parallel.engines.registry import ENGINES
 from parallel.layout import Layout
-from parallel.planner.communication.deepspeed import deepspeed_traffic
 from parallel.planner.communication.groups import Ledger
-from parallel.planner.communication.megatron import megatron_traffic
 from parallel.planner.communication.stage_step import FLOAT, Step
 from parallel.planner.communication.traffic import CollectiveKind, Group, Traffic
 
@@ -45,10 +44,7 @@ def step_traffic(
     )
     ledger = Ledger(layout, stage)
     layers(step, ledger)
-    if engine is EngineName.megatron:
-        megatron_traffic(step, ledger)
-    else:
-        deepspeed_traffic(step, ledger)
+    ENGINES[engine].load("traffic")(step, ledger)
     return ledger.traffic()
 
 

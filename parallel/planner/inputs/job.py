@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from configs.schema import EngineName, Precision, Recompute, Run
 from models.shape import ModelShape
+from parallel.engines.registry import ENGINES, EngineKind
 from parallel.layout import Layout
 
 OURS = "phalanx"
@@ -20,7 +21,7 @@ class Job:
     layout: Layout
     global_batch: int  # samples of a step
     precision: str  # of the matmuls: float32, bf16, fp16 or fp8
-    deepspeed: bool = False
+    engine: EngineName = EngineName.megatron  # of published runs, the one that theirs is like
     software: str = OURS
     flash: bool = True  # False: attention keeps its context x context scores
     gradient_bytes: int = 4  # of a number of the gradients that are reduced
@@ -32,18 +33,23 @@ class Job:
 
     @classmethod
     def of(cls, run: Run, layout: Layout, global_batch: int | None = None) -> Job:
-        deepspeed = run.engine.name is EngineName.deepspeed
+        kind = ENGINES[run.engine.name]
         return cls(
             shape=ModelShape.of(run.model),
             layout=layout,
             global_batch=global_batch or run.train.global_batch,
             precision=run.precision,
-            deepspeed=deepspeed,
+            engine=kind.name,
             software=run.cluster.software,
-            # DeepSpeed's pipeline reduces after the last micro-batch.
-            overlap_data=not (deepspeed and layout.pipeline > 1),
-            shared_messages=layout.sequence_parallel or (deepspeed and not layout.dualpipev),
+            overlap_data=not (kind.reduces_after_pipeline and layout.pipeline > 1),
+            shared_messages=layout.sequence_parallel
+            or (kind.cuts_messages and not layout.dualpipev),
         )
+
+    @property
+    def kind(self) -> EngineKind:
+        """The engine, and what it can do."""
+        return ENGINES[self.engine]
 
     @property
     def tokens(self) -> int:

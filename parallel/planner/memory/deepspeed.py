@@ -7,28 +7,14 @@ of it, which `tests/parallel/planner/memory/test_stages.py` compares. Imports no
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from configs.schema import Precision
 from parallel.engines.deepspeed.config import BUCKET, MOST_KEPT, effective_zero
 from parallel.planner.inputs.job import Job
+from parallel.planner.memory.megatron import kept_gradients
+from parallel.planner.memory.moment import Moment
 
 FLOAT32 = 4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Moment:
-    """Bytes at one moment of a step.
-
-    Attributes:
-        kept: the part of the kept activations that is still there.
-        logits: the part of the logits and their softmax that is.
-    """
-
-    gradients: float = 0
-    buffers: float = 0
-    kept: float = 1
-    logits: float = 1
 
 
 def moments(job: Job, numbers: int, held: int) -> Iterator[Moment]:
@@ -37,6 +23,9 @@ def moments(job: Job, numbers: int, held: int) -> Iterator[Moment]:
     Args:
         held: the most passes whose activations it keeps at once.
     """
+    if job.kept_gradient_bytes is not None:
+        yield _of_older(job, numbers)
+        return
     zero = effective_zero(job.layout, Precision(job.precision))
     # Whether gradients of former micro-batches are there while that many are kept.
     later = job.micro_batches * job.layout.chunks_per_stage > held
@@ -51,6 +40,15 @@ def moments(job: Job, numbers: int, held: int) -> Iterator[Moment]:
         yield from _of_zero_2(job, numbers, later)
     else:
         yield from _of_zero_3(job, numbers)
+
+
+def _of_older(job: Job, numbers: int) -> Moment:
+    """Older DeepSpeed made float32 gradients of its share before the update."""
+    zero, data = job.layout.zero, job.layout.data
+    copies = 4 * numbers / (data if zero >= 1 else 1)
+    whole = zero >= 1 and job.precision != Precision.bf16
+    buffers = 4 * min(BUCKET, numbers) if whole else 0
+    return Moment(gradients=kept_gradients(job, numbers) + copies, buffers=buffers)
 
 
 def _at_loss(job: Job, gradients: float = 0, buffers: float = 0) -> Moment:

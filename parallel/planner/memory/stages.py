@@ -11,23 +11,20 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from functools import cache
 
-from configs.schema import Precision, Recompute
-from parallel.engines.deepspeed.config import BUCKET
+from configs.schema import Recompute
 from parallel.layout import Layout
 from parallel.parameter_count import rank_parameters
 from parallel.planner.inputs.calibration import Overheads
 from parallel.planner.inputs.job import OURS, Job
-from parallel.planner.memory.deepspeed import Moment
-from parallel.planner.memory.deepspeed import moments as deepspeed_moments
+from parallel.planner.memory.moment import Moment
 from parallel.planner.schedule.order import orders
 
 MOMENTS = 8  # bytes of a number's two moments of Adam
 MASTER = 4  # of its float32 copy
 WHOLE_NUMBERS = 4  # of a layer, for each token and hidden channel, on every tensor rank
 SPLIT_NUMBERS = 12  # split over the tensor ranks
-ATTENTION_TRANSPOSE = (
-    1  # of ours, split too: attention's output in the order that the next linear takes
-)
+# Of ours, split too: attention's output in the order that the next linear takes.
+ATTENTION_TRANSPOSE = 1
 SCORES_BYTES = 5  # of a materialised score: softmax's output, dropout's output and mask
 AS_TENSORS = Overheads()
 
@@ -104,9 +101,8 @@ def _stage_memory(job: Job, stage: int, held: int, overheads: Overheads) -> Memo
             framework=overheads.framework_gib * 2**30,
         )
 
-    if job.deepspeed and job.kept_gradient_bytes is None:
-        return max(map(at, deepspeed_moments(job, numbers, held)), key=lambda memory: memory.total)
-    return at(_gradients_that_stay(job, numbers))
+    moments = job.kind.load("moments")(job, numbers, held)
+    return max(map(at, moments), key=lambda memory: memory.total)
 
 
 def _numbers(job: Job, stage: int) -> int:
@@ -121,26 +117,12 @@ def _numbers(job: Job, stage: int) -> int:
 def _states(job: Job, numbers: int) -> tuple[float, float]:
     """Weights, and the optimizer's moments and float32 copies, by ZeRO stage."""
     layout = job.layout
-    # DeepSpeed's ZeRO keeps copies of float32 weights too.
-    master = MASTER if job.number_bytes == 2 or (job.deepspeed and layout.zero >= 1) else 0
+    masters = job.number_bytes == 2 or (job.kind.masters_of_float32 and layout.zero >= 1)
+    master = MASTER if masters else 0
     return (
         job.number_bytes * numbers / (layout.data if layout.zero == 3 else 1),
         (MOMENTS + master) * numbers / (layout.data if layout.zero >= 1 else 1),
     )
-
-
-def _gradients_that_stay(job: Job, numbers: int) -> Moment:
-    """Megatron's have one buffer; of other software they are what is told of it."""
-    zero, data = job.layout.zero, job.layout.data
-    kept = (job.kept_gradient_bytes or job.gradient_bytes) if job.number_bytes == 2 else 4
-    gradients = kept * numbers / (data if zero >= 2 else 1)
-    if not job.deepspeed:
-        return Moment(gradients=gradients)
-    # Older DeepSpeed made float32 gradients of its share before the update.
-    copies = 4 * numbers / (data if zero >= 1 else 1)
-    whole = zero >= 1 and job.precision != Precision.bf16
-    buffers = 4 * min(BUCKET, numbers) if whole else 0
-    return Moment(gradients=gradients + copies, buffers=buffers)
 
 
 def layer_activations(job: Job) -> float:

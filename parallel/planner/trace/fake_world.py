@@ -31,6 +31,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from configs.schema import DeviceName
+from parallel.engines.registry import ENGINES
 from parallel.planner.trace.collective_counter import METHODS
 from parallel.runtime import cpu_bridge
 from parallel.runtime.device import Device
@@ -113,8 +114,6 @@ def _put_in_place(undo: ExitStack) -> None:
     from megatron.core.tensor_parallel.random import CudaRNGStatesTracker
 
     from parallel.engines import named_parameters
-    from parallel.engines.deepspeed import model as deepspeed_model
-    from parallel.engines.megatron import model as megatron_model
 
     for name in METHODS:
         if name in vars(ProcessGroup):
@@ -123,8 +122,8 @@ def _put_in_place(undo: ExitStack) -> None:
     replace(undo, nn.Module, "_apply", _apply)
     replace(undo, CudaRNGStatesTracker, "fork", _fork)
     replace(undo, named_parameters, "initial_weight", _no_values)
-    for module in (megatron_model, deepspeed_model):
-        replace(undo, module, "uses_transformer_engine", lambda _device: False)
+    for kind in ENGINES.values():
+        replace(undo, kind.load("model"), "uses_transformer_engine", lambda _device: False)
 
 
 def _be_like_cuda(undo: ExitStack) -> None:

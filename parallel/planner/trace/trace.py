@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from configs.errors import InputError
-from configs.schema import DeviceName, EngineName, Run
+from configs.schema import DeviceName, Run
 from models.shape import ModelShape
 from parallel.engines.base import Batch
+from parallel.engines.registry import ENGINES
 from parallel.layout import Coordinates, Layout
 from parallel.planner.communication.traffic import Traffic
 from parallel.planner.trace.collective_counter import counting
@@ -58,7 +59,7 @@ def trace(run: Run, layout: Layout, rank: int, *, device: DeviceName) -> RankTra
     shape = ModelShape.of(run.model)
     storages = Storages(logits_width=shape.padded_vocab // layout.tensor)
     with fake_world(layout.world_size, rank, device):
-        first = _batch(shape, layout, _fewest_micro_batches(run.engine.name, layout))
+        first = _batch(shape, layout, _fewest_micro_batches(layout))
         batch = _batch(shape, layout, layout.micro_batches(run.train.global_batch))
         with storages, storages.watching_modules(), _engine(run, shape, layout, device) as engine:
             for _ in range(_steps_to_settle(layout)):
@@ -83,29 +84,16 @@ def trace(run: Run, layout: Layout, rank: int, *, device: DeviceName) -> RankTra
 
 @contextmanager
 def _engine(run: Run, shape: ModelShape, layout: Layout, device: DeviceName) -> Iterator[Any]:
-    """This rank's engine, as `launcher.training.engine_factory` makes it."""
-    from parallel.engines.megatron.engine import MegatronEngine
+    """This rank's engine, built as for a training."""
     from parallel.runtime.process_groups import process_groups
 
-    settings: dict[str, Any] = {
-        "precision": run.precision,
-        "device": fake_device(device),
-        "seed": run.train.seed,
-    }
+    kind = ENGINES[run.engine.name]
     with process_groups(layout, run.train.seed), ExitStack() as stack:
-        if run.engine.name is EngineName.megatron:
-            yield MegatronEngine(shape, layout, run.optimizer, **settings)
-            return
-        from parallel.engines.deepspeed.engine import DeepSpeedEngine
-        from parallel.engines.deepspeed.groups import deepspeed_world
-        from parallel.planner.trace.fake_deepspeed import shapes_known
-
-        stack.enter_context(deepspeed_world())
-        stack.enter_context(shapes_known(shape, layout, run.precision))
-        settings["global_batch"] = run.train.global_batch
+        if kind.tracing is not None:
+            stack.enter_context(kind.load("tracing")(shape, layout, run.precision))
         with redirect_stdout(io.StringIO()):  # it tells what memory this process has
-            engine = DeepSpeedEngine(shape, layout, run.optimizer, run.engine, **settings)
-        yield stack.enter_context(closing(engine))
+            engine = stack.enter_context(kind.load("build")(run, layout, fake_device(device)))
+        yield engine
 
 
 def _batch(shape: ModelShape, layout: Layout, micro_batches: int) -> Batch:
@@ -121,11 +109,11 @@ def _steps_to_settle(layout: Layout) -> int:
     return 2 if layout.zero == 3 else 1
 
 
-def _fewest_micro_batches(engine: EngineName, layout: Layout) -> int:
+def _fewest_micro_batches(layout: Layout) -> int:
     """That the schedule takes."""
     if layout.dualpipev:
         return 2 * layout.pipeline
-    return layout.pipeline if engine is EngineName.megatron and layout.interleave > 1 else 1
+    return layout.pipeline if layout.interleave > 1 else 1
 
 
 def _tell_model(engine: Any, storages: Storages) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from configs.errors import InputError
 from launcher.command_line.arguments import command_of, parse
@@ -27,6 +28,12 @@ def test_flags_may_stand_anywhere(words: list[str], flags: list[str]) -> None:
     arranged = parse(words).for_hydra()
     assert arranged == [*flags, "layout=single", "a=1,2"]
     assert get_args_parser().parse_args(arranged).overrides == ["layout=single", "a=1,2"]
+
+
+def test_blanks_at_the_ends_of_a_text_are_kept() -> None:
+    [word] = parse(["generate.prompt= The "]).for_hydra()
+    [override] = OverridesParser.create().parse_overrides([word])
+    assert override.value() == " The "
 
 
 def test_every_flag_of_hydra_is_known() -> None:

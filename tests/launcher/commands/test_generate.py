@@ -35,6 +35,7 @@ def test_a_file_of_prompts_gives_what_each_gives_as_it_is_typed(
     never = 'generate.stop=["no such thing"]'
     done = phalanx("generate", *LIKELIEST, *files, never, "layout=tp2_pp2", run_dir=trained)
     assert done.status == 0, done.errors
+    assert done.output == f"wrote {out}\n"
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [(row["prompt"], row["ended"]) for row in rows] == [(it, "tokens") for it in PROMPTS]
     assert not list(tmp_path.glob("*.unfinished"))

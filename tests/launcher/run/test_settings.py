@@ -52,6 +52,13 @@ def test_a_group_takes_the_place_of_all_its_values(tmp_path: Path) -> None:
     assert again(tmp_path, "layout=pp4", "layout.micro_batch=1").layout.micro_batch == 1
 
 
+def test_the_same_launcher_named_again_keeps_what_was_set_of_it(tmp_path: Path) -> None:
+    begun(tmp_path, "launch=slurm", "launch.elastic=true", "launch.time_limit=00:10:00")
+    launch = again(tmp_path, "launch=slurm", "launch.min_nodes=1").launch
+    assert (launch.elastic, launch.time_limit, launch.min_nodes) == (True, "00:10:00", 1)
+    assert again(tmp_path, "launch=local").launch.elastic is False
+
+
 def test_one_value_changes_one_value(tmp_path: Path) -> None:
     begun(tmp_path, "layout=tp2", "corpus=gpt3", "corpus.root=/data")
     run = again(tmp_path, "layout.micro_batch=1", "corpus.sources.books1.path=/moved")

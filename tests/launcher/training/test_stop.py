@@ -68,6 +68,7 @@ def test_a_signal_saves_and_the_run_goes_on_as_if_none_had_come(
     said = json.loads((run / "stopped.json").read_text())
     assert said["reason"] == "SIGTERM"
     assert f"stopped by SIGTERM after step {said['step']} and saved" in output
+    assert "a SAVE file was found: saves after this step" in output
     assert manifest.find(run).name == f"step_{said['step']:08d}"
     assert not (run / "DONE").exists()
     done = phalanx("train", run_dir=run)
@@ -85,7 +86,9 @@ def test_a_stop_file_ends_it_and_keeps_it_from_going_on(tmp_path: Path) -> None:
     (run / "STOP").touch()
     output, errors = started.communicate(timeout=180)
     assert started.returncode == 75, errors
+    again = f"rm {run}/STOP && phalanx train run_dir={run} goes on"
     assert "stopped by a STOP file" in output
+    assert again in output
     refused = phalanx("train", run_dir=run)
     assert refused.status == 2
     assert "has a STOP file; without it the run goes on" in refused.errors

@@ -1,0 +1,13 @@
+"""The rows that pad the vocabulary so that it splits over tensor ranks."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def mask_padding(logits: Tensor, vocab: int, tensor_rank: int) -> None:
+    """Takes what pads the vocabulary out of logits [..., vocabulary on this rank], in place."""
+    on_rank = logits.shape[-1]
+    real = vocab - tensor_rank * on_rank
+    if real < on_rank:
+        logits[..., max(real, 0) :] = float("-inf")

@@ -1,0 +1,53 @@
+"""A rank's DeepSpeed engine from a run, and the file of settings that DeepSpeed is given.
+
+Imports no torch until an engine is built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from configs.schema import DeviceName, Run
+from models.shape import ModelShape
+from parallel.engines.deepspeed.config import deepspeed_config
+from parallel.layout import Layout
+
+if TYPE_CHECKING:
+    from parallel.engines.deepspeed.engine import DeepSpeedEngine
+    from parallel.runtime.device import Device
+
+
+@contextmanager
+def running(run: Run, layout: Layout, device: Device) -> Iterator[DeepSpeedEngine]:
+    """Needs the process groups of `layout` around its whole life. Collective."""
+    from parallel.engines.deepspeed.engine import DeepSpeedEngine
+    from parallel.engines.deepspeed.groups import deepspeed_world
+
+    with deepspeed_world():
+        engine = DeepSpeedEngine(
+            ModelShape.of(run.model),
+            layout,
+            run.optimizer,
+            run.engine,
+            precision=run.precision,
+            device=device,
+            seed=run.train.seed,
+            global_batch=run.train.global_batch,
+        )
+        with closing(engine):
+            yield engine
+
+
+def config_of(run: Run, shape: ModelShape, layout: Layout, device: DeviceName) -> dict[str, Any]:
+    """What DeepSpeed is given. Raises InputError where it cannot be."""
+    return deepspeed_config(
+        shape,
+        layout,
+        run.optimizer,
+        run.engine,
+        precision=run.precision,
+        device=device,
+        global_batch=run.train.global_batch,
+    )

@@ -1,0 +1,25 @@
+"""A rank's Megatron-core engine from a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from configs.schema import Run
+from models.shape import ModelShape
+from parallel.engines.megatron.engine import MegatronEngine
+from parallel.layout import Layout
+from parallel.runtime.device import Device
+
+
+@contextmanager
+def running(run: Run, layout: Layout, device: Device) -> Iterator[MegatronEngine]:
+    """Needs the process groups of `layout` around its whole life. Collective."""
+    yield MegatronEngine(
+        ModelShape.of(run.model),
+        layout,
+        run.optimizer,
+        precision=run.precision,
+        device=device,
+        seed=run.train.seed,
+    )
