@@ -1,6 +1,8 @@
 # Every target sets itself up in .venv. `make train` and `make test` are all a newcomer needs.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+# Processes that share out the tests; what must not run beside itself stays in one of them.
+WORKERS ?= 2
 # Errors alone: some machines' settings of pip give hundreds of warnings, none of them ours.
 PIP := $(BIN)/pip --disable-pip-version-check -qq
 READY := .venv/.ready
@@ -11,7 +13,7 @@ train: setup ## trains gpt3_nano on four ranks of this machine
 	$(BIN)/phalanx train
 
 test: setup
-	$(BIN)/python -m pytest --durations=25
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder --durations=25
 
 test-long: setup ## the tests that take minutes each, on a SLURM of this machine
 	$(BIN)/python -m pytest -m long

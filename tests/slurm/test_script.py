@@ -124,7 +124,7 @@ def test_no_setting_adds_a_line(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def prepared(own_cache: None) -> None:
+def prepared(own_cache: str) -> None:
     """The text is prepared before a job, never by it."""
     result = phalanx("prepare", *TINY)
     assert result.status == 0, result.errors

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import socket
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from parallel.checkpoint import manifest
@@ -172,6 +173,12 @@ def test_manifest_lists_every_file(trained: Path) -> None:
     assert set(listed) == there
 
 
-def test_nothing_is_left_running() -> None:
-    listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
-    assert "launcher.worker" not in listing.stdout
+def test_nothing_is_left_running(own_cache: str) -> None:
+    """Of all that was started under this session's cache."""
+    left = []
+    for process in psutil.process_iter(["cmdline"]):
+        with contextlib.suppress(psutil.Error):
+            ours = process.environ().get("PHALANX_CACHE") == own_cache
+            if ours and "launcher.worker" in (process.info["cmdline"] or []):
+                left.append(process)
+    assert not left

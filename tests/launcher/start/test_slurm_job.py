@@ -21,7 +21,7 @@ TWO_NODES += ["cluster.gpus_per_node=2", "layout=tp2_pp2"]
 
 
 @pytest.fixture
-def folder(own_cache: None, tmp_path: Path) -> RunFolder:
+def folder(own_cache: str, tmp_path: Path) -> RunFolder:
     prepared = phalanx("prepare", *TINY)
     assert prepared.status == 0, prepared.errors
     written = phalanx("train", *TINY, *TWO_NODES, run_dir=tmp_path / "run")
