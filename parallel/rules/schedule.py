@@ -16,6 +16,7 @@ SOURCE = "DeepSpeed runtime/pipe/dualpipev.py"
 
 
 def dualpipev_is_deepspeeds(case: Case) -> Iterator[Fault]:
+    """DualPipeV needs engine=deepspeed."""
     if case.layout.dualpipev and not case.deepspeed:
         yield Fault(
             setting="layout.schedule",
@@ -26,6 +27,7 @@ def dualpipev_is_deepspeeds(case: Case) -> Iterator[Fault]:
 
 
 def dualpipev_has_stages(case: Case) -> Iterator[Fault]:
+    """DualPipeV needs two stages or more."""
     if case.layout.dualpipev and case.layout.pipeline == 1:
         yield Fault(
             setting="layout.schedule",
