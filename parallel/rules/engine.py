@@ -25,6 +25,7 @@ def _without_pipeline(case: Case) -> Change:
 
 
 def zero_has_data_ranks(case: Case) -> Iterator[Fault]:
+    """ZeRO needs two data ranks or more, unless the optimizer is offloaded."""
     layout = case.layout
     if case.run.engine.offload_optimizer:  # the host is something to share with
         return
@@ -42,6 +43,7 @@ def zero_has_data_ranks(case: Case) -> Iterator[Fault]:
 
 
 def megatron_shards_only_the_optimizer(case: Case) -> Iterator[Fault]:
+    """Under engine=megatron ZeRO is 0 or 1."""
     if case.deepspeed or case.layout.zero not in (2, 3):
         return
     yield Fault(
@@ -58,6 +60,7 @@ def megatron_shards_only_the_optimizer(case: Case) -> Iterator[Fault]:
 
 
 def deepspeed_pipeline_keeps_gradients_whole(case: Case) -> Iterator[Fault]:
+    """Under a pipeline of engine=deepspeed ZeRO is 0 or 1."""
     layout = case.layout
     if not case.deepspeed or layout.pipeline <= 1 or layout.zero not in (2, 3):
         return
@@ -71,6 +74,7 @@ def deepspeed_pipeline_keeps_gradients_whole(case: Case) -> Iterator[Fault]:
 
 
 def deepspeed_has_no_interleaved_schedule(case: Case) -> Iterator[Fault]:
+    """Under engine=deepspeed the stages do not interleave."""
     if case.deepspeed and case.interleaved:
         yield Fault(
             setting="layout.interleave",
@@ -81,6 +85,7 @@ def deepspeed_has_no_interleaved_schedule(case: Case) -> Iterator[Fault]:
 
 
 def deepspeed_cuts_evenly(case: Case) -> Iterator[Fault]:
+    """Under engine=deepspeed the stages are equal: no `stage_layers`."""
     if case.deepspeed and case.layout.stage_layers is not None:
         yield Fault(
             setting="layout.stage_layers",
@@ -91,6 +96,7 @@ def deepspeed_cuts_evenly(case: Case) -> Iterator[Fault]:
 
 
 def offload_needs_zero_of_deepspeed(case: Case) -> Iterator[Fault]:
+    """Offloading the optimizer needs engine=deepspeed and ZeRO 1 or more."""
     if not case.run.engine.offload_optimizer:
         return
     keep = {"engine.offload_optimizer": False}
@@ -112,6 +118,7 @@ def offload_needs_zero_of_deepspeed(case: Case) -> Iterator[Fault]:
 
 
 def deepspeed_halves_need_zero(case: Case) -> Iterator[Fault]:
+    """DeepSpeed in half precision on several data ranks needs ZeRO, which sums in float32."""
     layout, precision = case.layout, case.run.precision
     if not case.deepspeed or precision is Precision.float32:
         return

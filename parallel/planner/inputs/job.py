@@ -16,6 +16,8 @@ OURS = "phalanx"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
+    """One training step to be planned, of our software or of another's."""
+
     shape: ModelShape
     layout: Layout
     global_batch: int  # samples of a step
@@ -32,6 +34,7 @@ class Job:
 
     @classmethod
     def of(cls, run: Run, layout: Layout, global_batch: int | None = None) -> Job:
+        """A run of ours, with `global_batch` in place of its own where that is given."""
         deepspeed = run.engine.name is EngineName.deepspeed
         return cls(
             shape=ModelShape.of(run.model),
@@ -52,6 +55,7 @@ class Job:
 
     @property
     def micro_batches(self) -> int:
+        """Micro-batches that each data rank runs in a step."""
         return self.layout.micro_batches(self.global_batch)
 
     @property
@@ -61,9 +65,11 @@ class Job:
 
     @property
     def recompute(self) -> Recompute:
+        """Which activations are computed again in the backward pass."""
         return self.layout.recompute
 
     def layers_of(self, stage: int) -> int:
+        """Layers on a stage, over all its chunks."""
         if self.stage_layers is not None:
             return self.stage_layers[stage]
         return sum(map(len, self.layout.layers_on(stage, self.shape.layers)))
