@@ -8,6 +8,8 @@ from enum import StrEnum
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateConfig:
+    """Which text is generated, and how its tokens are chosen."""
+
     prompt: str  # what the text begins with
     file: str | None  # prompts in its place, one a line; of .jsonl: "prompt" of each line
     out: str | None  # JSONL with "prompt", "text" and what "ended" it; null: the terminal
@@ -65,6 +67,8 @@ class TaskConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
+    """Which tasks a model is asked, with how many examples, and where results go."""
+
     tasks: list[str] | None  # names of those to ask, of the ones that are defined; null: all
     shots: list[str]  # examples before each question; few: the task's own number
     limit: int | None  # most questions of a task; null: all, or 2,000 of those made from a seed
@@ -79,6 +83,8 @@ class EvaluateConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ScalingConfig:
+    """Which runs a power law is fitted to, and with what confidence."""
+
     runs: str  # the folder of the runs that a power law is fitted to
     confidence: float  # probability that its intervals hold
     out: str | None  # folder of the figure; null: that of the runs

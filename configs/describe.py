@@ -36,6 +36,8 @@ _WORDS = {int: "int", float: "number", str: "text", bool: "true or false"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
+    """One setting as help and messages show it."""
+
     name: str  # as it is typed
     sentence: str
     kind: str  # what it takes, in words; "" where `values` or a group's files say it

@@ -34,9 +34,11 @@ class Result:
 
     @property
     def name(self) -> str:
+        """Names the result's file: the task and how many examples were asked for."""
         return f"{self.task}-{self.asked}"
 
     def row(self) -> dict[str, Any]:
+        """A JSON object of what was asked and the score, if there is one."""
         score = {} if self.score is None else asdict(self.score)
         return {"task": self.task, "asked": self.asked, "shots": self.shots, **score}
 

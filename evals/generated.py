@@ -17,6 +17,7 @@ _INSERTED = "!.,;:'\"?/\\-_ "
 
 
 def arithmetic_tests(name: str, seed: int, count: int) -> list[Example]:
+    """Up to `count` different problems of the kind called `name`, the same for each seed."""
     return [_asked(problem) for problem in questions(KINDS[name], seed, count)]
 
 

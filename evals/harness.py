@@ -37,15 +37,18 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]  # the harness is untyped
 
     @property
     def eot_token_id(self) -> int:
+        """The end-of-text token, which the harness puts before text without context."""
         return self._model.tokenizer.end_of_text
 
     @property
     def max_length(self) -> int:
+        """The model's context in tokens."""
         return self._model.context
 
     def tok_encode(
         self, string: str, add_special_tokens: bool | None = None, **_harness: Any
     ) -> Any:
+        """Encodes without special tokens, whatever the harness asks."""
         return self._model.tokenizer.encode(string)
 
     def _loglikelihood_tokens(
@@ -78,6 +81,7 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]  # the harness is untyped
         return totals
 
     def generate_until(self, requests: Sequence[Any], **_harness: Any) -> list[str]:
+        """Generates for all requests of equal settings at once; answers in their order."""
         found: dict[int, str] = {}
         for settings, numbers in _alike(request.args[1] for request in requests):
             asked = normalize_gen_kwargs(settings)

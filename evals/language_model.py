@@ -26,6 +26,8 @@ class Likelihood:
 
 
 class LanguageModel:
+    """Encodes texts, asks all ranks, decodes; `progress` hears how many each batch answered."""
+
     def __init__(
         self, ranks: DistributedModel, progress: Callable[[int], None] | None = None
     ) -> None:
@@ -45,6 +47,7 @@ class LanguageModel:
         return self.token_likelihoods(encoded)
 
     def token_likelihoods(self, pairs: Sequence[tuple[Tokens, Tokens]]) -> list[Likelihood]:
+        """As `likelihoods`, of (context, continuation) pairs of token ids."""
         rows, counts = [], []
         for context, continuation in pairs:
             row = [*(context or [self.tokenizer.end_of_text]), *continuation]
@@ -59,6 +62,7 @@ class LanguageModel:
         ]
 
     def encode_pair(self, context: str, continuation: str) -> tuple[Tokens, Tokens]:
+        """Encodes both, moving spaces at the context's end to the continuation."""
         spaces = len(context) - len(context.rstrip())
         if spaces:
             context, continuation = context[:-spaces], context[-spaces:] + continuation

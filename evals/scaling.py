@@ -19,6 +19,7 @@ FEWEST = 3  # runs, for a line with an error
 
 
 def parameters_beside_embeddings(shape: ModelShape) -> int:
+    """Parameters without token and position embeddings."""
     return shape.parameters - shape.embedding_parameters
 
 
@@ -43,14 +44,17 @@ class Trained:
 
     @property
     def parameters(self) -> int:
+        """Without embeddings."""
         return parameters_beside_embeddings(self.shape)
 
     @property
     def compute(self) -> float:
+        """PF-days of training, without embeddings."""
         return compute_of(self.shape, self.tokens)
 
     @property
     def loss(self) -> float:
+        """The last evaluation's loss on held-out text, in nats a token."""
         return self.curve[-1][1]
 
 

@@ -38,6 +38,7 @@ class Task:
     own: bool
 
     def questions(self, shots: int) -> list[Example]:
+        """The questions in the form with solved examples, or in that without."""
         return self.few if shots else self.zero
 
     def shown_before(self, number: int, shots: int, seed: int) -> list[Example]:
@@ -51,6 +52,7 @@ class Task:
 
     @property
     def most_shots(self) -> int:
+        """How many examples the pool can give beside the question itself."""
         return len(self.pool) - (1 if self.own else 0)
 
 

@@ -25,6 +25,7 @@ from launcher.start.world import joined_world, noting_failure
 
 
 def main() -> None:
+    """Does this rank's part; exits with 2 after an InputError, 1 after any other failure."""
     command, path = sys.argv[1:]
     folder = RunFolder(Path(path))
     rank = int(os.environ["RANK"])

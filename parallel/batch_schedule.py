@@ -42,6 +42,7 @@ class BatchPlan:
 
     @classmethod
     def of(cls, run: Run) -> BatchPlan:
+        """Reads the plan off the run's settings."""
         return cls(
             global_batch=run.train.global_batch,
             ramp_start=run.optimizer.ramp_start,
@@ -51,6 +52,7 @@ class BatchPlan:
 
     @property
     def ramp_samples(self) -> int:
+        """Samples of the ramp, its last partial one left out; 0: there is no ramp."""
         return self.ramp_tokens // self.context
 
     @property

@@ -104,10 +104,12 @@ class Layout:
 
     @property
     def dualpipev(self) -> bool:
+        """Whether each stage holds two chunks, one from either half of the model."""
         return self.schedule is Schedule.dualpipev
 
     @property
     def chunks_per_stage(self) -> int:
+        """Two under DualPipeV, else as many as `interleave` says."""
         return 2 if self.dualpipev else self.interleave
 
     @property
@@ -179,6 +181,7 @@ class Layout:
         return range(first, first + per_chunk)
 
     def layers_on(self, stage: int, layers: int) -> list[range]:
+        """The layers (from 0) of each chunk of a stage."""
         return [self.layers_of(stage, chunk, layers) for chunk in range(self.chunks_per_stage)]
 
     def micro_batches(self, global_batch: int) -> int:

@@ -18,6 +18,8 @@ from parallel.batch_schedule import BatchPlan, steps_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearningRate:
+    """The curve of one run: peak and floor as rates, the rest in tokens."""
+
     peak: float
     floor: float  # what the cosine ends at
     warmup_tokens: int
@@ -26,6 +28,7 @@ class LearningRate:
 
     @classmethod
     def of(cls, run: Run) -> LearningRate:
+        """Reads the curve off the settings; without `decay_tokens` it ends with the run."""
         optimizer = run.optimizer
         decay_tokens = optimizer.decay_tokens
         if decay_tokens is None:

@@ -46,6 +46,8 @@ class Trace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepDifference:
+    """Losses and gradient norms of one step in both runs."""
+
     step: int  # from 0
     losses: tuple[float, float]
     grad_norms: tuple[float, float]
@@ -53,15 +55,19 @@ class StepDifference:
 
     @property
     def loss(self) -> float:
+        """Relative difference of the losses."""
         return relative(*self.losses)
 
     @property
     def grad_norm(self) -> float:
+        """Relative difference of the gradient norms."""
         return relative(*self.grad_norms)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorDifference:
+    """How far a parameter or its moment is from the other run's after a step."""
+
     step: int  # from 0
     name: str
     kind: str  # one of KINDS
@@ -75,12 +81,15 @@ class TensorDifference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
+    """Where two runs differ, step by step and tensor by tensor."""
+
     steps: list[StepDifference]
     first: TensorDifference | None  # beyond the tolerance, in the order of the network
     largest: TensorDifference | None  # of all that were compared
 
     @property
     def agrees(self) -> bool:
+        """Whether every step and every tensor is within the tolerance."""
         return self.first is None and all(step.agrees for step in self.steps)
 
 
@@ -105,6 +114,7 @@ def compare(run: Trace, against: Trace, tolerance: Tolerance) -> Comparison:
 
 
 def relative(value: float, reference: float) -> float:
+    """|value - reference| / |reference|; infinite where only the reference is 0."""
     if value == reference:
         return 0.0
     return abs(value - reference) / abs(reference) if reference else float("inf")

@@ -82,6 +82,7 @@ def leave_out(job: int, nodes: str) -> None:
 
 
 def cancel(numbers: Sequence[int]) -> None:
+    """Cancels the jobs. Raises RunError with SLURM's own words where scancel fails."""
     done = _run(["scancel", *map(str, numbers)])
     if done.returncode:
         raise RunError(f"scancel: {_words(done)}")

@@ -7,6 +7,8 @@ from enum import StrEnum
 
 
 class Action(StrEnum):
+    """What follows the end of a start: nothing as the run is done, another start, or a stop."""
+
     done = "done"
     again = "again"
     stop = "stop"
@@ -51,6 +53,8 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class RestartDecision:
+    """What follows, and why, in words for people."""
+
     action: Action
     reason: str
 

@@ -17,6 +17,8 @@ from corpus.sources.jsonl import json_rows
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
+    """The texts of a benchmark's examples, and what a model scored on each."""
+
     name: str
     examples: tuple[str, ...]
     synthetic: bool = False  # made by a program

@@ -68,6 +68,7 @@ class GramTable:
         return max((index.length for index in self.indexes), default=0)
 
     def words(self, gram: int) -> list[str]:
+        """The words of a gram, folded as they are compared."""
         start = int(self.starts[gram])
         tokens = self.tokens[start : start + int(self.lengths[gram])]
         return [self.vocabulary[token] for token in tokens.tolist()]

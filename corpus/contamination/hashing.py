@@ -22,6 +22,8 @@ _SHIFTS = np.array([0, *range(56, -1, -8)], np.uint64)
 
 
 class HashedWords(NamedTuple):
+    """The words of a text in order, as hashes; both arrays have shape (words,)."""
+
     hashes: Hashes
     tokens: Numbers  # how many spaces come before each word
 

@@ -28,6 +28,7 @@ class NgramIndex:
 
     @classmethod
     def of(cls, length: int, hashes: Hashes, grams: NDArray[np.int32]) -> NgramIndex:
+        """Sorts by hash and sets the bitmap; `hashes` and `grams` are parallel, in any order."""
         order = np.argsort(hashes, kind="stable")
         power = max(FEWEST_SLOTS, (len(hashes) * SLOTS - 1).bit_length())
         bitmap = np.zeros(1 << (power - 3), np.uint8)

@@ -28,12 +28,16 @@ LEAST_CLEAN_SHARE = (
 
 
 class Status(StrEnum):
+    """Whether any gram of a benchmark example is in the training text."""
+
     clean = "clean"
     dirty = "dirty"
     ignored = "ignored"  # too short to be judged
 
 
 class Verdict(StrEnum):
+    """Whether a benchmark's score is worse on its clean examples than on all."""
+
     unaffected = "unaffected"
     worse = "worse when clean"
     too_few = "too few clean examples to say"
@@ -60,10 +64,12 @@ class Row:
 
     @property
     def dirty_share(self) -> float:
+        """The dirty fraction of the judged examples; 0 where none was judged."""
         return self.dirty / self.examples if self.examples else 0.0
 
     @property
     def clean_share(self) -> float:
+        """The clean fraction of the judged examples; 0 where none was judged."""
         return self.clean / self.examples if self.examples else 0.0
 
     @property

@@ -18,6 +18,8 @@ Bytes: TypeAlias = NDArray[np.uint8]
 
 
 class Word(NamedTuple):
+    """A word as it is compared, and where in the original text it stands."""
+
     text: str  # as it is compared
     start: int  # characters of the original, from the first that is kept ...
     stop: int  # ... to past the last
@@ -66,6 +68,7 @@ def encode(text: str) -> bytes:
 
 
 def decode(raw: bytes) -> str:
+    """Inverts `encode`, half a surrogate pair included."""
     return raw.decode("utf-8", "surrogatepass")
 
 

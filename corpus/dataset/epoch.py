@@ -28,6 +28,7 @@ Order = tuple[npt.NDArray[np.integer], npt.NDArray[np.integer], npt.NDArray[np.i
 
 
 def open_tokens(prefix: Path) -> IndexedDataset:
+    """Opens `prefix`.bin and `prefix`.idx, memory-mapped."""
     return IndexedDataset(str(prefix))
 
 

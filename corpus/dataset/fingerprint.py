@@ -24,6 +24,7 @@ class SampleFingerprint:
         self.sum = 0
 
     def note(self, numbers: Sequence[int]) -> None:
+        """Adds the ids of the samples with these numbers in the mixture's order."""
         ids = self._mixture.ids(np.array(numbers, dtype=np.int64))
         self.sum = (self.sum + int(ids.sum(dtype=np.uint64))) % MODULUS
 

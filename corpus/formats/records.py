@@ -40,6 +40,7 @@ class Damage:
 
     @property
     def said(self) -> str:
+        """One line for people: file, place, reason, and which fields a JSON line has."""
         place = self.position if self.line is None else f"line {self.line:,}, {self.position}"
         has = "" if self.fields is None else f"; the line has {fields_said(self.fields)}"
         return f"{self.file}, {place}: {self.reason}{has}"
@@ -50,10 +51,12 @@ class Damage:
         return self.said + (f"; nearest: {nearest}" if nearest else "")
 
     def as_json(self) -> list[Any]:
+        """A row that JSON can hold; `from_json` reads it."""
         return [str(self.file), self.position, self.reason, self.line, self.fields]
 
     @classmethod
     def from_json(cls, row: list[Any]) -> Damage:
+        """Rebuilds what `as_json` gave."""
         return cls(Path(row[0]), *row[1:])
 
 

@@ -50,15 +50,19 @@ SHARES = {  # of the training text; the others have the rest
 
 @dataclass(frozen=True, slots=True)
 class Problem:
+    """A problem without its question, and its answer."""
+
     text: str  # 98 plus 45
     answer: int
 
     @property
     def context(self) -> str:
+        """The question up to the answer, as a model is prompted with it."""
         return CONTEXT.format(problem=self.text)
 
     @property
     def completion(self) -> str:
+        """The answer with the space before it, as a model is to continue."""
         return COMPLETION.format(answer=self.answer)
 
 

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 
 class Named(NamedTuple):
+    """A document's text under a name that is the same in every run."""
+
     name: str
     text: str
 

@@ -16,6 +16,7 @@ TESTS = {"test", "tests"}
 
 
 def package_folders() -> list[str]:
+    """The site-packages folders of this interpreter, sorted."""
     # Not sys.path: what it holds depends on how the program was started.
     return sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
 

@@ -22,6 +22,7 @@ _LIBRARY = os.path.dirname(os.__file__)
 
 
 def main() -> None:
+    """Serves until standard input closes; prints the port, or exits with the server's error."""
     # Modules say things when they are imported; the port must be all that is printed.
     stdout, sys.stdout = sys.stdout, sys.stderr
     warnings.simplefilter("ignore")

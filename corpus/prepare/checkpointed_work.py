@@ -33,6 +33,7 @@ class Meter:
         self._phase, self._counted, self._offset = "", 0, 0
 
     def say(self, what: str) -> None:
+        """Reports work whose length nobody knows."""
         self._progress(what, 0, 0)
 
     def begin(self, phase: str, left: Sequence[Unit]) -> None:
@@ -67,6 +68,7 @@ def keep_rules(work: Path, rules: Rules | None) -> None:
 
 
 def kept_rules(work: Path) -> Rules | None:
+    """Reads what `keep_rules` wrote; None: nothing is cut."""
     content = json.loads((work / RULES).read_bytes())
     return None if content is None else Rules(**content)
 

@@ -33,6 +33,8 @@ CACHE = Path("~/.cache/phalanx")
 
 @dataclass(frozen=True, kw_only=True)
 class Inventory:
+    """All that a preparation reads: settings, benchmarks, vocabulary, sources with their files."""
+
     corpus: CorpusConfig
     contamination: ContaminationConfig | None  # None: no decontamination
     benchmarks: tuple[Benchmark, ...]
@@ -81,14 +83,17 @@ class Inventory:
 
     @property
     def rules(self) -> Rules | None:
+        """How overlaps with benchmarks are cut; None without decontamination."""
         return None if self.contamination is None else rules_of(self.contamination)
 
     @property
     def filters_quality(self) -> bool:
+        """Whether any source goes through the quality filter."""
         return any(source.config.quality for source, _ in self.sources)
 
     @property
     def deduplicates(self) -> bool:
+        """Whether near copies are dropped from any source."""
         return any(source.config.deduplicate for source, _ in self.sources)
 
     @property
@@ -140,6 +145,7 @@ def read_benchmarks(settings: ContaminationConfig) -> tuple[Benchmark, ...]:
 
 
 def rules_of(settings: ContaminationConfig) -> Rules:
+    """Takes from the settings what cutting a document needs."""
     return Rules(
         window=settings.window,
         min_piece=settings.min_piece,

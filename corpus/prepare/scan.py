@@ -48,6 +48,7 @@ class Filters:
 
     @classmethod
     def load(cls, path: Path) -> Filters:
+        """Reads what `save` wrote."""
         with np.load(path) as arrays:
             content: dict[str, Array] = dict(arrays)
         grams = {name[6:]: array for name, array in content.items() if name.startswith("grams.")}
@@ -83,6 +84,7 @@ class UnitScan:
 
     @classmethod
     def load(cls, path: Path) -> UnitScan:
+        """Reads what `save` wrote."""
         with np.load(path) as arrays:
             fields = {name: arrays[name] for name in cls.__slots__}
         rows = from_text_array(fields["damage"])
@@ -109,6 +111,8 @@ def scan(unit: Unit, filters: Filters) -> UnitScan:
 
 
 class ScanBuilder:
+    """Collects a `UnitScan` batch by batch; `hashes` is the length of a signature."""
+
     def __init__(self, hashes: int) -> None:
         self.rows: list[tuple[int, int, bool, bool]] = []
         self.scores: list[Array] = [np.zeros(0, np.float32)]
@@ -117,6 +121,7 @@ class ScanBuilder:
         self.damage: list[Damage] = []
 
     def note(self, records: Iterable[Record]) -> None:
+        """Appends size, digest, blankness and end of each record."""
         for record in records:
             encoded = record.text.encode()
             blank = not record.text or record.text.isspace()
@@ -130,6 +135,7 @@ class ScanBuilder:
         ]
 
     def scan(self) -> UnitScan:
+        """Turns what was collected into arrays."""
         sizes, digests, blank, ends = zip(*self.rows, strict=True) if self.rows else ((),) * 4
         return UnitScan(
             sizes=np.array(sizes, np.int64),
@@ -172,6 +178,7 @@ def progressing(unit: Unit) -> Iterator[Record | Damage]:
 
 
 def batches(records: Iterable[Record]) -> Iterator[list[Record]]:
+    """Groups records into lists of BATCH characters or more; the last may have fewer."""
     batch: list[Record] = []
     held = 0
     for record in records:

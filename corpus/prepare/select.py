@@ -29,6 +29,8 @@ Array = npt.NDArray[Any]
 
 
 class Disposition(IntEnum):
+    """What becomes of a record: kept in one of two parts, or dropped for one of three reasons."""
+
     TRAIN = 0
     VALIDATION = 1
     BLANK = 2
@@ -56,12 +58,15 @@ class SourceScan:
 
     @property
     def damage(self) -> list[Damage]:
+        """The damage of all units, in their order."""
         return [each for scan in self.scans for each in scan.damage]
 
     def joined(self, name: str) -> Array:
+        """Concatenates the array `name` of all units' scans."""
         return np.concatenate([getattr(scan, name) for scan in self.scans])
 
     def parted(self, dispositions: Array) -> list[Array]:
+        """Splits an array over the source's records into one for each unit."""
         ends = np.cumsum([len(scan.sizes) for scan in self.scans])
         return np.split(dispositions, ends[:-1])
 

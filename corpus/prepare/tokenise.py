@@ -41,6 +41,7 @@ class Shard:
 
     @classmethod
     def load(cls, path: Path) -> Shard:
+        """Reads what `save` wrote."""
         with np.load(path) as arrays:
             cut_, cut_away, removed = map(int, arrays["counts"])
             lengths = {part: arrays[part] for part in PARTS}
@@ -48,10 +49,12 @@ class Shard:
 
 
 def shard_file(folder: Path, unit: int, part: str) -> Path:
+    """Where the tokens of one part of a unit lie."""
     return folder / f"tokens-{unit:07}.{part}.bin"
 
 
 def dropped_file(folder: Path, unit: int) -> Path:
+    """Where a unit's dropped and cut documents are listed."""
     return folder / f"dropped-{unit:07}.jsonl"
 
 
@@ -67,6 +70,8 @@ class Writing:
 
 
 class Stretch(NamedTuple):
+    """Text that is encoded at once and goes to one part."""
+
     text: str
     ends: bool  # a document ends with it
     held_out: bool

@@ -70,6 +70,7 @@ class Workers:
                 each.cancel()
 
     def close(self) -> None:
+        """Waits until the processes have ended."""
         if self._pool is not None:
             self._pool.shutdown()
 
@@ -123,6 +124,7 @@ class _Here:
 
 @contextmanager
 def workers(count: int | None, on_progress: Callable[[int], None]) -> Iterator[Workers]:
+    """Closes the processes at the end of the block, or kills them if it raises."""
     made = Workers(count, on_progress)
     try:
         yield made

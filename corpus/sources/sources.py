@@ -36,6 +36,8 @@ class TextSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextFile:
+    """A file of text as it was when listed: size in bytes, time of change in nanoseconds."""
+
     path: Path
     format: TextFormat
     bytes: int

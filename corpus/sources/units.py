@@ -31,6 +31,8 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
+    """Small files together, or a part of a large one: what one process reads at a time."""
+
     number: int  # in the corpus, from 0
     source: TextSource
     stretches: tuple[Stretch, ...]
@@ -42,6 +44,7 @@ class Unit:
         return sum(stretch.bytes for stretch in self.stretches)
 
     def read(self) -> Iterator[Record | Damage]:
+        """Yields the records in order, and damage where it lies between them."""
         for stretch in self.stretches:
             found = read(
                 stretch.path,

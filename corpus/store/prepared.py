@@ -64,6 +64,7 @@ class Prepared:
 
     @property
     def tokenizer(self) -> Path:
+        """The tokenizer.json that the tokens were made with."""
         return self.folder / "tokenizer.json"
 
     @property
@@ -78,14 +79,17 @@ class Prepared:
 
     @property
     def train_tokens(self) -> int:
+        """Training tokens of all sources."""
         return sum(source.tokens for source in self.sources)
 
     @property
     def validation_tokens(self) -> int:
+        """Held-out tokens of all sources."""
         return sum(source.validation_tokens for source in self.sources)
 
     @property
     def documents(self) -> int:
+        """Documents kept of all sources."""
         return sum(source.documents for source in self.sources)
 
 
@@ -172,6 +176,7 @@ def find(root: Path, key: str) -> Path | None:
 
 
 def remember(root: Path, key: str, folder: Path) -> None:
+    """Notes, by a rename, that `key` was prepared into `folder`; `find` reads it."""
     (root / "known").mkdir(MODE, exist_ok=True)
     note = root / "known" / f"{key}.{uuid4().hex}"
     note.write_text(folder.name, encoding="utf-8")

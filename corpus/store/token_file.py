@@ -57,6 +57,7 @@ class TokenWriter:
 
     @property
     def lengths(self) -> Lengths:
+        """Tokens of each document written so far, shape (documents,)."""
         return np.array(self._lengths, dtype=np.int32)
 
     def __enter__(self) -> TokenWriter:

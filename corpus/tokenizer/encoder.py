@@ -24,6 +24,8 @@ Ids = npt.NDArray[np.integer]
 
 
 class Encoder(Protocol):
+    """Turns texts into arrays of token ids."""
+
     def encode(self, texts: Sequence[str]) -> list[Ids]:
         """The ids of each text, without end-of-text; all text is text, special tokens too."""
         ...

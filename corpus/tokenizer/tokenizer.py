@@ -63,6 +63,7 @@ class Tokenizer:
         return self._inner.to_str()
 
     def encode(self, text: str) -> list[int]:
+        """The ids of the text, without end-of-text."""
         return self._inner.encode(text, add_special_tokens=False).ids
 
     def merged(self, word: str) -> list[str]:

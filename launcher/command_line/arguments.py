@@ -50,6 +50,7 @@ class Arguments:
 
     @property
     def dry_run(self) -> bool:
+        """Whether --dry-run is among the flags."""
         return any(flag in self.flags for flag in DRY_RUN)
 
     @property

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
+    """What help shows of a command."""
+
     does: str  # in the list of commands
     about: str
     own: tuple[str, ...] = ()  # settings, groups of files, or all of a group as `plan.*`

@@ -82,6 +82,7 @@ def _unknown(key: str, arguments: Arguments) -> InputError:
 
 
 def is_known(name: str) -> bool:
+    """Whether a setting or group has this name, or it is a new name in a group of named ones."""
     name = name.partition("@")[0].strip("/")
     if name in groups() or name.split(".")[0] in OF_HYDRA or find(name) is not None:
         return True

@@ -35,6 +35,7 @@ SHARD = "5GB"
 
 
 def convert(run: Run, overrides: list[str]) -> None:
+    """Exports or imports. Raises InputError unless exactly one of the two is asked for."""
     if (run.convert.to is None) == (run.convert.source is None):
         raise InputError(
             "convert: needs convert.to=DIR, to write a checkpoint in Hugging Face's format, or "

@@ -22,6 +22,7 @@ from parallel.rules import check_ranges
 
 
 def decontaminate(run: Run, overrides: list[str]) -> None:
+    """Filters the text or studies the benchmarks; writes a folder and prints a table."""
     check_ranges(run, ("corpus", "contamination"))
     settings = run.contamination
     name = Path(run.corpus.text).stem if run.corpus.text else run.corpus.name
@@ -44,6 +45,7 @@ def decontaminate(run: Run, overrides: list[str]) -> None:
 
 
 def filter_table(filtered: list[Filtered]) -> Table:
+    """A row a source: its documents, how many were cut, characters removed."""
     table = Table(title="training text without what overlaps benchmarks", box=box.SIMPLE_HEAD)
     table.add_column("source")
     for heading in ("documents", "damaged", "cut", "nothing left", "characters removed"):

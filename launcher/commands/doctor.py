@@ -33,6 +33,8 @@ _FOUND = 24  # characters that are kept for what was found; more moves the rest 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
+    """What was looked for, what was found, and what that means for a run."""
+
     what: str
     found: str
     means: str
@@ -43,6 +45,7 @@ _MARKS = {True: Text("ok", "green"), False: Text("no", "red"), None: Text("-")}
 
 
 def doctor(run: Run, _overrides: list[str]) -> None:
+    """Prints a line for each finding, good or bad."""
     findings = [*_machine(run), *_packages(), *_compiler(), *_cluster()]
     console = Console(soft_wrap=True, highlight=False, markup=False)
     left = max(len(finding.what) for finding in findings)

@@ -38,6 +38,7 @@ STUDY = "contamination"
 
 
 def evaluate(run: Run, _overrides: list[str]) -> None:
+    """Checks the settings, has the ranks ask the model, writes and prints the scores."""
     source = source_of(run, "evaluate")
     plan = resolve_inference(run, source, "evaluate", data=True)
     if run.evaluate.harness:

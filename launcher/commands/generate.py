@@ -18,6 +18,7 @@ from launcher.inference.session import resolve_inference, run_inference, source_
 
 
 def generate(run: Run, _overrides: list[str]) -> None:
+    """Checks the settings and prompts, then has the ranks write the text."""
     settings = run.generate
     source = source_of(run, "generate")
     plan = resolve_inference(run, source, "generate", data=False)

@@ -48,6 +48,8 @@ _ROUGHNESS = (Precision.float32, Precision.fp16, Precision.bf16)
 
 @dataclass(frozen=True, slots=True)
 class Side:
+    """One of the two runs that are compared."""
+
     name: str  # its folder, and what it is called in the report
     plan: ResolvedRun
 
@@ -62,6 +64,7 @@ class Side:
 
 
 def app() -> None:
+    """Takes `against` out of the arguments and runs the command on the rest."""
     mine, against = split_arguments(sys.argv[1:])
     sys.argv[1:] = mine
     hydra_app(lambda run, overrides: parity(run, overrides, against))()

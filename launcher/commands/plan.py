@@ -44,6 +44,7 @@ PAGE = "plan.html"
 
 
 def plan(run: Run, overrides: list[str]) -> None:
+    """Plans the layout, or the fastest that a search finds, and prints or writes the answer."""
     device, ranks = _ranks(run)
     found = _search(run, device, ranks) if run.plan.search else None
     asked = _layout(run, ranks, overrides)

@@ -21,6 +21,7 @@ SHOWN = 5  # damaged records; the file, which `notes` name, has them all
 
 
 def prepare(run: Run, overrides: list[str]) -> None:
+    """Prepares the corpus and the orders of its epochs; prints what became of the text."""
     check_ranges(run, ("corpus", "contamination", "model"))
     console = Console(soft_wrap=True, highlight=False, markup=False)
     with progress_bar(console) as on_progress:

@@ -35,6 +35,7 @@ FIGURE, REPORT = "scaling.png", "scaling.json"
 
 
 def scaling(run: Run, _overrides: list[str]) -> None:
+    """Fits the laws, prints them with the prediction, writes figure and report."""
     check_ranges(run, ("scaling",))
     folder = expanded("scaling.runs", run.scaling.runs)
     asked = _planned(run)

@@ -18,6 +18,7 @@ from launcher.start.slurm_job import read_starts
 
 
 def status(run: Run, _overrides: list[str]) -> None:
+    """Prints owner, step, checkpoint, starts, end and job. Raises InputError for no run."""
     folder = existing_folder(run)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     for line in _lines(run, folder):

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
 
 def train(run: Run, overrides: list[str]) -> None:
+    """Resolves and prepares the run, then starts its ranks; under torchrun, is a rank."""
     if "RANK" in os.environ:
         _train_as_rank(run, overrides)
         return

@@ -64,6 +64,7 @@ def beside_the_search(
 
 
 def asked_line(asked: dict[str, Any]) -> str:
+    """One line of what `beside_the_search` found."""
     name = f"asked    {asked['layout']}, micro-batch {asked['micro_batch']}"
     if not asked["valid"]:
         return f"{name}: cannot be: " + "; ".join(asked["why"])
@@ -79,6 +80,7 @@ def plan_tables(plan: Plan) -> list[tuple[Table, int]]:
 
 
 def memory_table(plan: Plan) -> Table:
+    """Memory of a rank in GiB, a row a stage and a column a category."""
     limit = plan.machine.memory_bytes / _GIB
     table = _table(f"memory of a rank by stage, GiB of {limit:,.1f} (* the fullest)")
     table.add_column("stage")
@@ -104,6 +106,7 @@ def _shown_stages(plan: Plan) -> list[int]:
 
 
 def traffic_table(plan: Plan) -> Table:
+    """Collectives in a step of the first, the middle and the last stage."""
     stages = sorted({0, plan.layout.pipeline // 2, plan.layout.pipeline - 1})
     table = _table("traffic of a rank in a step")
     for name in ("stage", "group", "collective", "link", "time"):
@@ -130,6 +133,7 @@ def _traffic_cells(plan: Plan, traffic: Traffic) -> tuple[str, ...]:
 
 
 def search_tables(found: Found, run: Run) -> list[Table]:
+    """The `plan.top` fastest layouts, and those that no other beats in both memory and time."""
     ranks = found.ranked[0].layout.world_size
     best = _table(
         f"the fastest of {len(found.ranked):,} layouts of {ranks} ranks that fit "
@@ -180,6 +184,7 @@ def layout_yaml(layout: Layout) -> str:
 
 
 def trace_table(plan: Plan, traces: list[RankTrace]) -> Table:
+    """Parameters, peak memory and traffic of each traced rank, beside the plan's."""
     table = _table("analytic beside trace (the engine's own code on fake tensors)")
     for name in ("rank", "stage", "what"):
         table.add_column(name)
@@ -210,6 +215,7 @@ def _compare(table: Table, place: tuple[str, str], what: str, mine: float, its: 
 
 
 def headline_table() -> Table:
+    """Figures told of GPT-3, beside those computed here."""
     table = _table("GPT-3 in numbers")
     for name in ("what", "told", "computed"):
         table.add_column(name, justify="left" if name == "what" else "right")
@@ -219,6 +225,7 @@ def headline_table() -> Table:
 
 
 def summary(plan: Plan) -> str:
+    """The plan in a few lines: whether it fits, time, speed, cost."""
     run, time, cost, layout = plan.run, plan.time, plan.cost, plan.layout
     peak = plan.memories[plan.fullest].total / _GIB
     limit = plan.machine.memory_bytes / _GIB

@@ -32,6 +32,7 @@ def shown(path: Path) -> str:
 
 
 def layout_table(shape: ModelShape, layout: Layout, rows: int | None = _ROWS) -> Table:
+    """Which layers and how many parameters each rank holds; `rows` None: all ranks."""
     table = Table(title=_title(layout), box=box.SIMPLE_HEAD)
     for heading in ("rank", "tensor", "pipeline", "data", "layers", "parameters"):
         table.add_column(heading, justify="right" if heading != "layers" else "left")
@@ -52,6 +53,7 @@ def layout_table(shape: ModelShape, layout: Layout, rows: int | None = _ROWS) ->
 
 
 def layout_text(shape: ModelShape, layout: Layout) -> str:
+    """The table of all ranks as text, 100 columns wide."""
     buffer = io.StringIO()
     console = Console(file=buffer, width=100, markup=False)
     print_table(console, layout_table(shape, layout, rows=None))

@@ -14,6 +14,7 @@ from evals.scaling import AXES, PowerLaw, Prediction, Trained
 def runs_table(
     fitted: Sequence[Trained], asked: Trained, measured: Trained | None, predicted: Prediction
 ) -> Table:
+    """The fitted runs, and the asked one with its loss, measured or predicted."""
     table = Table(title="runs", box=box.SIMPLE_HEAD)
     table.add_column("model", no_wrap=True)
     for heading in ("parameters", "tokens", "tokens a parameter", "PF-days", "held-out loss"):
@@ -32,6 +33,7 @@ def runs_table(
 
 
 def laws_table(laws: dict[str, PowerLaw], confidence: float) -> Table:
+    """Scale and exponent of each law with their intervals."""
     table = Table(
         title=f"loss = scale x ^ -exponent, with {confidence:.0%} intervals", box=box.SIMPLE_HEAD
     )

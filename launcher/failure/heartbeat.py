@@ -22,6 +22,8 @@ _SIZE = 256
 
 @dataclass(frozen=True, slots=True)
 class Status:
+    """The step a rank is in, and what it is doing."""
+
     step: int | None  # None: before the first
     phase: str  # what it does, in words
 
@@ -56,6 +58,7 @@ class RankStatus:
 
     @contextmanager
     def during(self, phase: str) -> Iterator[None]:
+        """Notes the phase, and the one before it again at the block's end."""
         before = self.status.phase
         self.note(phase)
         yield

@@ -77,6 +77,7 @@ class Failure:
 
     @property
     def of_input(self) -> bool:
+        """Whether wrong settings caused it."""
         return self.kind is FailureKind.settings
 
     @classmethod
@@ -107,6 +108,7 @@ class Failure:
 
     @classmethod
     def of(cls, rank: int, error: BaseException, waits_in: str = "") -> Failure:
+        """Of this process, by what it raised: what kind of failure, and whether a peer was lost."""
         known = isinstance(error, InputError | RunError)
         text = " ".join(str(error).split()) if not isinstance(error, InputError) else str(error)
         text = text if known else f"{type(error).__name__}: {text}"
@@ -182,19 +184,23 @@ def note_for_others(
 
 
 def note_path(logs: Path, rank: int) -> Path:
+    """Where a rank leaves its note."""
     return logs / f"failure_rank_{rank}.json"
 
 
 def leave_note(logs: Path, failure: Failure) -> None:
+    """Writes the rank's note, replacing an earlier one."""
     write_atomic(note_path(logs, failure.rank), json.dumps(asdict(failure)))
 
 
 def clear_notes(logs: Path) -> None:
+    """Deletes the notes of an earlier start."""
     for path in logs.glob("failure_rank_*.json"):
         path.unlink()
 
 
 def read_notes(logs: Path) -> list[Failure]:
+    """The notes of all ranks that left one; those that cannot be read are left out."""
     notes = []
     for path in logs.glob("failure_rank_*.json"):
         try:
@@ -206,4 +212,5 @@ def read_notes(logs: Path) -> list[Failure]:
 
 
 def silent_ranks(notes: Collection[Failure], ranks: int) -> list[int]:
+    """The ranks that left no note, in order."""
     return sorted(set(range(ranks)) - {note.rank for note in notes})

@@ -91,10 +91,12 @@ class Report:
 
     @property
     def error(self) -> InputError | RunError:
+        """The exception to raise: InputError for wrong settings, else RunError."""
         return InputError(self.line) if self.kind is FailureKind.settings else RunError(self.line)
 
     @property
     def consequence(self) -> Consequence:
+        """What follows from a failure of this kind."""
         return CONSEQUENCES[self.kind]
 
 

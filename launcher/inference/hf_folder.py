@@ -40,6 +40,7 @@ class Gpt2Folder:
     setting: str
 
     def shape(self) -> ModelShape:
+        """By config.json, checked against the bytes of the weights."""
         from models.huggingface import shape_of_gpt2
 
         with self._named():

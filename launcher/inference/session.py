@@ -40,6 +40,7 @@ class ModelSource:
 
     @contextmanager
     def tokenizer(self) -> Iterator[Path]:
+        """The path of the model's tokenizer.json, for the length of the block."""
         if self.folder is None:
             yield self.path / manifest.TOKENIZER
             return

@@ -28,12 +28,15 @@ _SHOWN = 12
 
 @dataclass(frozen=True, slots=True)
 class Change:
+    """A setting whose value a resume changes."""
+
     setting: str
     before: object
     now: object
 
     @property
     def of_meaning(self) -> bool:
+        """Whether the setting is one of those that change what is trained."""
         return _within(self.setting, _MEANING)
 
     def __str__(self) -> str:

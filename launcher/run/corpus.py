@@ -76,10 +76,12 @@ def corpus_to_train_on(plan: ResolvedRun, overrides: list[str], console: Console
 
 
 def shares_of(run: Run) -> dict[str, float]:
+    """Each source's share of the samples; all add up to 1."""
     return {source.name: source.share for source in sources_of(run.corpus)}
 
 
 def samples_of_run(run: Run) -> int:
+    """Samples that the run reads from its first step to its last."""
     return BatchPlan.of(run).samples_after(steps_of(run))
 
 
@@ -204,6 +206,7 @@ def _unused_vocabulary(run: Run, prepared: Prepared) -> str:
 
 
 def corpus_name(run: Run) -> str:
+    """What messages call the corpus: the path of `corpus.text`, else its config's name."""
     return run.corpus.text or run.corpus.name
 
 

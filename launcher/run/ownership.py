@@ -82,6 +82,7 @@ class Holder:
         return f"{of} on {self.host} ({self.user}) since {since}"
 
     def is_same_job(self, other: Holder) -> bool:
+        """Whether both are of one SLURM job; False outside of jobs."""
         return bool(self.job) and self.job == other.job
 
     def is_dead(self) -> bool:
@@ -125,6 +126,7 @@ class Lease:
             return now - os.fstat(file.fileno()).st_mtime
 
     def is_free(self) -> bool:
+        """Whether it was released or has expired, or its process or job has ended."""
         holder = self.holder
         if holder.released or holder.is_dead() or self.age_s() > holder.lease_s:
             return True
@@ -132,9 +134,11 @@ class Lease:
         return holder.pid is None and bool(holder.job) and commands.has_ended(int(holder.job))
 
     def renew(self) -> None:
+        """Sets the lease's file time to now."""
         os.utime(_path(self.folder, self.number))
 
     def write(self, holder: Holder) -> Lease:
+        """Replaces the holder in the lease's file, by a rename; the new lease."""
         new = self.folder / f".{uuid.uuid4().hex}"
         new.write_text(json.dumps(asdict(holder)), encoding="utf-8")
         os.replace(new, _path(self.folder, self.number))
@@ -210,6 +214,7 @@ def take_for_job(run_dir: Path, lease_s: float, environment: Mapping[str, str]) 
 
 
 def release_of_job(run_dir: Path, environment: Mapping[str, str]) -> None:
+    """Releases the newest lease if this SLURM job holds it."""
     newest = Lease.newest(run_dir)
     job = environment.get("SLURM_JOB_ID", "")
     if newest is not None and job and newest.holder.job == job:

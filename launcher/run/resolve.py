@@ -34,6 +34,7 @@ class ResolvedRun:
 
     @property
     def shape(self) -> ModelShape:
+        """The model's shape."""
         return ModelShape.of(self.run.model)
 
 

@@ -46,78 +46,98 @@ from parallel.checkpoint.manifest import TrainState
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
+    """A run directory, whether it exists or not: paths within it, and what its files say."""
+
     path: Path
 
     @property
     def config(self) -> Path:
+        """The resolved configuration that every rank reads."""
         return self.path / "config.yaml"
 
     @property
     def settings(self) -> Path:
+        """What was asked for, with `auto` and `null` still open."""
         return self.path / SETTINGS
 
     @property
     def versions(self) -> Path:
+        """Versions of the packages that computed the run."""
         return self.path / "versions.json"
 
     @property
     def metrics(self) -> Path:
+        """One JSON object a line for each step."""
         return self.path / "metrics.jsonl"
 
     @property
     def checkpoints(self) -> Path:
+        """Holds a folder step_N for each checkpoint."""
         return self.path / "checkpoints"
 
     @property
     def logs(self) -> Path:
+        """Holds rank_N.log and what failing ranks leave."""
         return self.path / "logs"
 
     @property
     def corpus(self) -> Path:
+        """Says which folder the corpus was prepared into."""
         return self.path / "corpus.json"
 
     @property
     def script(self) -> Path:
+        """The batch script under launch=slurm."""
         return self.path / "job.sbatch"
 
     @property
     def jobs(self) -> Path:
+        """The numbers of the run's SLURM jobs."""
         return self.path / "jobs.json"
 
     @property
     def starts(self) -> Path:
+        """One JSON object a line for each start by a job."""
         return self.path / "starts.jsonl"
 
     @property
     def done(self) -> Path:
+        """Exists once the last step was taken."""
         return self.path / "DONE"
 
     @property
     def stopped(self) -> Path:
+        """Why the last start saved and ended early."""
         return self.path / "stopped.json"
 
     @property
     def skips(self) -> Path:
+        """One JSON object a line for each step that is not taken."""
         return self.path / "skips.jsonl"
 
     @property
     def failure(self) -> Path:
+        """The report of the last failure, for people."""
         return self.path / "failure.txt"
 
     @property
     def failures(self) -> Path:
+        """One JSON object a line for each start that failed."""
         return self.path / "failures.jsonl"
 
     @property
     def left_out(self) -> Path:
+        """Nodes that a job is to do without."""
         return self.path / "left_out"
 
     @property
     def stop_file(self) -> Path:
+        """Users make it to let the run save and end."""
         return self.path / "STOP"
 
     @property
     def save_file(self) -> Path:
+        """Users make it to have a checkpoint saved now."""
         return self.path / "SAVE"
 
     def read_jobs(self) -> list[int]:
@@ -152,6 +172,7 @@ class RunFolder:
         return int(whole[-1].name.removeprefix("step_")) if whole else 0
 
     def has_checkpoint(self) -> bool:
+        """Whether any checkpoint is complete."""
         return bool(manifest.complete_checkpoints(self.checkpoints))
 
     def has_entries(self) -> bool:
@@ -187,13 +208,16 @@ class RunFolder:
         return config_files.read(self.settings if self.settings.exists() else self.config)
 
     def write_corpus(self, folder: Path) -> None:
+        """Notes the folder that the corpus was prepared into."""
         write_atomic(self.corpus, json.dumps({"folder": str(folder)}) + "\n")
 
     def write_engine_config(self, engine: str, config: dict[str, Any]) -> None:
+        """Writes the file that the engine was given."""
         text = json.dumps(config, indent=2)
         write_atomic(self.path / f"{engine}.json", text + "\n")
 
     def read_corpus(self) -> Path:
+        """The folder that `write_corpus` noted."""
         return Path(json.loads(self.corpus.read_text(encoding="utf-8"))["folder"])
 
 
@@ -274,6 +298,7 @@ def last_step(run: Run) -> int:
 
 
 def resolved(run: Run, folder: RunFolder, checkpoint: Path | None) -> Run:
+    """The run with `run_dir` and `checkpoint` filled in, as every rank reads it."""
     return replace(
         run, run_dir=str(folder.path), checkpoint=None if checkpoint is None else str(checkpoint)
     )

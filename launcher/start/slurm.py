@@ -97,6 +97,7 @@ def _require_no_other(folder: RunFolder) -> None:
 
 
 def job_of(plan: ResolvedRun, folder: RunFolder) -> BatchJob:
+    """What the batch script says of the run. Needs `cluster.gpus_per_node`."""
     cluster = plan.run.cluster
     per_node = cluster.gpus_per_node
     assert per_node is not None  # the validator has seen to it

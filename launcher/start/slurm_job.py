@@ -128,6 +128,7 @@ def _say(words: str) -> None:
 
 
 def read_starts(folder: RunFolder) -> list[Start]:
+    """All starts of the run by jobs, the oldest first."""
     return [Start(**line) for line in read_lines(folder.starts)]
 
 
@@ -190,6 +191,7 @@ def _leave_out(folder: RunFolder, run: Run) -> None:
 
 
 def main() -> None:
+    """Runs `begin` or `end` and exits with its status; 1 where the disk fails."""
     command, path, *status = sys.argv[1:]
     folder = RunFolder(Path(path))
     try:

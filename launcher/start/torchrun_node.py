@@ -28,6 +28,7 @@ _OTHERS_WRITE_S = 2.0  # the notes of other nodes' ranks
 
 
 def main() -> None:
+    """Runs torchrun with the arguments behind RUN_DIR and exits with its status."""
     path, *arguments = sys.argv[1:]
     # Until torchrun hears signals itself, which is after seconds of imports.
     early: list[int] = []

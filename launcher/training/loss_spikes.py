@@ -83,6 +83,7 @@ class Skips:
         self._path = path
 
     def read(self) -> dict[int, Skip]:
+        """All skipped steps of the run, by step."""
         return {line["step"]: Skip(**line) for line in read_lines(self._path)}
 
     def add(self, error: BadLossError, train: TrainConfig, back_to: int) -> list[int]:

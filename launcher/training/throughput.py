@@ -14,6 +14,8 @@ from parallel.runtime.device import Device
 
 
 class Speed:
+    """Turns a step's time into tokens/s, the model's TFLOP/s and MFU."""
+
     def __init__(
         self,
         shape: ModelShape,
@@ -38,6 +40,7 @@ class Speed:
         result: StepResult,
         seconds: float,
     ) -> StepRecord:
+        """The step's record; a step that was left out (loss NaN) counts no tokens and FLOPs."""
         taken = 0 if math.isnan(result.loss) else batch
         tflops = step_flops(self._shape, taken) / seconds / 1e12
         return StepRecord(

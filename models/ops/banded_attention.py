@@ -29,6 +29,8 @@ _HALVES = (torch.float16, torch.bfloat16)
 
 
 class AttentionBackend(StrEnum):
+    """Which of the three ways computes the band."""
+
     blocked = "blocked"
     flex = "flex"
     flash = "flash"

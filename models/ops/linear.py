@@ -106,6 +106,8 @@ class _OnHost:
 
 
 class ColumnLinear(_OnHost, ColumnParallelLinear):  # type: ignore[misc]  # Megatron-core is untyped
+    """Splits outputs over tensor ranks; on a CPU the matmul adds the bias itself."""
+
     def __init__(self, *sizes: int, config: Any, skip_bias_add: bool, **megatron: Any) -> None:
         super().__init__(
             *sizes, config=config, skip_bias_add=skip_bias_add and not on_host(config), **megatron

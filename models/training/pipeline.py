@@ -84,6 +84,7 @@ class WordEmbedding(nn.Module):
             self.output_layer._forward_impl = host_linear
 
     def forward(self, tokens_BT: Tensor) -> Tensor:
+        """Vectors [B, T, H] of all tokens."""
         return self.word_embeddings(tokens_BT)
 
     def logits(self, hidden_TBH: Tensor) -> Tensor:
@@ -103,6 +104,7 @@ class PositionEmbedding(nn.Module):
         self.sequence_parallel = config.sequence_parallel
 
     def forward(self, words_BTH: Tensor) -> Tensor:
+        """Hidden states [T, B, H]; under sequence parallel this rank's part of T."""
         positions = torch.arange(words_BTH.shape[1], device=words_BTH.device)
         hidden = words_BTH + self.position_embeddings(positions)
         hidden_TBH = hidden.transpose(0, 1).contiguous()
@@ -122,6 +124,7 @@ class Layer(TransformerLayer):  # type: ignore[misc]  # Megatron-core is untyped
         assert self.layer_number == number + 1
 
     def forward(self, hidden_TBH: Tensor) -> Tensor:
+        """[T, B, H] to [T, B, H]; under full recomputation keeps only its input."""
         if self.config.recompute_granularity == "full" and self.training:
             return tensor_parallel.checkpoint(self._once, False, hidden_TBH)
         return self._once(hidden_TBH)
@@ -132,11 +135,14 @@ class Layer(TransformerLayer):  # type: ignore[misc]  # Megatron-core is untyped
 
 
 class FinalNorm(nn.Module):
+    """The layer norm after the last layer."""
+
     def __init__(self, config: TransformerConfig, norm: Any) -> None:
         super().__init__()
         self.final_layernorm = norm(config, config.hidden_size, config.layernorm_epsilon)
 
     def forward(self, hidden_TBH: Tensor) -> Tensor:
+        """[T, B, H] to [T, B, H]."""
         return self.final_layernorm(hidden_TBH)
 
 

@@ -47,6 +47,7 @@ class DirectWriter:
         self._written = 0
 
     def write(self, data: memoryview) -> int:
+        """Takes all of `data`, by way of the buffer. Raises OSError where the disk is full."""
         taken = 0
         while taken < len(data):
             part = data[taken : taken + _BUFFER - self._used]
@@ -58,6 +59,7 @@ class DirectWriter:
         return taken
 
     def tell(self) -> int:
+        """Bytes taken so far, whether written or still in the buffer."""
         return self._written + self._used
 
     def flush(self) -> None:

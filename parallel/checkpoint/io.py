@@ -94,6 +94,7 @@ def read(
 
 
 def local(tensor: Tensor | DTensor) -> Tensor:
+    """The part of a DTensor that this rank holds; any other tensor itself."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 

@@ -66,6 +66,7 @@ class TrainState:
     format: int = _FORMAT
 
     def write(self, folder: Path) -> None:
+        """Writes state.json into the folder."""
         (folder / STATE).write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
 
     @classmethod
@@ -100,14 +101,17 @@ class TrainState:
 
 
 def shape_fields(shape: ModelShape) -> dict[str, Any]:
+    """The shape's fields by name, as state.json keeps them."""
     return {key: getattr(shape, key) for key in ModelShape.__dataclass_fields__}
 
 
 def step_folder(checkpoints: Path, step: int) -> Path:
+    """The folder of a published checkpoint."""
     return checkpoints / f"step_{step:08d}"
 
 
 def unfinished_folder(checkpoints: Path, step: int) -> Path:
+    """The folder that a checkpoint is written into before it is published."""
     return checkpoints / f"step_{step:08d}{_UNFINISHED}"
 
 
@@ -170,10 +174,17 @@ def set_aside(checkpoint: Path) -> Path:
 class WritableFile(Protocol):
     """A file that takes all it is given."""
 
-    def write(self, data: memoryview, /) -> int: ...
-    def tell(self) -> int: ...
-    def flush(self) -> None: ...
-    def close(self) -> None: ...
+    def write(self, data: memoryview, /) -> int:
+        """Returns the bytes taken, which are all."""
+
+    def tell(self) -> int:
+        """Bytes taken so far."""
+
+    def flush(self) -> None:
+        """Hands on what is buffered, where that is possible."""
+
+    def close(self) -> None:
+        """Writes what is left and closes."""
 
 
 class HashingFile:
@@ -186,6 +197,7 @@ class HashingFile:
         self._bytes = 0
 
     def write(self, data: Any) -> int:
+        """Hashes and writes the bytes of any contiguous buffer; returns how many."""
         view = memoryview(data).cast("B")
         for first in range(0, len(view), _PIECE):
             piece = view[first : first + _PIECE]
@@ -195,6 +207,7 @@ class HashingFile:
         return len(view)
 
     def digest(self) -> Digest:
+        """The digest of all bytes written so far."""
         return {"bytes": self._bytes, XXH3: self._hash.hexdigest()}
 
 
@@ -209,6 +222,7 @@ def file_digest(path: Path, kind: str = XXH3) -> Digest:
 
 
 def write_manifest(folder: Path, files: dict[str, Digest]) -> None:
+    """Writes manifest.json with the digests, sorted by file name."""
     text = json.dumps({"files": dict(sorted(files.items()))}, indent=1)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
 

@@ -53,6 +53,7 @@ class HashingReader(FileSystemReader):
 
     # Without `kwargs` among its parameters torch looks for no metadata of each rank.
     def read_metadata(self, *_: Any, **__: Any) -> Metadata:
+        """The metadata that was read before; nothing is unpickled here."""
         return self._metadata
 
     def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:

@@ -50,7 +50,8 @@ class OptimizerTensors:
 class WeightTaker(Protocol):
     """What takes a checkpoint's weights and nothing else of it."""
 
-    def parameters(self) -> list[ParameterPart]: ...
+    def parameters(self) -> list[ParameterPart]:
+        """What this rank holds, in the order that `import_weights` takes."""
 
     def import_weights(self, weights: Iterable[tuple[ParameterPart, Tensor]]) -> None:
         """Takes float32 values of every parameter in `parameters()`."""
@@ -58,9 +59,12 @@ class WeightTaker(Protocol):
 
 
 class Engine(Protocol):
+    """What a rank trains with. Steps, evaluations and exports are collective."""
+
     notices: list[str]  # what the user should know of how this engine came out
 
-    def train_step(self, batch: Batch, learning_rate: float) -> StepResult: ...
+    def train_step(self, batch: Batch, learning_rate: float) -> StepResult:
+        """Trains on the global batch, of which `batch` is this data rank's, and updates once."""
 
     def evaluate(self, batch: Batch) -> float:
         """Mean loss over the batches of all data ranks, equal on every rank."""
@@ -90,8 +94,11 @@ class Engine(Protocol):
         """Takes the values of every parameter in `parameters()`."""
         ...
 
-    def adam_step(self) -> int: ...
+    def adam_step(self) -> int:
+        """Updates that Adam has made so far."""
 
-    def scaler_state(self) -> dict[str, float]: ...
+    def scaler_state(self) -> dict[str, float]:
+        """Loss scale of fp16 and its trackers, by Megatron's names; empty in other precisions."""
 
-    def load_scaler_state(self, state: dict[str, float]) -> None: ...
+    def load_scaler_state(self, state: dict[str, float]) -> None:
+        """Takes what `scaler_state` gave; an empty one changes nothing."""

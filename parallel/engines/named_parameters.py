@@ -23,6 +23,8 @@ _FUSED_NORMS = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NamedParameter:
+    """A tensor of this rank, and which part of which global parameter it is."""
+
     tensor: torch.nn.Parameter
     at: ParameterPart
     tied_copy: bool  # the last stage's copy of the embedding, for the logits
@@ -45,5 +47,6 @@ def unfused(name: str) -> str:
 
 
 def initial_value(named: NamedParameter, shape: ModelShape, seed: int) -> Tensor:
+    """This rank's part of the initial value, which is the same under every layout."""
     at = named.at
     return initial_weight(at.name, at.shape, at.part, shape, seed)

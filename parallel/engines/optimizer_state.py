@@ -20,6 +20,8 @@ _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class OptimizerState(Protocol):
+    """Shows and takes masters and moments, wherever an optimizer keeps them."""
+
     def export(
         self, parameters: list[NamedParameter]
     ) -> Iterator[tuple[NamedParameter, OptimizerTensors]]:
@@ -59,6 +61,7 @@ class WholeState:
     def export(
         self, parameters: list[NamedParameter]
     ) -> Iterator[tuple[NamedParameter, OptimizerTensors]]:
+        """Yields the parameters whose turn it is on this data rank, without communication."""
         for number, named in enumerate(parameters):
             if number % self.data_group.size() != self.data_group.rank():
                 continue
@@ -70,6 +73,7 @@ class WholeState:
             yield named, OptimizerTensors(master=master.detach(), **moments)
 
     def own(self, named: NamedParameter) -> OptimizerTensors | None:
+        """The optimizer's tensors; None on CUDA, or where they have not the part's shape."""
         master = self.masters.get(named.tensor, named.tensor)
         if master.is_cuda or master.shape != named.at.shape:
             return None
@@ -77,6 +81,7 @@ class WholeState:
         return OptimizerTensors(master=master.detach(), **moments)
 
     def load(self, named: NamedParameter, tensors: OptimizerTensors, step: int) -> None:
+        """Copies master and moments into the optimizer's tensors and sets its step."""
         master = self.masters.get(named.tensor, named.tensor)
         take(master, tensors.master)
         for key, moment in _moments_of(self.adam, master).items():
@@ -95,6 +100,7 @@ class SlicedState:
     def export(
         self, parameters: list[NamedParameter]
     ) -> Iterator[tuple[NamedParameter, OptimizerTensors]]:
+        """Reduces each parameter to one data rank in turn, which yields it. Collective."""
         ranks = torch.distributed.get_process_group_ranks(self.data_group)
         for number, named in enumerate(parameters):
             owner = ranks[number % len(ranks)]
@@ -119,6 +125,7 @@ class SlicedState:
 
     @torch.no_grad()
     def load(self, named: NamedParameter, tensors: OptimizerTensors, step: int) -> None:
+        """Copies the slice that this rank keeps and sets Adam's step; nothing without one."""
         own = self.slices.get(named.tensor)
         if own is None:
             return

@@ -29,15 +29,19 @@ class EngineState:
         take(named.tensor, value)
 
     def parameters(self) -> list[ParameterPart]:
+        """This rank's part of each parameter, the copy of the tied embedding included."""
         return [named.at for named in self._parameters]
 
     def own_state(self) -> list[OptimizerTensors | None]:
+        """Masters and moments that a load may fill in place; None for a parameter without."""
         return [self._state.own(named) for named in self._parameters]
 
     def named_tensors(self) -> list[NamedParameter]:
+        """The parameters with their tensors, in the order of `parameters`."""
         return self._parameters
 
     def export_state(self) -> Iterator[tuple[ParameterPart, OptimizerTensors]]:
+        """Exports all but the copy of the tied embedding. Collective over the data ranks."""
         saved = [named for named in self._parameters if not named.tied_copy]
         for named, tensors in self._state.export(saved):
             yield named.at, tensors
@@ -45,10 +49,12 @@ class EngineState:
     def import_state(
         self, state: Iterable[tuple[ParameterPart, OptimizerTensors]], adam_step: int
     ) -> None:
+        """Loads masters and moments in the order of `parameters`; weights become the masters."""
         for named, (at, tensors) in zip(self._parameters, state, strict=True):
             assert named.at == at
             self._state.load(named, tensors, adam_step)
             self._set(named, tensors.master)
 
     def adam_step(self) -> int:
+        """Updates that Adam has made so far; 0 before the first."""
         return read_adam_step(self.adam)

@@ -49,14 +49,17 @@ class InferenceModel:
 
     @property
     def is_last(self) -> bool:
+        """Whether this is the last stage, which computes the logits."""
         return self.stage == self.layout.pipeline - 1
 
     @property
     def decoder(self) -> Decoder:
+        """This stage's layers with their weights, once those were taken."""
         assert self._decoder is not None, "import_weights comes first"
         return self._decoder
 
     def parameters(self) -> list[ParameterPart]:
+        """This rank's part of each of its parameters, by global name."""
         return [self._part(name) for name in names_of(self._layers, self.shape)]
 
     def import_weights(self, weights: Iterable[tuple[ParameterPart, Tensor]]) -> None:

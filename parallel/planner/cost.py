@@ -17,6 +17,8 @@ PETA_DAY = 1e15 * DAY  # FLOPs of a petaflop/s-day
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
+    """A whole training run; `dollars_per_hour` is the price of one GPU."""
+
     steps: int
     tokens: int
     seconds: float
@@ -25,14 +27,17 @@ class Cost:
 
     @property
     def days(self) -> float:
+        """Days from the first step to the last."""
         return self.seconds / DAY
 
     @property
     def gpu_hours(self) -> float:
+        """Hours of all GPUs together."""
         return self.seconds * self.gpus / 3600
 
     @property
     def dollars(self) -> float | None:
+        """The price of all GPU-hours; None where an hour's is not known."""
         return None if self.dollars_per_hour is None else self.gpu_hours * self.dollars_per_hour
 
 

@@ -32,6 +32,8 @@ DRAWN = 3  # micro-batches of the timeline, in multiples of the stages
 
 @dataclass(frozen=True)
 class Plan:
+    """What one layout costs on one machine; each figure is computed when first asked for."""
+
     run: Run
     layout: Layout
     device: DeviceName
@@ -48,14 +50,17 @@ class Plan:
 
     @cached_property
     def shape(self) -> ModelShape:
+        """The shape of the run's model."""
         return ModelShape.of(self.run.model)
 
     @cached_property
     def job(self) -> Job:
+        """The run as the formulas of memory and time see it."""
         return Job.of(self.run, self.layout)
 
     @cached_property
     def step(self) -> Step:
+        """The formulas of a step's time, with this machine and these constants."""
         return Step(self.job, self.machine, self.calibration.constants)
 
     @cached_property
@@ -70,10 +75,12 @@ class Plan:
 
     @property
     def fits(self) -> bool:
+        """Whether the fullest stage's ranks need no more memory than the device has."""
         return self.memories[self.fullest].total <= self.machine.memory_bytes
 
     @cached_property
     def time(self) -> StepTime:
+        """A step's time, the schedule played through."""
         return self.step.time()
 
     @cached_property
@@ -146,10 +153,12 @@ class Plan:
 
     @property
     def tflops_per_gpu(self) -> float:
+        """The model's TFLOP/s on each GPU, without recomputation."""
         return self.flops_per_step / self.time.seconds / self.layout.world_size / 1e12
 
     @property
     def mfu(self) -> float:
+        """Model FLOPs utilisation: the share of the GPU's peak in the run's precision."""
         return self.tflops_per_gpu * 1e12 / self.machine.peak(self.run.precision)
 
     @cached_property

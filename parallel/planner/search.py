@@ -22,11 +22,14 @@ PLAYED = 40  # the fastest by estimate, whose schedules are then played through
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
+    """A layout with its predicted step time and memory."""
+
     layout: Layout
     seconds: float  # of a step
     memory: float  # bytes on the fullest rank
 
     def fits(self, limit: float) -> bool:
+        """Whether the fullest rank stays within `limit` bytes."""
         return self.memory <= limit
 
 

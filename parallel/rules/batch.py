@@ -43,6 +43,7 @@ def _smaller_portions(case: Case) -> tuple[Fix, ...]:
 
 
 def batch_splits(case: Case) -> Iterator[Fault]:
+    """The batch is a multiple of micro-batch x data ranks, x stages where they interleave."""
     layout, batch = case.layout, case.run.train.global_batch
     portion, text = _portion(case)
     if min(layout.micro_batch, layout.data) < 1 or splits(batch, portion):
@@ -64,6 +65,7 @@ def batch_splits(case: Case) -> Iterator[Fault]:
 
 
 def ramp_has_equal_increments(case: Case) -> Iterator[Fault]:
+    """The batch of the ramp's start divides the full batch, so that the ramp meets it."""
     batch, start = case.run.train.global_batch, case.run.optimizer.ramp_start
     if case.run.optimizer.ramp_tokens <= 0 or batch < 1 or ramp_is_even(case):
         return

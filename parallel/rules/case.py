@@ -15,6 +15,8 @@ from parallel.layout import Layout
 
 @dataclass(frozen=True)
 class Case:
+    """A run with the number and kind of devices that it gets."""
+
     run: Run
     ranks: int | None  # at hand; None: as many as asked for may be started
     device: str  # cpu or cuda
@@ -31,12 +33,14 @@ class Case:
 
     @cached_property
     def layout(self) -> Layout:
+        """The layout, its data size derived from the ranks where it is not given."""
         config = self.run.layout
         whole = config.tensor >= 1 and config.pipeline >= 1
         return Layout.resolve(config, self.ranks if whole else None)
 
     @cached_property
     def shape(self) -> ModelShape:
+        """The shape of the run's model."""
         return ModelShape.of(self.run.model)
 
     @property
@@ -46,6 +50,7 @@ class Case:
 
     @property
     def interleaved(self) -> bool:
+        """Whether stages of a pipeline hold several chunks each."""
         return self.layout.interleave > 1 and self.layout.pipeline > 1
 
     @property
@@ -69,6 +74,7 @@ class Case:
         return self.ranks is None or self.ranks == self.cluster_ranks
 
     def value(self, setting: str) -> object:
+        """The value of a setting by its dotted name, as in layout.tensor."""
         node: object = self.run
         for name in _path(setting):
             node = getattr(node, name)

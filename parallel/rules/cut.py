@@ -16,6 +16,7 @@ def splits(total: int, parts: int) -> bool:
 
 
 def heads_divide_hidden(case: Case) -> Iterator[Fault]:
+    """The heads divide the hidden size."""
     shape = case.shape
     if not splits(shape.hidden, shape.heads):
         yield Fault(
@@ -30,6 +31,7 @@ def heads_divide_hidden(case: Case) -> Iterator[Fault]:
 
 
 def tensor_splits_every_weight(case: Case) -> Iterator[Fault]:
+    """Tensor ranks divide heads, hidden and feed-forward size and the padded vocabulary."""
     shape, tensor = case.shape, case.layout.tensor
     parts = {
         f"{shape.heads} heads": shape.heads,
@@ -48,6 +50,7 @@ def tensor_splits_every_weight(case: Case) -> Iterator[Fault]:
 
 
 def layers_fill_every_chunk(case: Case) -> Iterator[Fault]:
+    """The chunks of all stages divide the layers, unless `stage_layers` is given."""
     layers, layout = case.run.model.layers, case.layout
     if layout.stage_layers is not None:
         return
@@ -76,6 +79,7 @@ def layers_fill_every_chunk(case: Case) -> Iterator[Fault]:
 
 
 def stage_layers_are_the_model(case: Case) -> Iterator[Fault]:
+    """`stage_layers` has an entry of 1 or more for each stage; they add up to the layers."""
     layers, layout, given = case.run.model.layers, case.layout, case.layout.stage_layers
     if given is None or layout.pipeline < 1:
         return
@@ -109,6 +113,7 @@ def _filled(given: tuple[int, ...], stages: int, layers: int) -> list[int]:
 
 
 def stages_of_several_chunks_are_even(case: Case) -> Iterator[Fault]:
+    """Interleaved stages take no `stage_layers`."""
     if case.layout.stage_layers is not None and case.layout.interleave > 1:
         yield Fault(
             setting="layout.stage_layers",
@@ -119,6 +124,7 @@ def stages_of_several_chunks_are_even(case: Case) -> Iterator[Fault]:
 
 
 def interleave_has_stages(case: Case) -> Iterator[Fault]:
+    """Interleaving needs two stages or more."""
     layout = case.layout
     if layout.interleave > 1 and layout.pipeline == 1:
         yield Fault(
@@ -133,6 +139,7 @@ def interleave_has_stages(case: Case) -> Iterator[Fault]:
 
 
 def sequence_parallel_has_tensor_ranks(case: Case) -> Iterator[Fault]:
+    """Sequence parallel needs two tensor ranks or more."""
     layout = case.layout
     if layout.sequence_parallel and layout.tensor == 1:
         yield Fault(
@@ -147,6 +154,7 @@ def sequence_parallel_has_tensor_ranks(case: Case) -> Iterator[Fault]:
 
 
 def sequence_parallel_splits_context(case: Case) -> Iterator[Fault]:
+    """Under sequence parallel the tensor ranks divide the context."""
     context, tensor = case.run.model.context, case.layout.tensor
     if case.layout.sequence_parallel and not splits(context, tensor):
         yield Fault(

@@ -23,6 +23,7 @@ def _without_pipeline(case: Case) -> Change:
 
 
 def zero_has_data_ranks(case: Case) -> Iterator[Fault]:
+    """ZeRO needs two data ranks or more, unless the optimizer is offloaded."""
     layout = case.layout
     if case.run.engine.offload_optimizer:  # the host is something to share with
         return

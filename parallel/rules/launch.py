@@ -23,6 +23,7 @@ _UNHEARD = {
 
 
 def a_job_knows_its_nodes(case: Case) -> Iterator[Fault]:
+    """A SLURM job is told the GPUs of a node."""
     cluster = case.run.cluster
     if case.run.launch.name is LaunchName.slurm and cluster.gpus_per_node is None:
         each = -(-case.layout.world_size // max(cluster.nodes, 1))
@@ -35,6 +36,7 @@ def a_job_knows_its_nodes(case: Case) -> Iterator[Fault]:
 
 
 def nodes_find_each_other(case: Case) -> Iterator[Fault]:
+    """Under torchrun several nodes need an address, and a node's number is one of theirs."""
     launch = case.run.launch
     if launch.name is not LaunchName.torchrun:
         return
@@ -56,6 +58,7 @@ def nodes_find_each_other(case: Case) -> Iterator[Fault]:
 
 
 def elastic_nodes_are_some_of_all(case: Case) -> Iterator[Fault]:
+    """An elastic run's fewest nodes are no more than the cluster's."""
     launch, nodes = case.run.launch, case.run.cluster.nodes
     if launch.elastic and launch.min_nodes > nodes >= 1:
         yield Fault(
@@ -67,6 +70,7 @@ def elastic_nodes_are_some_of_all(case: Case) -> Iterator[Fault]:
 
 
 def the_warning_can_be_heard(case: Case) -> Iterator[Fault]:
+    """`launch.signal` is the name, without SIG, of a signal that a process can catch."""
     name = case.run.launch.signal
     known = {each.name.removeprefix("SIG") for each in signal.Signals} - _UNHEARD
     if name not in known:
@@ -96,6 +100,7 @@ def seconds_of(time_limit: str) -> int | None:
 
 
 def the_time_limit_is_one(case: Case) -> Iterator[Fault]:
+    """A job's time limit has one of SLURM's forms and is longer than the grace before it."""
     launch = case.run.launch
     if launch.name is not LaunchName.slurm or launch.time_limit is None:
         return

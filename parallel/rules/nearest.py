@@ -46,6 +46,7 @@ def nearest(
 
 
 def to(*changes: Change) -> Fix:
+    """A way that has these changes alone, the nearest first."""
     return changes
 
 
@@ -55,14 +56,17 @@ def around(setting: str, value: int, highest: int) -> tuple[Fix, Fix]:
 
 
 def below(setting: str, value: int, highest: int) -> Fix:
+    """All smaller sizes down to 1, from `highest` where that is less; the nearest first."""
     return _way(setting, range(min(value - 1, highest), 0, -1))
 
 
 def above(setting: str, value: int, highest: int) -> Fix:
+    """All larger sizes up to `highest`, the nearest first."""
     return _way(setting, range(max(value + 1, 1), highest + 1))
 
 
 def more_nodes(case: Case) -> Fix:
+    """Larger values of cluster.nodes, where those would mean more ranks; else no way."""
     nodes = case.run.cluster.nodes
     return above("cluster.nodes", nodes, nodes + WAY_LENGTH) if case.nodes_can_change else ()
 

@@ -30,6 +30,7 @@ def the_engine_has_dualpipev(case: Case) -> Iterator[Fault]:
 
 
 def dualpipev_has_stages(case: Case) -> Iterator[Fault]:
+    """DualPipeV needs two stages or more."""
     if case.layout.dualpipev and case.layout.pipeline == 1:
         yield Fault(
             setting="layout.schedule",

@@ -27,12 +27,14 @@ class Range:
     usual: float | None = None  # suggested where the bound itself is out
 
     def holds(self, value: float) -> bool:
+        """Whether the value is in the range; NaN and infinities are not."""
         # Written so that a NaN is out too.
         over = value > self.low if self.above_low else value >= self.low
         under = value < self.high if self.below_high else value <= self.high
         return over and under and math.isfinite(value)
 
     def nearest(self, value: float) -> float | None:
+        """What to suggest for a value that is out: the bound it passed, or `usual`, or None."""
         too_high = value >= self.high if self.below_high else value > self.high
         bound, out = (self.high, self.below_high) if too_high else (self.low, self.above_low)
         if self.usual is not None and (out or not math.isfinite(value)):
@@ -146,6 +148,7 @@ RANGES = (
 
 
 def every_setting_is_in_range(case: Case) -> Iterator[Fault]:
+    """Each number is within the range that RANGES gives its setting."""
     for allowed in RANGES:
         value = case.value(allowed.setting)
         if not isinstance(value, int | float) or allowed.holds(value):
@@ -161,6 +164,7 @@ def every_setting_is_in_range(case: Case) -> Iterator[Fault]:
 
 
 def every_peak_is_positive(case: Case) -> Iterator[Fault]:
+    """The peaks that the cluster names are finite and above 0."""
     wrong = {
         name: peak for name, peak in case.run.cluster.peak_tflops.items() if not 0 < peak < math.inf
     }
@@ -174,6 +178,7 @@ def every_peak_is_positive(case: Case) -> Iterator[Fault]:
 
 
 def window_fits_the_context(case: Case) -> Iterator[Fault]:
+    """Where layers are banded, the window is from 1 to the context in tokens."""
     model = case.run.model
     banded = any(case.shape.is_banded(layer) for layer in range(min(model.layers, 2)))
     if banded and model.context >= 1 and not 1 <= model.window <= model.context:
@@ -189,6 +194,7 @@ def window_fits_the_context(case: Case) -> Iterator[Fault]:
 
 
 def decay_ends_after_the_warmup(case: Case) -> Iterator[Fault]:
+    """A decay that is given in tokens ends after the warm-up."""
     optimizer = case.run.optimizer
     if optimizer.decay_tokens is None or optimizer.decay_tokens > optimizer.warmup_tokens:
         return
@@ -205,6 +211,7 @@ def decay_ends_after_the_warmup(case: Case) -> Iterator[Fault]:
 
 
 def evaluation_has_batches(case: Case) -> Iterator[Fault]:
+    """Evaluation at intervals needs a batch or more."""
     train = case.run.train
     if train.eval_every > 0 and train.eval_batches == 0:
         yield Fault(
@@ -216,6 +223,7 @@ def evaluation_has_batches(case: Case) -> Iterator[Fault]:
 
 
 def steps_named_are_steps_of_the_run(case: Case) -> Iterator[Fault]:
+    """The steps to stop after and to profile from are steps of the run."""
     run = case.run
     if run.train.steps is None and (not ramp_is_even(case) or run.model.recipe.tokens < 1):
         return

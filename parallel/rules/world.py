@@ -22,6 +22,7 @@ def _product(case: Case) -> str:
 
 
 def a_rank_is_at_hand(case: Case) -> Iterator[Fault]:
+    """There is a device to run a rank on."""
     if case.ranks is not None and case.ranks < 1:
         yield Fault(
             setting="device",
@@ -89,6 +90,7 @@ def asked_world_is_at_hand(case: Case) -> Iterator[Fault]:
 
 
 def cluster_is_large_enough(case: Case) -> Iterator[Fault]:
+    """The cluster has a GPU for each rank of the layout."""
     there, needed = case.cluster_ranks, case.layout.world_size
     # Ranks that are not at hand at all are told of above.
     if there is None or there < 1 or needed <= there or (case.ranks or needed) < needed:

@@ -18,6 +18,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 @dataclass(frozen=True, slots=True)
 class Device:
+    """A rank's device; `backend` is nccl on CUDA, gloo on CPU."""
+
     name: DeviceName
     torch_device: torch.device
     backend: str

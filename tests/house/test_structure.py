@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -148,6 +149,29 @@ def test_a_room_is_looked_over_at_a_glance(room: str) -> None:
 @pytest.mark.parametrize("module", MODULES)
 def test_a_file_fits_in_the_head(module: str) -> None:
     assert len(MODULES[module].read_text(encoding="utf-8").splitlines()) <= MAX_LINES
+
+
+# Its classes are said by the comments of the fields that hold them, which configs.describe reads.
+SAID_BY_COMMENTS = {"configs.schema"}
+DOCUMENTED = [module for module in MODULES if module.split(".")[0] != "benchmarks"]
+
+
+def without_docstring(body: list[ast.stmt], inside: str = "") -> Iterator[str]:
+    """The public definitions that say nothing of themselves, methods after their class."""
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            if node.name.startswith("_"):
+                continue
+            if not ast.get_docstring(node):
+                yield f"line {node.lineno}: {inside}{node.name}"
+            if isinstance(node, ast.ClassDef):
+                yield from without_docstring(node.body, f"{inside}{node.name}.")
+
+
+@pytest.mark.parametrize("module", sorted(set(DOCUMENTED) - SAID_BY_COMMENTS))
+def test_every_public_definition_has_a_docstring(module: str) -> None:
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    assert list(without_docstring(tree.body)) == [], f"{MODULES[module]}: say what these do"
 
 
 # What they list has a length that our own code sets, or is a line for each word that was typed.

@@ -27,16 +27,20 @@ class StepRecord:
 class Callback:
     """Does nothing; a hook overrides what it needs. Every rank calls every hook it has."""
 
-    def before_step(self, step: int) -> None: ...
+    def before_step(self, step: int) -> None:
+        """Called before the step's first forward pass."""
 
-    def after_step(self, record: StepRecord) -> None: ...
+    def after_step(self, record: StepRecord) -> None:
+        """Called once the step is finished, or was left out with a loss of NaN."""
 
-    def after_evaluation(self, step: int, eval_loss: float) -> None: ...
+    def after_evaluation(self, step: int, eval_loss: float) -> None:
+        """Called with the loss on held-out text, in nats a token."""
 
     def save_now(self, record: StepRecord) -> None:
-        """Somebody asked for it, or training stops after this step."""
+        """Called when a save is asked for, or training stops after this step."""
 
     def on_rollback(self, step: int) -> None:
-        """The next step is the one after this again: what came after it does not count."""
+        """Called after a rollback: training resumes at `step + 1`, later steps do not count."""
 
-    def at_end(self) -> None: ...
+    def at_end(self) -> None:
+        """Called once, after the last step of this start."""

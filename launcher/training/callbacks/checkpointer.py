@@ -29,16 +29,20 @@ class Checkpoints(Callback):
         self._saved: int | None = None
 
     def after_step(self, record: StepRecord) -> None:
+        """Begins a save after every `every` steps and after the last."""
         if record.step == self._last or (self._every and record.step % self._every == 0):
             self.save_now(record)
 
     def save_now(self, record: StepRecord) -> None:
+        """Begins a save, unless this step was saved already."""
         if record.step != self._saved:
             self._save(record)
             self._saved = record.step
 
     def on_rollback(self, step: int) -> None:
+        """Counts the checkpoint of `step` as the newest."""
         self._saved = step
 
     def at_end(self) -> None:
+        """Waits for the save that is under way."""
         self._finish()

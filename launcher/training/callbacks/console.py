@@ -22,6 +22,7 @@ LINE_EVERY_S = 10.0
 
 
 def describe(record: StepRecord) -> str:
+    """Loss, gradient norm, speed, MFU where known, and memory in one line."""
     mfu = "" if record.mfu is None else f"  MFU {100 * record.mfu:.1f} %"
     return (
         f"loss {record.loss:.4f}  grad norm {record.grad_norm:.3f}  "
@@ -51,17 +52,21 @@ class ProgressBar(Callback):
         self._bar.start()
 
     def after_step(self, record: StepRecord) -> None:
+        """Moves the bar to the step and shows its numbers."""
         text = describe(record) + self._eval
         self._bar.update(self._task, completed=record.step, description=text)
 
     def after_evaluation(self, step: int, eval_loss: float) -> None:
+        """Prints the loss above the bar and keeps it beside the step's."""
         self._eval = f"  held out {eval_loss:.4f}"
         self._bar.console.print(f"step {step}: loss on held-out text {eval_loss:.4f}")
 
     def on_rollback(self, step: int) -> None:
+        """Moves the bar back to `step`."""
         self._bar.update(self._task, completed=step)
 
     def at_end(self) -> None:
+        """Leaves the bar as it stands and frees the terminal."""
         self._bar.stop()
 
 
@@ -76,6 +81,7 @@ class ProgressLines(Callback):
         self._first = first
 
     def after_step(self, record: StepRecord) -> None:
+        """Prints a line if LINE_EVERY_S have passed, or at the last step."""
         now = time.monotonic()
         if now < self._next and record.step != self._last:
             return
@@ -85,6 +91,7 @@ class ProgressLines(Callback):
         self._say(f"step {record.step}/{self._last}  {describe(record)}  {left:.0f} s left")
 
     def after_evaluation(self, step: int, eval_loss: float) -> None:
+        """Prints the loss on held-out text."""
         self._say(f"step {step}: loss on held-out text {eval_loss:.4f}")
 
     def _say(self, line: str) -> None:

@@ -29,13 +29,16 @@ class Evaluation(Callback):
         self._listeners = listeners
 
     def after_step(self, record: StepRecord) -> None:
+        """Evaluates where the step is due."""
         if self.is_due(record.step):
             self.of_step(record.step)
 
     def is_due(self, step: int) -> bool:
+        """Whether the step is a multiple of `every` or the last."""
         return bool(self._every) and (step % self._every == 0 or step == self._last)
 
     def of_step(self, step: int) -> None:
+        """Evaluates and tells the listeners, unless it was told to stop. Collective."""
         loss = self._evaluate()
         if loss is None:
             return

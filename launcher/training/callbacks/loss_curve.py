@@ -10,16 +10,20 @@ from launcher.training.callbacks.callback import Callback
 
 
 class LossCurve(Callback):
+    """Draws the loss of all starts of the run."""
+
     def __init__(self, metrics: Path, picture: Path, title: str) -> None:
         self._metrics = metrics
         self._picture = picture
         self._title = title
 
     def at_end(self) -> None:
+        """Reads the metrics and writes the picture."""
         draw(self._metrics, self._picture, self._title)
 
 
 def draw(metrics: Path, picture: Path, title: str) -> None:
+    """Plots loss on training and held-out text over tokens; nothing where no step has a loss."""
     import matplotlib
 
     matplotlib.use("agg")

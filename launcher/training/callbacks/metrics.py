@@ -14,6 +14,8 @@ from launcher.training.callbacks.callback import Callback, StepRecord
 
 
 class MetricsFile(Callback):
+    """Appends to metrics.jsonl; a number that is not finite becomes null."""
+
     def __init__(self, path: Path, *, after_step: int) -> None:
         """Goes on after `after_step`: later lines are of steps that will be taken again."""
         self._path = path
@@ -21,17 +23,21 @@ class MetricsFile(Callback):
         self._file = path.open("a", encoding="utf-8", buffering=1)
 
     def after_step(self, record: StepRecord) -> None:
+        """Appends the step's record."""
         self._write(asdict(record))
 
     def after_evaluation(self, step: int, eval_loss: float) -> None:
+        """Appends the loss on held-out text as a line of its own."""
         self._write({"step": step, "eval_loss": eval_loss})
 
     def on_rollback(self, step: int) -> None:
+        """Drops the lines of steps after `step`."""
         self._file.close()
         keep_until(self._path, step)
         self._file = self._path.open("a", encoding="utf-8", buffering=1)
 
     def at_end(self) -> None:
+        """Closes the file."""
         self._file.close()
 
     def _write(self, row: dict[str, Any]) -> None:

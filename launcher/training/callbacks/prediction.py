@@ -37,10 +37,12 @@ class PredictionCallback(Callback):
         self._last: StepRecord | None = None
 
     def before_step(self, step: int) -> None:
+        """Begins to count collectives at the step to be counted."""
         if step == self._counted_step:
             self._counts = self._counting.enter_context(counting(self._layout))
 
     def after_step(self, record: StepRecord) -> None:
+        """Ends the count; a step that was left out passes it on to the next."""
         self._counting.close()
         if math.isnan(record.loss):  # the step was not taken
             self._counted_step += record.step == self._counted_step
@@ -50,6 +52,7 @@ class PredictionCallback(Callback):
             self._records.append(record)
 
     def on_rollback(self, step: int) -> None:
+        """Ends the count of a step that did not finish."""
         self._counting.close()
 
     def lines(self) -> list[str]:

@@ -22,6 +22,7 @@ class Profiler(Callback):
         self._profiler: Any = None
 
     def before_step(self, step: int) -> None:
+        """Starts the profiler, and the allocator's history, before the window's first step."""
         if step != self._first:
             return
         self._folder.mkdir(exist_ok=True)
@@ -31,6 +32,7 @@ class Profiler(Callback):
         self._profiler.start()
 
     def after_step(self, record: StepRecord) -> None:
+        """Marks the step; writes the files after the window's last."""
         if self._profiler is None:
             return
         self._profiler.step()
@@ -38,9 +40,11 @@ class Profiler(Callback):
             self._finish()
 
     def on_rollback(self, step: int) -> None:
+        """Writes what was profiled so far."""
         self.at_end()
 
     def at_end(self) -> None:
+        """Writes what was profiled where training ends within the window."""
         if self._profiler is not None:
             self._finish()
 

@@ -12,6 +12,8 @@ _SHOWN = ("loss", "grad_norm", "learning_rate", "tokens_per_s", "tflops", "memor
 
 
 class TensorBoard(Callback):
+    """Writes events into `folder`; those of steps after `after_step` are purged."""
+
     def __init__(self, folder: Path, *, after_step: int) -> None:
         self._folder = folder
         self._writer = self._open(after_step)
@@ -21,15 +23,19 @@ class TensorBoard(Callback):
         return SummaryWriter(str(self._folder), purge_step=after_step + 1)
 
     def after_step(self, record: StepRecord) -> None:
+        """Adds the step's scalars under train/."""
         for name in _SHOWN:
             self._writer.add_scalar(f"train/{name}", getattr(record, name), record.step)
 
     def after_evaluation(self, step: int, eval_loss: float) -> None:
+        """Adds held_out/loss."""
         self._writer.add_scalar("held_out/loss", eval_loss, step)
 
     def on_rollback(self, step: int) -> None:
+        """Purges the events of steps after `step`."""
         self._writer.close()
         self._writer = self._open(step)
 
     def at_end(self) -> None:
+        """Closes the event file."""
         self._writer.close()

@@ -11,6 +11,8 @@ from launcher.training.callbacks.callback import Callback, StepRecord
 
 
 class WeightsAndBiases(Callback):
+    """Logs to the W&B run of this run directory, which every restart resumes."""
+
     def __init__(self, run: Run, folder: Path) -> None:
         import wandb
 
@@ -24,12 +26,15 @@ class WeightsAndBiases(Callback):
         )
 
     def after_step(self, record: StepRecord) -> None:
+        """Logs the whole record."""
         self._run.log(asdict(record), step=record.step)
 
     def after_evaluation(self, step: int, eval_loss: float) -> None:
+        """Logs eval_loss."""
         self._run.log({"eval_loss": eval_loss}, step=step)
 
     def at_end(self) -> None:
+        """Finishes the W&B run."""
         self._run.finish()
 
 

@@ -23,6 +23,8 @@ _LOOKS = 20  # in the time that a rank may wait
 
 
 class Watchdog(Callback):
+    """Ends this process once nothing was noted for `timeout_s` seconds."""
+
     def __init__(self, logs: Path, rank: int, timeout_s: float) -> None:
         self._logs, self._rank = logs, rank
         self._timeout_s = timeout_s
@@ -31,15 +33,19 @@ class Watchdog(Callback):
         threading.Thread(target=self._watch, daemon=True).start()
 
     def before_step(self, step: int) -> None:
+        """Notes that the step begins."""
         self.note("training", step)
 
     def after_step(self, record: StepRecord) -> None:
+        """Notes that the step is done."""
         self.note("between steps")
 
     def on_rollback(self, step: int) -> None:
+        """Notes that the rank goes back to `step`."""
         self.note("going back", step)
 
     def at_end(self) -> None:
+        """Ends the watch."""
         self._since = None
         self._ended.set()
 

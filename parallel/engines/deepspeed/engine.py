@@ -98,6 +98,7 @@ class DeepSpeedEngine(EngineState):
         set_parameter(named, value)
 
     def train_step(self, batch: Batch, learning_rate: float) -> StepResult:
+        """Runs DeepSpeed's pipeline, or without one each micro-batch by itself. Collective."""
         for group in self.adam.param_groups:
             group["lr"] = learning_rate
         samples = len(batch.micro_batches) * self.layout.micro_batch * self.layout.data
@@ -153,6 +154,7 @@ class DeepSpeedEngine(EngineState):
 
     @torch.no_grad()
     def evaluate(self, batch: Batch) -> float:
+        """Mean loss in nats over all data ranks, forward only. Collective."""
         count = len(batch.micro_batches)
         if self.layout.pipeline > 1:
             pairs = self._pairs(batch.micro_batches)
@@ -181,6 +183,7 @@ class DeepSpeedEngine(EngineState):
         }
 
     def load_scaler_state(self, state: dict[str, float]) -> None:
+        """Translates from Megatron's words; nothing without fp16 or for an empty state."""
         scaler = self._scaler()
         if scaler is None or not state:
             return

@@ -43,12 +43,15 @@ class TensorAndDataRanks:
     """The `mpu` that DeepSpeed asks where it runs without a pipeline: Megatron's groups."""
 
     def get_model_parallel_rank(self) -> int:
+        """This rank's place in its tensor group."""
         return parallel_state.get_tensor_model_parallel_rank()
 
     def get_model_parallel_world_size(self) -> int:
+        """Ranks of a tensor group."""
         return parallel_state.get_tensor_model_parallel_world_size()
 
     def get_model_parallel_group(self) -> Any:
+        """The tensor group."""
         return parallel_state.get_tensor_model_parallel_group()
 
     get_tensor_model_parallel_rank = get_model_parallel_rank
@@ -56,12 +59,15 @@ class TensorAndDataRanks:
     get_tensor_model_parallel_group = get_model_parallel_group
 
     def get_data_parallel_rank(self) -> int:
+        """This rank's place in its data group."""
         return parallel_state.get_data_parallel_rank()
 
     def get_data_parallel_world_size(self) -> int:
+        """Ranks of a data group."""
         return parallel_state.get_data_parallel_world_size()
 
     def get_data_parallel_group(self) -> Any:
+        """The data group, which ZeRO shards over."""
         return parallel_state.get_data_parallel_group()
 
 

@@ -21,6 +21,7 @@ from parallel.runtime.dtypes import DTYPES
 def transformer_config(
     shape: ModelShape, layout: Layout, precision: Precision, device: DeviceName
 ) -> TransformerConfig:
+    """Sizes, cuts and precision of the network; no dropout, and weights are set elsewhere."""
     interleaved = layout.interleave > 1
     dtype = DTYPES[precision]
     config = TransformerConfig(
@@ -78,6 +79,7 @@ def _stages(layout: Layout) -> list[list[str]] | None:
 
 
 def ddp_config(layout: Layout, device: DeviceName) -> DistributedDataParallelConfig:
+    """Gradients are reduced in float32, on CUDA behind the backward pass."""
     overlap = device is DeviceName.cuda and layout.data > 1
     return DistributedDataParallelConfig(
         grad_reduce_in_fp32=True,
@@ -90,6 +92,7 @@ def ddp_config(layout: Layout, device: DeviceName) -> DistributedDataParallelCon
 def optimizer_config(
     optimizer: OptimizerConfig, layout: Layout, precision: Precision, device: DeviceName
 ) -> MegatronOptimizerConfig:
+    """Adam's settings; sharded over the data ranks under ZeRO-1."""
     return MegatronOptimizerConfig(
         optimizer="adam",
         lr=optimizer.learning_rate,

@@ -76,6 +76,7 @@ class MegatronEngine(EngineState):
             config.no_sync_func = no_sync[0] if len(no_sync) == 1 else no_sync
 
     def train_step(self, batch: Batch, learning_rate: float) -> StepResult:
+        """Runs Megatron's schedule over the micro-batches and updates once. Collective."""
         for chunk in self.chunks:
             chunk.train()
             chunk.zero_grad_buffer()
@@ -95,6 +96,7 @@ class MegatronEngine(EngineState):
 
     @torch.no_grad()
     def evaluate(self, batch: Batch) -> float:
+        """Mean loss in nats over all data ranks, forward only. Collective."""
         for chunk in self.chunks:
             chunk.eval()
         losses = self._schedule(batch.micro_batches, forward_only=True)
@@ -129,12 +131,14 @@ class MegatronEngine(EngineState):
         return getattr(self.optimizer, "grad_scaler", None)
 
     def scaler_state(self) -> dict[str, float]:
+        """The scale and trackers of fp16's loss scaler; empty in other precisions."""
         scaler = self._scaler()
         if scaler is None:
             return {}
         return {key: float(value) for key, value in scaler.state_dict().items()}
 
     def load_scaler_state(self, state: dict[str, float]) -> None:
+        """Restores the loss scaler; nothing without fp16 or for an empty state."""
         scaler = self._scaler()
         if scaler is None or not state:
             return

@@ -69,6 +69,7 @@ def build_chunks(
 
 
 def uses_transformer_engine(device: DeviceName) -> bool:
+    """Whether layers are Transformer Engine's: on CUDA, where it is installed."""
     return device is DeviceName.cuda and importlib.util.find_spec("transformer_engine") is not None
 
 
@@ -82,12 +83,14 @@ def banded_attention_by(shape: ModelShape, device: DeviceName, precision: Precis
 
 
 def check_layers(chunk: GPT, layers: range) -> None:
+    """Asserts that the chunk was built of exactly these layers (from 0)."""
     # Megatron has trained 64 of 80 layers without a word: count what was built.
     built = [layer.layer_number - 1 for layer in chunk.decoder.layers]
     assert built == list(layers), f"built layers {built}, the layout says {list(layers)}"
 
 
 def name_parameters(chunk: GPT, layout: Layout) -> Iterator[NamedParameter]:
+    """The chunk's parameters, each with its global name and the part held here."""
     for local_name, tensor in chunk.named_parameters():
         name = _global_name(local_name, chunk)
         tied_copy = name == "output_layer.weight"

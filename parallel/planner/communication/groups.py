@@ -73,4 +73,5 @@ class Ledger:
                 )
 
     def traffic(self) -> list[Traffic]:
+        """What was added, summed by group and kind."""
         return totals(self._entries)

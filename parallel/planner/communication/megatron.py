@@ -11,6 +11,7 @@ from parallel.planner.communication.traffic import CollectiveKind, Group
 
 
 def megatron_traffic(step: Step, ledger: Ledger) -> None:
+    """Adds messages between stages, and the sums of gradients, their norm and the loss."""
     layout = step.layout
     if layout.pipeline > 1:
         _messages(step, ledger)

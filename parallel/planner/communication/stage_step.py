@@ -46,14 +46,17 @@ class Step:
 
     @property
     def first(self) -> bool:
+        """Whether the stage holds the first layers."""
         return self.stage == 0
 
     @property
     def last(self) -> bool:
+        """Whether the stage computes the logits and the loss."""
         return self.stage == self.layout.logits_stage
 
     @property
     def layers(self) -> int:
+        """Layers on the stage, over all its chunks."""
         return sum(map(len, self.layout.layers_on(self.stage, self.shape.layers)))
 
     @property

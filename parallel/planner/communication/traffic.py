@@ -24,6 +24,8 @@ class Group(StrEnum):
 
 
 class CollectiveKind(StrEnum):
+    """What is counted as one kind; a reduce counts as an all-reduce, a gather as an all-gather."""
+
     all_reduce = "all_reduce"
     all_gather = "all_gather"
     reduce_scatter = "reduce_scatter"

@@ -61,12 +61,14 @@ class Calibrated:
 
 @cache
 def calibration_data() -> dict[str, Any]:
+    """Reads calibration.json, once a process."""
     text = files("parallel.planner.inputs").joinpath("calibration.json").read_text(encoding="utf-8")
     data: dict[str, Any] = json.loads(text)
     return data
 
 
 def software_names() -> list[str]:
+    """The software that calibration.json has constants of."""
     return list(calibration_data()["software"])
 
 

@@ -17,6 +17,8 @@ OURS = "phalanx"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
+    """One training step to be planned, of our software or of another's."""
+
     shape: ModelShape
     layout: Layout
     global_batch: int  # samples of a step
@@ -33,6 +35,7 @@ class Job:
 
     @classmethod
     def of(cls, run: Run, layout: Layout, global_batch: int | None = None) -> Job:
+        """A run of ours, with `global_batch` in place of its own where that is given."""
         kind = ENGINES[run.engine.name]
         return cls(
             shape=ModelShape.of(run.model),
@@ -58,6 +61,7 @@ class Job:
 
     @property
     def micro_batches(self) -> int:
+        """Micro-batches that each data rank runs in a step."""
         return self.layout.micro_batches(self.global_batch)
 
     @property
@@ -67,9 +71,11 @@ class Job:
 
     @property
     def recompute(self) -> Recompute:
+        """Which activations are computed again in the backward pass."""
         return self.layout.recompute
 
     def layers_of(self, stage: int) -> int:
+        """Layers on a stage, over all its chunks."""
         if self.stage_layers is not None:
             return self.stage_layers[stage]
         return sum(map(len, self.layout.layers_on(stage, self.shape.layers)))

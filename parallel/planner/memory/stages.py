@@ -43,6 +43,7 @@ class Memory:
 
     @property
     def total(self) -> float:
+        """Bytes of all categories."""
         return sum(getattr(self, name) for name in CATEGORIES)
 
     @property

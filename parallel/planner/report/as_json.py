@@ -19,6 +19,7 @@ GIB = 2**30
 
 
 def answer(plan: Plan) -> dict[str, Any]:
+    """Every figure of a plan; the unit is in the name (_s, _gib) where there is one."""
     time, cost = plan.time, plan.cost
     fullest = plan.fullest
     return {
@@ -76,16 +77,19 @@ def answer(plan: Plan) -> dict[str, Any]:
 
 
 def layout_fields(layout: Layout) -> dict[str, Any]:
+    """The layout's fields, enums as text."""
     fields = asdict(layout)
     return {name: str(v) if name in ("schedule", "recompute") else v for name, v in fields.items()}
 
 
 def memory_fields(memory: Memory) -> dict[str, float]:
+    """GiB by category and in total."""
     by_category: Mapping[str, float] = asdict(memory)
     return {**{name: by_category[name] / GIB for name in CATEGORIES}, "total": memory.total / GIB}
 
 
 def traffic_fields(traffic: Traffic) -> dict[str, Any]:
+    """Group, kind, count and bytes of one line of traffic."""
     return {
         "group": str(traffic.group),
         "kind": str(traffic.kind),
@@ -95,6 +99,7 @@ def traffic_fields(traffic: Traffic) -> dict[str, Any]:
 
 
 def search_answer(found: Found, top: int) -> dict[str, Any]:
+    """The `top` fastest layouts, and the Pareto front of memory against time."""
     return {
         "tried": found.tried,
         "valid": found.valid,
@@ -106,6 +111,7 @@ def search_answer(found: Found, top: int) -> dict[str, Any]:
 
 
 def candidate_fields(candidate: Candidate) -> dict[str, Any]:
+    """A layout with its step time and its fullest rank's memory."""
     return {
         "layout": layout_fields(candidate.layout),
         "step_time_s": candidate.seconds,
@@ -114,6 +120,7 @@ def candidate_fields(candidate: Candidate) -> dict[str, Any]:
 
 
 def trace_answer(trace: RankTrace) -> dict[str, Any]:
+    """What a traced rank ran, kept at its peak and exchanged."""
     return {
         "rank": trace.rank,
         "stage": trace.stage,

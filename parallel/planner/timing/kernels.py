@@ -16,16 +16,20 @@ TILE_ROWS, TILE_COLUMNS = 128, 256  # of a matmul's output, cuBLAS's usual for 1
 
 @dataclass(frozen=True, slots=True)
 class Kernels:
+    """Seconds of a GPU's kernels in one precision."""
+
     machine: Machine
     constants: Constants
     precision: str
 
     @property
     def number_bytes(self) -> int:
+        """Bytes of a number in memory: 4 in float32, else 2."""
         return 4 if self.precision == "float32" else 2
 
     @property
     def launch(self) -> float:
+        """Seconds of a kernel's launch and the gap before the next."""
         return self.constants.kernel_us * 1e-6
 
     def matmul(self, m: int, n: int, k: int, *, narrow: bool = True) -> float:

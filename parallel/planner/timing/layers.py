@@ -34,9 +34,11 @@ class Pass:
     tensor: float = 0.0  # of both, in tensor-parallel collectives
 
     def times(self, count: int) -> Pass:
+        """`count` such passes one after the other."""
         return Pass(self.forward * count, self.backward * count, self.tensor * count)
 
     def plus(self, other: Pass) -> Pass:
+        """Both passes one after the other."""
         return Pass(
             self.forward + other.forward,
             self.backward + other.backward,
@@ -46,16 +48,20 @@ class Pass:
 
 @dataclass(frozen=True)
 class Passes:
+    """Seconds of the parts of a job's model, each over one micro-batch on one rank."""
+
     job: Job
     machine: Machine
     constants: Constants
 
     @cached_property
     def kernels(self) -> Kernels:
+        """The machine's kernels in the job's precision."""
         return Kernels(self.machine, self.constants, self.job.precision)
 
     @cached_property
     def links(self) -> Links:
+        """The machine's links under the job's layout."""
         return Links(self.machine, self.constants, self.job.layout)
 
     @cached_property
@@ -117,6 +123,7 @@ class Passes:
         return share.times(count)
 
     def embedding(self) -> Pass:
+        """Word and position embeddings: bytes moved, no matmul."""
         moving = self.kernels.moving(8 * self.job.tokens * self.job.shape.hidden)
         return Pass(moving, 2 * moving)
 

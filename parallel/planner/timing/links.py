@@ -15,16 +15,20 @@ from parallel.planner.inputs.machine import Machine
 
 @dataclass(frozen=True, slots=True)
 class Links:
+    """Seconds of a layout's collectives over a machine's links."""
+
     machine: Machine
     constants: Constants
     layout: Layout
 
     @property
     def tensor_in_node(self) -> bool:
+        """Whether a tensor group fits into one node."""
         return self.layout.tensor <= self.machine.gpus_per_node
 
     @property
     def node_bandwidth(self) -> float:
+        """Bytes/s of one GPU's links within a node that collectives reach."""
         return self.machine.link_bandwidth * self.constants.links
 
     @property
@@ -45,11 +49,13 @@ class Links:
 
     @property
     def data_ranks_in_node(self) -> int:
+        """How many ranks of a data group share a node."""
         free = max(self.machine.gpus_per_node // self.layout.tensor, 1)
         return min(self.layout.data, free)
 
     @property
     def data_crosses_nodes(self) -> bool:
+        """Whether a data group spans several nodes."""
         return self.layout.data > self.data_ranks_in_node
 
     def data_ring(self, *, one_card: bool = False) -> float:

@@ -34,6 +34,7 @@ class Played:
 
     @cached_property
     def seconds(self) -> float:
+        """From the beginning of the step to the end of the last pass."""
         return max(stage[-1].end for stage in self.events)
 
     @cached_property

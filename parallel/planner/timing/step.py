@@ -30,21 +30,26 @@ class StepTime:
 
     @property
     def seconds(self) -> float:
+        """All parts together."""
         return self.pipeline + self.data + self.optimizer
 
 
 @dataclass(frozen=True)
 class Step:
+    """The formulas of the time of one step of a job on a machine."""
+
     job: Job
     machine: Machine
     constants: Constants
 
     @cached_property
     def passes(self) -> Passes:
+        """Times of a micro-batch through the parts of the model."""
         return Passes(self.job, self.machine, self.constants)
 
     @cached_property
     def links(self) -> Links:
+        """The machine's links under the job's layout."""
         return Links(self.machine, self.constants, self.job.layout)
 
     @cached_property
@@ -118,6 +123,7 @@ class Step:
         return play(self.job.layout, self.pass_times, micro_batches or self.job.micro_batches)
 
     def pipeline(self) -> float:
+        """Seconds from the first pass to the last, the schedule played through."""
         return seconds_of(self.job.layout, self.pass_times, self.job.micro_batches)
 
     def pipeline_estimate(self) -> float:
@@ -157,6 +163,7 @@ class Step:
         return max(0.0, gradients - last.backward) + max(0.0, weights - last.forward)
 
     def optimizer(self) -> float:
+        """Seconds of the update, by the bytes it moves: each rank updates its share under ZeRO."""
         layout = self.job.layout
         updated = self.parameters / (layout.data if layout.zero else 1)
         held = self.parameters / (layout.data if layout.zero == 3 else 1)

@@ -62,6 +62,7 @@ class Counts:
         self._seen: list[Traffic] = []
 
     def traffic(self) -> list[Traffic]:
+        """What was counted, summed by group and kind."""
         return totals(self._seen)
 
     def add(self, name: str, group: ProcessGroup, arguments: tuple[Any, ...]) -> None:

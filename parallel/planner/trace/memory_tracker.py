@@ -118,6 +118,7 @@ class Storages(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @property
     def peak_bytes(self) -> int:
+        """The most bytes live at once since the beginning, or since `restart_peak`."""
         self._note_peak()
         return self._peak_bytes
 
@@ -127,9 +128,11 @@ class Storages(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return dict(self._at_peak)
 
     def live(self) -> dict[Category, int]:
+        """Bytes live now, by category."""
         return dict(self._live)
 
     def restart_peak(self) -> None:
+        """Forgets the peak; the next one is at least what is live now."""
         self._peak_bytes = -1
         self._note_peak()
 
