@@ -11,27 +11,36 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from configs.asking import EvaluateConfig, GenerateConfig, ScalingConfig, TaskConfig
+from configs.text import ContaminationConfig, CorpusConfig
 
 
 class EngineName(StrEnum):
+    """What runs the training step."""
+
     megatron = "megatron"  # 1F1B and interleaved pipelines, sequence parallel, ZeRO 0 and 1
     # 1F1B and DualPipeV pipelines with ZeRO 0 and 1; without a pipeline ZeRO 0 to 3
     deepspeed = "deepspeed"
 
 
 class DeviceName(StrEnum):
+    """What the ranks compute on."""
+
     auto = "auto"  # CUDA where the machine or the cluster has it, else the CPU
     cpu = "cpu"  # collectives go through gloo
     cuda = "cuda"  # collectives go through NCCL
 
 
 class Precision(StrEnum):
+    """Numbers of weights, activations and gradients."""
+
     float32 = "float32"  # everything in 32 bits
     bf16 = "bf16"  # bfloat16, with float32 master weights
     fp16 = "fp16"  # half precision, with float32 master weights and a loss scale
 
 
 class Recompute(StrEnum):
+    """Which activations the backward pass computes again."""
+
     none = "none"  # all activations are kept
     selective = "selective"  # those of attention are computed again in the backward pass
     full = "full"  # those of whole layers are computed again in the backward pass
@@ -53,6 +62,8 @@ class AttentionPattern(StrEnum):
 
 
 class LaunchName(StrEnum):
+    """How the ranks are started."""
+
     local = "local"  # on this machine
     torchrun = "torchrun"  # by torchrun on every node: shows the commands, or runs one of them
     slurm = "slurm"  # by a batch script, which is written and submitted
@@ -73,6 +84,8 @@ class RecipeConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
+    """A GPT-3: its sizes, its attention and its tokenizer."""
+
     name: str  # what the model is called in run folders and tables
     layers: int  # transformer layers
     hidden: int  # width of a layer; heads must divide it
@@ -87,6 +100,8 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LayoutConfig:
+    """How a model is laid over ranks; `parallel.rules` says what goes together."""
+
     tensor: int  # ranks that share each matmul
     pipeline: int  # stages the layers are dealt out to
     # copies of the model, each with a part of the batch; null: what the ranks at hand leave
@@ -103,12 +118,16 @@ class LayoutConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EngineConfig:
+    """What runs the training step, and where its optimizer is kept."""
+
     name: EngineName  # what runs the training step
     offload_optimizer: bool  # the update and its states are the host's (DeepSpeed, zero >= 1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterConfig:
+    """The machines to run on or to plan for, and one GPU's published figures."""
+
     name: str  # what the cluster is called
     nodes: int  # machines of the cluster to use
     gpus_per_node: int | None  # null: this machine's; on CPU, as many ranks as the layout asks for
@@ -143,6 +162,8 @@ class Chain(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchConfig:
+    """How the ranks are started, begun again and told to stop."""
+
     name: LaunchName  # how the ranks are started
     port: int | None  # of the rendezvous; null: a free one
     timeout_s: int  # seconds after which a collective has failed
@@ -174,106 +195,10 @@ class LaunchConfig:
     wrapper: list[str]  # slurm: words before python: [apptainer,exec,--nv,phalanx.sif]
 
 
-class TextFormat(StrEnum):
-    auto = "auto"  # by the file's name
-    text = "text"  # a document a file
-    jsonl = "jsonl"  # a document a line
-    warc = "warc"  # Common Crawl's WARC and WET
-
-
-class MachineText(StrEnum):
-    """Text that every installation can make for itself; `corpus.machine` does."""
-
-    crawl = "crawl"  # Python's documentation server, crawled over loopback into WARC
-    packages = "packages"  # descriptions and documentation of the installed packages
-    docstrings = "docstrings"  # docstrings of the installed packages
-    library = "library"  # sources of Python's standard library
-    manual = "manual"  # Python's manual pages
-    arithmetic = "arithmetic"  # arithmetic problems in words
-
-
-@dataclass(frozen=True, kw_only=True)
-class SourceConfig:
-    """One source of a corpus; it has a `path` or is made on this `machine`."""
-
-    weight: float  # any number from 0 on; its share of the samples is this by the sum of all
-    path: str | None = None  # a file, a folder or a glob pattern, seen from corpus.root
-    machine: MachineText | None = None  # text this machine makes, in place of a path
-    max_bytes: int = 0  # text of the machine is cut here; 0: nowhere
-    stands_for: str | None = None  # what it is in place of, for people
-    format: TextFormat = TextFormat.auto  # how its files are read
-    field: str = "text"  # the text's key in a line of JSONL
-    curated: bool = False  # an example of good text to the quality filter
-    quality: bool = False  # goes through the quality filter
-    deduplicate: bool = False  # loses documents like ones of curated sources or earlier ones
-
-
-@dataclass(frozen=True, kw_only=True)
-class QualityConfig:
-    alpha: float  # a document stays if numpy.random.pareto(alpha) > 1 - score
-    features: int  # the words of a document are hashed into so many
-    documents: int  # documents of either kind that the classifier learns from
-
-
-@dataclass(frozen=True, kw_only=True)
-class DuplicatesConfig:
-    hashes: int  # numbers in a document's MinHash
-    bands: int  # documents that agree in one whole band are compared
-    similarity: float  # estimated Jaccard similarity from which on documents are duplicates
-    shingle: int  # words of one shingle
-
-
-@dataclass(frozen=True, kw_only=True)
-class CorpusConfig:
-    name: str  # what the corpus is called
-    text: str | None  # a file, a folder or a glob pattern, in place of the sources
-    field: str = "text"  # the text's key in a line of corpus.text's JSONL; a source has its own
-    sources: dict[str, SourceConfig]  # named sources with weights
-    root: str | None  # the folder that paths of sources start from; null: the current one
-    extensions: list[str]  # which files of a folder are plain text
-    validation_fraction: float  # of each source's documents, held out for evaluation
-    max_damaged: float  # a larger fraction of damaged records ends the preparation
-    decontaminate: bool  # removes what overlaps contamination.benchmarks
-    quality: QualityConfig  # sources with quality=true keep what reads like the curated ones
-    duplicates: DuplicatesConfig  # sources with deduplicate=true lose near copies
-    workers: int | None  # processes that prepare it; null: one a core
-    cache: str | None  # where tokenizers and token files are kept; null: ~/.cache/phalanx
-
-
-class ContaminationAction(StrEnum):
-    filter = "filter"  # writes training text without what overlaps benchmarks
-    study = "study"  # marks each example of the benchmarks clean or dirty
-
-
-@dataclass(frozen=True, kw_only=True)
-class BenchmarkConfig:
-    """Examples of one benchmark: a row of JSONL each, plain or compressed."""
-
-    path: str  # the JSONL with its examples
-    fields: list[str] | None = None  # whose text makes up an example; null: all that hold text
-    synthetic: bool = False  # examples made by a program: the study's N may be below min_n
-    scores: str | None = None  # JSONL with a "score" for each example, in their order
-
-
-@dataclass(frozen=True, kw_only=True)
-class ContaminationConfig:
-    """13-gram overlap with benchmarks, after appendix C of Brown et al. (2020)."""
-
-    action: ContaminationAction  # what is done with overlaps
-    # by name: +contamination.benchmarks.boolq.path=FILE.jsonl
-    benchmarks: dict[str, BenchmarkConfig]
-    out: str | None  # the folder of filtered text and reports; null: contamination/CORPUS-ACTION
-    n: int  # filter: words of a gram
-    window: int  # filter: characters removed on either side of a gram
-    min_piece: int  # filter: characters; shorter pieces are dropped
-    max_pieces: int  # filter: documents cut into more are dropped
-    max_documents: int  # filter: grams found in more documents are ignored
-    min_n: int  # study: least N, and the words of the shortest example that is judged
-    max_n: int  # study: largest N
-
-
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
+    """Adam, its learning rate, and the batch ramp-up."""
+
     learning_rate: float  # highest learning rate, once the warm-up is over
     min_learning_rate_fraction: float  # fraction of it that the cosine ends at
     warmup_tokens: int  # linear warm-up of the learning rate
@@ -297,6 +222,8 @@ class BadLoss(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
+    """The length of a run, its checkpoints, evaluations and bad losses."""
+
     steps: int | None  # last step of the run; null: until model.recipe.tokens have been read
     global_batch: int  # samples of one optimizer step
     seed: int  # of initial weights and the order of the data
@@ -317,6 +244,8 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LogConfig:
+    """What is logged, and where to."""
+
     tensorboard: bool  # writes tensorboard/ in the run directory
     wandb: bool  # logs to Weights & Biases; needs pip install 'phalanx[wandb]'
     wandb_project: str  # the project it logs to
@@ -325,6 +254,8 @@ class LogConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ProfileConfig:
+    """A window of steps under torch.profiler."""
+
     start: int | None  # first step of a torch.profiler window; null: none
     steps: int  # length of that window
     memory_snapshot: bool  # writes the CUDA allocator's history of the window
@@ -332,10 +263,14 @@ class ProfileConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ParityConfig:
+    """How long two runs are compared."""
+
     steps: int  # steps that both runs take
 
 
 class PlanFormat(StrEnum):
+    """How `phalanx plan` answers."""
+
     table = "table"  # tables, for people
     json = "json"  # one object, for scripts
     html = "html"  # one self-contained page
@@ -343,6 +278,8 @@ class PlanFormat(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class PlanConfig:
+    """What `phalanx plan` answers."""
+
     search: bool  # ranks all valid layouts of the ranks at hand
     trace: bool  # executes the engine's own code on fake tensors, stage by stage
     margin: float  # fraction of the memory that a layout of a search leaves free
@@ -353,6 +290,8 @@ class PlanConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertConfig:
+    """A checkpoint to or from Hugging Face's GPT-2 format."""
+
     to: str | None  # a folder to write in Hugging Face's GPT-2 format; null: none
     source: str | None  # such a folder, to make run_dir of; null: none
 

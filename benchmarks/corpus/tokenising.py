@@ -23,7 +23,8 @@ from pathlib import Path
 import tokenizers
 
 from benchmarks import paired
-from configs.schema import CorpusConfig, ModelConfig
+from configs.schema import ModelConfig
+from configs.text import CorpusConfig
 from corpus.dataset.megatron_import import quiet_import
 from corpus.prepare.prepare import prepare
 from corpus.store.prepared import Prepared

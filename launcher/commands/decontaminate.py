@@ -9,7 +9,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from configs.schema import ContaminationAction, Run
+from configs.schema import Run
+from configs.text import ContaminationAction
 from configs.words import counted
 from corpus.contamination.study import Row, Verdict
 from corpus.decontaminate import DAMAGED, Filtered, filter_corpus, study_corpus

@@ -22,7 +22,8 @@ from configs.asking import Scoring
 from configs.atomic import atomic_folder, is_taken
 from configs.errors import InputError
 from configs.override import override
-from configs.schema import BenchmarkConfig, ContaminationAction, Run
+from configs.schema import Run
+from configs.text import BenchmarkConfig, ContaminationAction
 from corpus.decontaminate import study_corpus
 from corpus.sources.sources import expanded
 from evals.evaluation import HARNESS_RESULTS, RESULTS

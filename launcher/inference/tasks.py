@@ -8,7 +8,8 @@ from functools import cache
 from pathlib import Path
 
 from configs.errors import InputError
-from configs.schema import MachineText, Run
+from configs.schema import Run
+from configs.text import MachineText
 from configs.words import listed
 from corpus.prepare.inventory import cache_root
 from corpus.sources.sources import expanded

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from configs.schema import CorpusConfig, ModelConfig, SourceConfig
+from configs.schema import ModelConfig
+from configs.text import CorpusConfig, SourceConfig
 from corpus.prepare.prepare import prepare
 from corpus.store.prepared import Prepared
 from tests.runs import run_of

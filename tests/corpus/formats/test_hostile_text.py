@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from configs.schema import CorpusConfig, ModelConfig
+from configs.schema import ModelConfig
+from configs.text import CorpusConfig
 from corpus.prepare.prepare import prepare
 
 GOOD = "All the soldiers stood together in ranks, and held their shields. " * 60

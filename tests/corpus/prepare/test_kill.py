@@ -13,7 +13,8 @@ from pathlib import Path
 
 import psutil
 
-from configs.schema import CorpusConfig, ModelConfig
+from configs.schema import ModelConfig
+from configs.text import CorpusConfig
 from corpus.prepare.prepare import prepare
 from corpus.store.prepared import Prepared
 from tests.cli import ROOT, environment

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from configs.errors import InputError, RunError
-from configs.schema import CorpusConfig, ModelConfig, SourceConfig
+from configs.schema import ModelConfig
+from configs.text import CorpusConfig, SourceConfig
 from corpus.dataset.epoch import open_tokens
 from corpus.prepare import prepare as module
 from corpus.prepare import select
