@@ -7,7 +7,7 @@ WORKERS ?= 2
 PIP := $(BIN)/pip --disable-pip-version-check -qq
 READY := .venv/.ready
 
-.PHONY: train test test-long setup check format clean
+.PHONY: train test test-long setup lint check format clean
 
 train: setup ## trains gpt3_nano on four ranks of this machine
 	$(BIN)/phalanx train
@@ -34,11 +34,12 @@ $(READY): pyproject.toml constraints.txt
 	@touch $(READY)
 	@echo "phalanx: installed; the command is $(BIN)/phalanx"
 
-check: setup ## the whole gate, in order of cost
+lint: setup ## format, lint and types, in order of cost
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+
+check: lint test ## the whole gate
 
 format: setup
 	$(BIN)/ruff format .

@@ -7,6 +7,7 @@ import pytest
 
 from tests.cli import TINY, phalanx
 from tests.pool import RankPool
+from tests.trained import TrainedCases
 
 SLURM, RANKS = "slurm", "ranks"
 
@@ -35,6 +36,12 @@ def ranks() -> Iterator[RankPool]:
     pool = RankPool()
     yield pool
     pool.stop()
+
+
+@pytest.fixture(scope="session")
+def cases(ranks: RankPool) -> TrainedCases:
+    """Every case of tests.trained, each trained once."""
+    return TrainedCases(ranks)
 
 
 @pytest.fixture(scope="session", autouse=True)

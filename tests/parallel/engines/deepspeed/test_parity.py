@@ -10,34 +10,30 @@ import pytest
 from configs.schema import Precision
 from parallel.layout import Layout
 from parallel.parity import Tolerance, Trace, compare
-from tests import layouts, training
+from tests import layouts, trained, training
 from tests.layouts import name
 from tests.parallel.engines.megatron.test_parity import assert_same, one_rank
 from tests.pool import RankPool
+from tests.trained import TrainedCases
 from tests.training import DEEPSPEED, SHAPE, Curve
 
 __all__ = ["one_rank"]  # the fixture of the other engine's tests
 
-STEPS = 20
-HALF_STEPS = 8
+STEPS = trained.STEPS[Precision.float32]
+HALF_STEPS = trained.STEPS[Precision.bf16]
 OFFLOAD = replace(DEEPSPEED, offload_optimizer=True)
 
 
-def train(
-    ranks: RankPool, layout: Layout, precision: Precision = Precision.float32, steps: int = STEPS
-) -> Curve:
-    job = (layout, steps, precision, SHAPE, DEEPSPEED)
-    return training.assemble(ranks.run(layout.world_size, training.train, *job))
-
-
 @pytest.mark.parametrize("layout", layouts.DEEPSPEED, ids=name)
-def test_trains_as_one_rank_of_megatron(ranks: RankPool, one_rank: Curve, layout: Layout) -> None:
-    assert_same(train(ranks, layout), one_rank)
+def test_trains_as_one_rank_of_megatron(
+    cases: TrainedCases, one_rank: Curve, layout: Layout
+) -> None:
+    assert_same(cases[DEEPSPEED, layout, Precision.float32].curve, one_rank)
 
 
 @pytest.mark.parametrize("layout", layouts.DEEPSPEED_RECOMPUTE, ids=name)
-def test_recompute_changes_nothing(ranks: RankPool, one_rank: Curve, layout: Layout) -> None:
-    assert_same(train(ranks, layout), one_rank)
+def test_recompute_changes_nothing(cases: TrainedCases, one_rank: Curve, layout: Layout) -> None:
+    assert_same(cases[DEEPSPEED, layout, Precision.float32].curve, one_rank)
 
 
 def offloaded(layout: Layout) -> Any:
@@ -63,9 +59,9 @@ def test_an_offloaded_optimizer_is_the_same(
 @pytest.mark.parametrize("precision", [Precision.bf16, Precision.fp16])
 @pytest.mark.parametrize("layout", layouts.DEEPSPEED_HALF, ids=name)
 def test_half_precision_stays_near_float32(
-    ranks: RankPool, one_rank: Curve, layout: Layout, precision: Precision
+    cases: TrainedCases, one_rank: Curve, layout: Layout, precision: Precision
 ) -> None:
-    curve = train(ranks, layout, precision, HALF_STEPS)
+    curve = cases[DEEPSPEED, layout, precision].curve
     expected = Trace(
         losses=one_rank.losses[:HALF_STEPS], grad_norms=one_rank.grad_norms[:HALF_STEPS]
     )

@@ -9,21 +9,22 @@ import pytest
 from configs.schema import Precision
 from parallel.layout import Layout
 from parallel.parity import Tolerance, compare
-from tests import layouts, training
+from tests import layouts, trained, training
 from tests.layouts import name
 from tests.pool import RankPool
-from tests.training import Curve
+from tests.trained import TrainedCases
+from tests.training import MEGATRON, Curve
 
 __all__ = ["name"]  # which other tests take from here
 
-STEPS = 20
-HALF_STEPS = 8
+STEPS = trained.STEPS[Precision.float32]
+HALF_STEPS = trained.STEPS[Precision.bf16]
 
 
 @pytest.fixture(scope="module")
-def one_rank(ranks: RankPool) -> Curve:
+def one_rank(cases: TrainedCases) -> Curve:
     layout = Layout(micro_batch=training.GLOBAL_BATCH)
-    curve = training.assemble(ranks.run(1, training.train, layout, STEPS))
+    curve = cases[MEGATRON, layout, Precision.float32].curve
     assert min(curve.grad_norms) > training.ADAM.clip, "the clip must bite at every step"
     assert curve.losses[-1] < curve.losses[0] - 0.4, "the model must learn"
     return curve
@@ -48,23 +49,20 @@ def test_four_chunks_on_each_of_two_stages(ranks: RankPool) -> None:
 
 
 @pytest.mark.parametrize("layout", layouts.MEGATRON, ids=name)
-def test_trains_as_one_rank_does(ranks: RankPool, one_rank: Curve, layout: Layout) -> None:
-    answers = ranks.run(layout.world_size, training.train, layout, STEPS)
-    assert_same(training.assemble(answers), one_rank)
+def test_trains_as_one_rank_does(cases: TrainedCases, one_rank: Curve, layout: Layout) -> None:
+    assert_same(cases[MEGATRON, layout, Precision.float32].curve, one_rank)
 
 
 @pytest.mark.parametrize("layout", layouts.MEGATRON_RECOMPUTE, ids=name)
-def test_recompute_changes_nothing(ranks: RankPool, one_rank: Curve, layout: Layout) -> None:
-    answers = ranks.run(layout.world_size, training.train, layout, STEPS)
-    assert_same(training.assemble(answers), one_rank)
+def test_recompute_changes_nothing(cases: TrainedCases, one_rank: Curve, layout: Layout) -> None:
+    assert_same(cases[MEGATRON, layout, Precision.float32].curve, one_rank)
 
 
 @pytest.mark.parametrize("precision", [Precision.bf16, Precision.fp16])
 @pytest.mark.parametrize("layout", layouts.MEGATRON_HALF, ids=name)
 def test_half_precision_stays_near_float32(
-    ranks: RankPool, one_rank: Curve, layout: Layout, precision: Precision
+    cases: TrainedCases, one_rank: Curve, layout: Layout, precision: Precision
 ) -> None:
-    answers = ranks.run(layout.world_size, training.train, layout, HALF_STEPS, precision)
-    curve = training.assemble(answers)
+    curve = cases[MEGATRON, layout, precision].curve
     assert curve.losses == pytest.approx(one_rank.losses[:HALF_STEPS], rel=2e-2)
     assert curve.grad_norms[:5] == pytest.approx(one_rank.grad_norms[:5], rel=5e-2)

@@ -10,15 +10,9 @@ from parallel.layout import Layout
 from parallel.planner.communication.formulas import step_traffic
 from parallel.planner.trace.trace import traced_ranks
 from tests.layouts import name
-from tests.parallel.planner.counted import (
-    CASES,
-    Case,
-    Counted,
-    case_name,
-    tiny_run,
-    trace_all,
-)
+from tests.parallel.planner.traced import tiny_run, trace_all
 from tests.pool import RankPool
+from tests.trained import CASES, Case, TrainedCases, case_name
 from tests.training import DEEPSPEED, GLOBAL_BATCH, MEGATRON, SHAPE
 
 # Enough numbers for several buckets of each engine and for ZeRO 3 to let some go.
@@ -63,9 +57,9 @@ LARGE_ON_CUDA: list[tuple[ModelShape, Case]] = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=case_name)
-def test_a_formula_says_what_each_rank_counts(real: Counted, case: Case) -> None:
+def test_a_formula_says_what_each_rank_counts(cases: TrainedCases, case: Case) -> None:
     config, layout, precision = case
-    for rank, (_, traffic) in enumerate(real[case]):
+    for rank, (_, traffic) in enumerate(cases[case].counted):
         said = step_traffic(
             SHAPE,
             layout,

@@ -14,17 +14,9 @@ from parallel.layout import Layout
 from parallel.planner.trace.memory_tracker import Category
 from parallel.planner.trace.trace import RankTrace, trace, traced_ranks
 from tests import training
-from tests.parallel.planner.counted import (
-    CASES,
-    Case,
-    Counted,
-    case_name,
-    stage_ranks,
-    tiny_run,
-    trace_all,
-    trace_here,
-)
+from tests.parallel.planner.traced import stage_ranks, tiny_run, trace_all, trace_here
 from tests.pool import RankPool
+from tests.trained import CASES, Case, TrainedCases, case_name
 from tests.training import DEEPSPEED, MEGATRON, SHAPE
 
 
@@ -37,13 +29,13 @@ def traces(ranks: RankPool) -> dict[tuple[Case, int], RankTrace]:
 
 @pytest.mark.parametrize("case", CASES, ids=case_name)
 def test_a_trace_counts_what_a_rank_counts(
-    real: Counted, traces: dict[tuple[Case, int], RankTrace], case: Case
+    cases: TrainedCases, traces: dict[tuple[Case, int], RankTrace], case: Case
 ) -> None:
     _, layout, _ = case
     per_stage = layout.tensor * layout.data
     for first in stage_ranks(layout):
         said = traces[case, first]
-        for parameters, traffic in real[case][first : first + per_stage]:
+        for parameters, traffic in cases[case].counted[first : first + per_stage]:
             assert (said.parameters, said.traffic) == (parameters, traffic)
 
 

@@ -1,0 +1,65 @@
+"""Traces of the cases that tests.trained has real ranks take."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from configs.schema import DeviceName, Run
+from models.shape import ModelShape
+from parallel.layout import Layout
+from parallel.planner.trace.trace import RankTrace
+from tests import training
+from tests.pool import RankPool
+from tests.runs import run_of
+from tests.trained import Case
+from tests.training import SHAPE
+
+TRACERS = 2  # one a core: what torch learns of operations is paid for in each process
+
+
+def tiny_run(case: Case, shape: ModelShape = SHAPE, global_batch: int = 0) -> Run:
+    """The run of tests.training, or that of another shape."""
+    config, _, precision = case
+    run = run_of("model=gpt3_nano")
+    model = replace(
+        run.model,
+        layers=shape.layers,
+        hidden=shape.hidden,
+        heads=shape.heads,
+        vocab=shape.vocab,
+        context=shape.context,
+        attention=shape.attention,
+        window=shape.window,
+    )
+    samples = global_batch or training.GLOBAL_BATCH
+    return replace(
+        run,
+        model=model,
+        train=replace(run.train, global_batch=samples, seed=training.SEED),
+        engine=config,
+        optimizer=training.ADAM,
+        precision=precision,
+    )
+
+
+def stage_ranks(layout: Layout) -> list[int]:
+    """The first rank of each stage. All ranks of a stage do the same."""
+    return [stage * layout.tensor * layout.data for stage in range(layout.pipeline)]
+
+
+def trace_here(asked: list[tuple[Run, Layout, int]], device: DeviceName) -> list[RankTrace]:
+    """A job: the traces of some ranks, shared out over the processes of the pool."""
+    from parallel.planner.trace.trace import trace
+
+    here, of = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    torch.distributed.destroy_process_group()
+    return [trace(run, layout, rank, device=device) for run, layout, rank in asked[here::of]]
+
+
+def trace_all(
+    ranks: RankPool, asked: list[tuple[Run, Layout, int]], device: DeviceName
+) -> list[RankTrace]:
+    answers = ranks.run(TRACERS, trace_here, asked, device)
+    return [answers[number % TRACERS][number // TRACERS] for number in range(len(asked))]

@@ -1,0 +1,77 @@
+"""The cases that both engines must train alike and that plans must be right about.
+
+Each is trained once in a session: for its curve, and for what its ranks hold and send meanwhile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from configs.schema import EngineConfig, Precision
+from parallel.layout import Layout
+from parallel.planner.communication.traffic import Traffic
+from tests import layouts, training
+from tests.layouts import name
+from tests.pool import RankPool
+from tests.training import DEEPSPEED, MEGATRON, SHAPE, Curve
+
+Case = tuple[EngineConfig, Layout, Precision]
+
+STEPS = {Precision.float32: 20, Precision.bf16: 8, Precision.fp16: 8}
+HALF = (Precision.bf16, Precision.fp16)
+CASES: list[Case] = [
+    *((MEGATRON, layout, Precision.float32) for layout in layouts.MEGATRON),
+    *((MEGATRON, layout, Precision.float32) for layout in layouts.MEGATRON_RECOMPUTE),
+    *((MEGATRON, layout, half) for layout in layouts.MEGATRON_HALF for half in HALF),
+    *((DEEPSPEED, layout, Precision.float32) for layout in layouts.DEEPSPEED),
+    *((DEEPSPEED, layout, Precision.float32) for layout in layouts.DEEPSPEED_RECOMPUTE),
+    *((DEEPSPEED, layout, half) for layout in layouts.DEEPSPEED_HALF for half in HALF),
+]
+
+
+def case_name(case: Case) -> str:
+    config, layout, precision = case
+    return f"{config.name}-{name(layout)}-{precision}"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A case's curve, and of each rank the numbers of the model it holds and its traffic."""
+
+    curve: Curve
+    counted: list[tuple[int, list[Traffic]]]
+
+
+class TrainedCases:
+    """Trains a case when it is first asked for."""
+
+    def __init__(self, ranks: RankPool) -> None:
+        self._ranks = ranks
+        self._trained: dict[Case, Trained] = {}
+
+    def __getitem__(self, case: Case) -> Trained:
+        if case not in self._trained:
+            answers = self._ranks.run(case[1].world_size, train_and_count, case)
+            self._trained[case] = Trained(
+                training.assemble([(steps, weights) for steps, weights, _, _ in answers]),
+                [(parameters, traffic) for _, _, parameters, traffic in answers],
+            )
+        return self._trained[case]
+
+
+def train_and_count(case: Case) -> Any:
+    """A job: (loss, gradient norm) of each step, this rank's weights, how many numbers it holds,
+    and its traffic in the first settled step.
+    """
+    from parallel.planner.trace.collective_counter import counting
+
+    config, layout, precision = case
+    settled = 2 if layout.zero == 3 else 1  # ZeRO 3 learns the order of the layers first
+    with training.engine(layout, precision, SHAPE, config) as engine:
+        results = training.take_steps(engine, layout, 1, settled)
+        with counting(layout) as counts:
+            results += training.take_steps(engine, layout, settled + 1, settled + 1)
+        results += training.take_steps(engine, layout, settled + 2, STEPS[precision])
+        parameters = sum(part.shape.numel() for part in engine.parameters())
+        return results, training.weights_here(engine), parameters, counts.traffic()
