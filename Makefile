@@ -13,7 +13,7 @@ train: setup ## trains gpt3_nano on four ranks of this machine
 	$(BIN)/phalanx train
 
 test: setup
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder --durations=25
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadscope --no-loadscope-reorder --durations=25
 
 test-long: setup ## the tests that take minutes each, on a SLURM of this machine
 	$(BIN)/python -m pytest -m long

@@ -5,29 +5,21 @@ from pathlib import Path
 
 import pytest
 
+from tests import shares
 from tests.cli import TINY, phalanx
 from tests.pool import RankPool
 from tests.trained import TrainedCases
 
-SLURM, RANKS = "slurm", "ranks"
 
-
-@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What must not run beside itself stays in one worker; the longest begin first."""
-    order = {SLURM: 0, RANKS: 1}
-    groups = {}
-    for item in items:
-        group = groups[item] = _group(item)
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: order.get(groups[item], 2))
+    """The longest begin first."""
+    items.sort(key=lambda item: shares.order_of(item.nodeid))
 
 
-def _group(item: pytest.Item) -> str:
-    used = getattr(item, "fixturenames", ())
-    if "cluster" in used:  # one SLURM serves the session
-        return SLURM
-    return RANKS if "ranks" in used else item.nodeid.partition("::")[0]
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Asked by xdist, where it is used: what must not run beside itself stays in one process."""
+    return shares.scheduler(config, log)
 
 
 @pytest.fixture(scope="session")
