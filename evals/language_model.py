@@ -57,7 +57,7 @@ class LanguageModel:
         return [
             Likelihood(value=value, greedy=greedy, tokens=count)
             for count, (value, greedy) in zip(
-                counts, self._ranks.ask(asked, progress=self._progress), strict=True
+                counts, self._ranks.run(asked, progress=self._progress), strict=True
             )
         ]
 
@@ -93,7 +93,7 @@ class LanguageModel:
             draw=draw,
             beams=beams,
         )
-        return [self._text(it, stops) for it in self._ranks.ask(asked, progress=self._progress)]
+        return [self._text(it, stops) for it in self._ranks.run(asked, progress=self._progress)]
 
     def _text(self, tokens: Tokens, stops: Sequence[str]) -> str:
         if tokens and tokens[-1] == self.tokenizer.end_of_text:

@@ -47,7 +47,7 @@ Request = ScoringRequest | GenerationRequest
 
 
 class DistributedModel:
-    """The model's ranks. Rank 0 calls `ask`, the others `serve`."""
+    """The model's ranks. Rank 0 calls `run`, the others `serve`."""
 
     def __init__(
         self, model: InferenceModel, tokenizer: Tokenizer, tokens_at_once: int, data: int = 1
@@ -58,7 +58,7 @@ class DistributedModel:
         self._tokens_at_once = tokens_at_once
         self._data = data
 
-    def ask(
+    def run(
         self,
         question: Request,
         *,

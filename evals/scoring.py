@@ -90,15 +90,17 @@ def _chosen(
         alone = dict(zip(distinct, model.likelihoods(asked), strict=True))
     answers = []
     for example in examples:
-        here = [next(found) for _ in example.choices]
+        likelihoods = [next(found) for _ in example.choices]
         values = [
             _normalised(config, it, choice, alone)
-            for it, choice in zip(here, example.choices, strict=True)
+            for it, choice in zip(likelihoods, example.choices, strict=True)
         ]
         best = max(range(len(values)), key=values.__getitem__)
         said = example.contexts[best] if example.contexts else example.choices[best]
         right = float(best == example.gold)
-        answers.append(Answer(said=said.strip(), score=right, likelihood=here[example.gold].value))
+        answers.append(
+            Answer(said=said.strip(), score=right, likelihood=likelihoods[example.gold].value)
+        )
     return answers
 
 

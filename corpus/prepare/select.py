@@ -140,10 +140,10 @@ def _check_damage(scanned: SourceScan, most: float) -> None:
             + (f"; nearest: {nearest}" if nearest else "")
         )
     others = f" (and {len(damage) - 1:,} more)" if len(damage) > 1 else ""
-    ways = [fields_nearest(damage[0].fields or {}, source.field_setting)]
+    fixes = [fields_nearest(damage[0].fields or {}, source.field_setting)]
     if 2 * len(damage) <= records:
-        ways.append(f"corpus.max_damaged={math.ceil(1000 * len(damage) / records) / 1000:g}")
-    nearest = " or ".join(filter(None, ways))
+        fixes.append(f"corpus.max_damaged={math.ceil(1000 * len(damage) / records) / 1000:g}")
+    nearest = " or ".join(filter(None, fixes))
     raise InputError(
         f"{setting}: {len(damage):,} of {records:,} records are damaged, more than "
         f"corpus.max_damaged={most:g} allows: {damage[0].said}{others}"

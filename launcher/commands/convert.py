@@ -94,8 +94,8 @@ def _import(run: Run, overrides: list[str], console: Console) -> None:
         if folder.has_entries():
             raise InputError(f"{override('run_dir', run.run_dir)}: is there already; give another")
         _make_run(run, given, shape, folder, overrides)
-    ask = shell_command("phalanx", "generate", override("run_dir", run.run_dir))
-    console.print(f"wrote {folder.path}: {shape.parameters:,} parameters\n{ask}")
+    command = shell_command("phalanx", "generate", override("run_dir", run.run_dir))
+    console.print(f"wrote {folder.path}: {shape.parameters:,} parameters\n{command}")
 
 
 def _make_run(

@@ -81,7 +81,7 @@ class Failure:
         return self.kind is FailureKind.settings
 
     @classmethod
-    def here(
+    def of_this_process(
         cls,
         rank: int,
         message: str,
@@ -114,7 +114,7 @@ class Failure:
         text = text if known else f"{type(error).__name__}: {text}"
         of_input = isinstance(error, InputError)
         lost_peer = not of_input and _LOST_PEER.search(text) is not None
-        return cls.here(
+        return cls.of_this_process(
             rank,
             text,
             FailureKind.settings if of_input else kind_of(text),

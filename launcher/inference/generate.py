@@ -58,7 +58,7 @@ class _Writer:
         lines = [
             json.dumps({"prompt": prompt, **self._row(tokens)}, ensure_ascii=False)
             for prompt, tokens in zip(
-                prompts, self._ranks.ask(self._question(prompts)), strict=True
+                prompts, self._ranks.run(self._question(prompts)), strict=True
             )
         ]
         if settings.out is None:
@@ -101,7 +101,7 @@ class _Writer:
         settings, stream = self._settings, _Stream(self._tokenizer, self._settings.stop)
         self._say(prompt)
         heard = None if settings.beams else (lambda token: self._say(stream.push(token)))
-        (tokens,) = self._ranks.ask(self._question([prompt]), on_token=heard)
+        (tokens,) = self._ranks.run(self._question([prompt]), on_token=heard)
         row = self._row(tokens)
         self._say(row["text"] if settings.beams else stream.flush())
         self._say("\n")

@@ -60,7 +60,9 @@ class Holder:
     released: bool = False
 
     @classmethod
-    def here(cls, lease_s: float, environment: Mapping[str, str], *, process: bool) -> Holder:
+    def of_this_process(
+        cls, lease_s: float, environment: Mapping[str, str], *, process: bool
+    ) -> Holder:
         """This process, or the job it is of."""
         return cls(
             host=node_name(os.environ),
@@ -171,7 +173,7 @@ def owning(
     Raises InputError where somebody else does, and says who.
     """
     existed = run_dir.exists()
-    me = Holder.here(lease_s, environment, process=True)
+    me = Holder.of_this_process(lease_s, environment, process=True)
     lease, adopted = _take(run_dir, me), False
     if lease.holder.pid is None:  # of the job that this is a process of
         lease, adopted = lease.write(me), True
@@ -200,7 +202,7 @@ def take_for_job(run_dir: Path, lease_s: float, environment: Mapping[str, str]) 
 
     Waits for the lease of a job before that has lost its node. Raises InputError.
     """
-    me = Holder.here(lease_s, environment, process=False)
+    me = Holder.of_this_process(lease_s, environment, process=False)
     while True:
         try:
             return _take(run_dir, me)

@@ -80,8 +80,8 @@ def _submit(plan: ResolvedRun, folder: RunFolder, console: Console) -> None:
     if launch.chain is Chain.array:
         many = f", an array of {launch.jobs} that run one at a time"
     console.print(f"submitted: job {jobs[0]}{many}; {shown(folder.script)}")
-    ask = shell_command("phalanx", "status", override("run_dir", shown(folder.path)))
-    console.print(f"{ask} says how it stands")
+    command = shell_command("phalanx", "status", override("run_dir", shown(folder.path)))
+    console.print(f"{command} says how it stands")
 
 
 def _require_no_other(folder: RunFolder) -> None:

@@ -87,7 +87,7 @@ class Watchdog(Callback):
         stacks = self._logs / f"stacks_rank_{self._rank}.txt"
         with suppress(OSError), stacks.open("w", encoding="utf-8") as file:
             faulthandler.dump_traceback(file, all_threads=True)
-        failure = Failure.here(
+        failure = Failure.of_this_process(
             self._rank,
             f"{message}; {stacks} says where",
             lost_peer=waited_s > 0,

@@ -30,7 +30,7 @@ def job(number: int, restart: int = 0) -> dict[str, str]:
 
 def held_elsewhere(run_dir: Path, **holder: object) -> Lease:
     """By a process of another machine, of which only the lease is seen."""
-    me = Holder.here(LEASE_S, {}, process=True)
+    me = Holder.of_this_process(LEASE_S, {}, process=True)
     lease = ownership._take(run_dir, me)
     return lease.write(replace(me, **{**ELSEWHERE, **holder}))  # type: ignore[arg-type]
 
@@ -45,7 +45,7 @@ def test_the_second_is_told_who_has_it(tmp_path: Path) -> None:
     with owning(tmp_path, LEASE_S, {}):
         assert f"process {os.getpid()}" in (owner_of(tmp_path) or "")
         with pytest.raises(InputError, match=rf"run_dir=.*process {os.getpid()} on .* has it"):
-            ownership._take(tmp_path, Holder.here(LEASE_S, {}, process=True))
+            ownership._take(tmp_path, Holder.of_this_process(LEASE_S, {}, process=True))
     assert owner_of(tmp_path) is None
     with owning(tmp_path, LEASE_S, {}) as lease:
         assert lease.number == 2
@@ -55,7 +55,7 @@ def test_only_one_of_many_gets_it(tmp_path: Path) -> None:
     together = Barrier(8)
 
     def start(number: int) -> int:
-        me = replace(Holder.here(LEASE_S, {}, process=True), host=f"node{number}")
+        me = replace(Holder.of_this_process(LEASE_S, {}, process=True), host=f"node{number}")
         together.wait()
         try:
             return ownership._take(tmp_path, me).number
@@ -95,7 +95,7 @@ def test_a_lost_node_has_it_until_its_lease_is_over(tmp_path: Path) -> None:
     lease = held_elsewhere(tmp_path)
     aged(lease, 50)
     with pytest.raises(InputError, match=r"on node9 .* free in (9|10) s"):
-        ownership._take(tmp_path, Holder.here(LEASE_S, {}, process=True))
+        ownership._take(tmp_path, Holder.of_this_process(LEASE_S, {}, process=True))
     aged(lease, 11)
     with owning(tmp_path, LEASE_S, {}) as mine:
         assert mine.number == lease.number + 1
@@ -125,7 +125,7 @@ def test_a_requeued_job_is_the_same_owner(tmp_path: Path) -> None:
     again = take_for_job(tmp_path, LEASE_S, job(7, restart=1))
     assert again.number == first.number + 1
     with pytest.raises(InputError, match="job 7"):
-        ownership._take(tmp_path, Holder.here(LEASE_S, {}, process=True))
+        ownership._take(tmp_path, Holder.of_this_process(LEASE_S, {}, process=True))
     release_of_job(tmp_path, job(8))
     assert owner_of(tmp_path) is not None, "another job's end is none of it"
     release_of_job(tmp_path, job(7, restart=1))
@@ -137,7 +137,7 @@ def test_a_job_in_a_job_is_refused(tmp_path: Path) -> None:
         owning(tmp_path, LEASE_S, job(7)),
         pytest.raises(InputError, match=f"process {os.getpid()} of job 7"),
     ):
-        ownership._take(tmp_path, Holder.here(LEASE_S, job(7), process=True))
+        ownership._take(tmp_path, Holder.of_this_process(LEASE_S, job(7), process=True))
 
 
 def test_the_next_job_waits_for_a_lost_node_and_not_for_a_live_one(
@@ -160,7 +160,7 @@ def test_a_lease_that_was_being_written_is_somebodys(tmp_path: Path) -> None:
     (tmp_path / "owner").mkdir()
     (tmp_path / "owner" / "00000003.json").write_text("{")
     with pytest.raises(InputError, match="somebody"):
-        ownership._take(tmp_path, Holder.here(LEASE_S, {}, process=True))
+        ownership._take(tmp_path, Holder.of_this_process(LEASE_S, {}, process=True))
 
 
 def test_what_is_refused_leaves_nothing(tmp_path: Path) -> None:
