@@ -72,7 +72,7 @@ def test_there_are_commands() -> None:
     assert any("README" in path.name and commands(text) for path, text in TEXTS.items())
 
 
-@pytest.mark.parametrize("line", [*TYPED, *SHOWN])
+@pytest.mark.parametrize("line", [*TYPED, *SHOWN], ids=str)
 def test_every_command_has_settings_that_there_are(line: str) -> None:
     command, rest = words_of(line)
     if command == "help":
@@ -116,7 +116,7 @@ RULED = ("train", "parity")  # commands that the rules of a training hold for
 COMPOSED = [line for line in TYPED if words_of(line)[0] != "help" and "--config-dir" not in line]
 
 
-@pytest.mark.parametrize("line", COMPOSED)
+@pytest.mark.parametrize("line", COMPOSED, ids=str)
 def test_every_command_is_one_that_could_run(line: str) -> None:
     """It composes to a run of the right types; one that trains breaks no rule."""
     for run in runs_of(line):
@@ -140,7 +140,7 @@ def is_quick(line: str) -> bool:
     return words_of(line)[0] in ("help", "plan") and not any(word in line for word in unfit)
 
 
-@pytest.mark.parametrize("line", filter(is_quick, TYPED))
+@pytest.mark.parametrize("line", filter(is_quick, TYPED), ids=str)
 def test_help_and_plans_answer(
     line: str,
     tmp_path: Path,
@@ -159,7 +159,7 @@ def test_a_refusal_is_shown() -> None:
     assert REFUSED
 
 
-@pytest.mark.parametrize("line", REFUSED)
+@pytest.mark.parametrize("line", REFUSED, ids=str)
 def test_refusals_are_shown_as_they_are(
     line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
