@@ -140,7 +140,7 @@ def is_quick(line: str) -> bool:
     return words_of(line)[0] in ("help", "plan") and not any(word in line for word in unfit)
 
 
-@pytest.mark.parametrize("line", filter(is_quick, TYPED), ids=str)
+@pytest.mark.parametrize("line", [line for line in TYPED if is_quick(line)], ids=str)
 def test_help_and_plans_answer(
     line: str,
     tmp_path: Path,
