@@ -25,8 +25,8 @@ EVERY_TASK = FOLDER / "task" / "parts" / "base.yaml"
 INTRODUCTION = f"""\
 # Settings
 
-Written by `{COMMAND}` from `configs/`; edit the comments of `configs/schema.py` and
-`configs/asking.py` instead.
+Written by `{COMMAND}` from `configs/`; edit the comments of `configs/schema.py`, `configs/text.py`
+and `configs/asking.py` instead.
 
 A setting is typed as `group.key=value`, and a file of a group is chosen as `group=file`:
 `phalanx train layout=tp2 layout.micro_batch=2`. `phalanx help NAME` says the same as this page in a
@@ -125,6 +125,7 @@ def _cell(text: str) -> str:
 
 
 def main() -> None:
+    """Writes the page, seen from the root of the repository."""
     PATH.parent.mkdir(parents=True, exist_ok=True)
     PATH.write_text(reference(), encoding="utf-8")
     print(f"phalanx: wrote {PATH}")
