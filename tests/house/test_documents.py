@@ -237,3 +237,14 @@ def test_links_lead_somewhere(path: Path) -> None:
         target = (path.parent / place).resolve() if place else path
         assert target.exists(), f"{link}: there is no {place}"
         assert not heading or heading in headings(text_of(target)), f"{link}: there is no {heading}"
+
+
+FILES = [f"/{path.relative_to(ROOT)}" for path in ROOT.rglob("*.py") if ".venv" not in path.parts]
+GONE = {"tests/parallel/__init__.py"}  # named because there must be none
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name)
+def test_files_of_code_that_are_named_are_there(path: Path) -> None:
+    named = set(re.findall(r"`([\w./]+\.py)`", TEXTS[path])) - GONE
+    for file in sorted(each for each in named if "NAME" not in each):
+        assert any(each.endswith(f"/{file}") for each in FILES), f"there is no {file}"
