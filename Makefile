@@ -7,7 +7,7 @@ WORKERS ?= 2
 PIP := $(BIN)/pip --disable-pip-version-check -qq
 READY := .venv/.ready
 
-.PHONY: train test test-long setup lint check format clean
+.PHONY: train test test-long setup lint check format reference clean
 
 train: setup ## trains gpt3_nano on four ranks of this machine
 	$(BIN)/phalanx train
@@ -44,6 +44,9 @@ check: lint test ## the whole gate
 format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+reference: setup ## writes docs/reference/settings.md anew from configs/
+	$(BIN)/python -m launcher.command_line.reference
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
