@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from launcher.run.resolve import device_of
 from launcher.run.run_dir import RunFolder
 from parallel.layout import Layout
 from slurm import commands
+from slurm.environment import expanded
 from slurm.environment import nodes as nodes_of
 from slurm.restart import Action, End, Start, verdict
 from slurm.script import AGAIN, NOTHING
@@ -136,7 +138,7 @@ def _report(folder: RunFolder, run: Run, environment: Mapping[str, str]) -> Repo
     """None where the start has ended as it should."""
     if folder.done.exists() or folder.stopped_by() is not None:
         return None
-    hosts = commands.hostnames(environment.get("SLURM_JOB_NODELIST", ""))
+    hosts = expanded(environment.get("SLURM_JOB_NODELIST", ""))
     reported = report_of(folder, Layout.resolve(run.layout, None), nodes=hosts)
     if reported is None:
         return None
@@ -185,8 +187,9 @@ def _leave_out(folder: RunFolder, run: Run) -> None:
     without = ",".join([*asked, *bad])
     folder.left_out.write_text(without + "\n", encoding="utf-8")
     # A job that is requeued is told so by its script, once it waits.
-    for job in set(folder.read_jobs()) if run.launch.chain is not Chain.none else ():
-        commands.leave_out(job, without)
+    with suppress(InputError):  # there is no scontrol here, as in a container
+        for job in set(folder.read_jobs()) if run.launch.chain is not Chain.none else ():
+            commands.leave_out(job, without)
     _say(f"left out from now on: {listed(bad)}")
 
 

@@ -20,6 +20,7 @@ class EngineKind:
 
     Attributes:
         source: where its abilities were read.
+        shards: what ZeRO shards at most, in words.
         zero: the stages of ZeRO that it has.
         zero_with_pipeline: those of them that go with pipeline parallelism.
         interleaves: a stage may hold several chunks of layers (interleaved 1F1B).
@@ -41,6 +42,7 @@ class EngineKind:
 
     name: EngineName
     source: str
+    shards: str
     zero: tuple[int, ...]
     zero_with_pipeline: tuple[int, ...]
     interleaves: bool = False
@@ -70,6 +72,7 @@ ENGINES: Mapping[EngineName, EngineKind] = {
         EngineKind(
             name=EngineName.megatron,
             source="Megatron-core 0.16 distributed optimizer, pipeline_parallel/schedules.py",
+            shards="the optimizer (zero=1)",
             zero=(0, 1),
             zero_with_pipeline=(0, 1),
             interleaves=True,
@@ -82,6 +85,7 @@ ENGINES: Mapping[EngineName, EngineKind] = {
         EngineKind(
             name=EngineName.deepspeed,
             source="DeepSpeed 0.19 runtime/engine.py, runtime/pipe, runtime/zero",
+            shards="the parameters too (zero=3)",
             zero=(0, 1, 2, 3),
             zero_with_pipeline=(0, 1),
             dualpipev=True,

@@ -48,7 +48,7 @@ def the_engine_has_this_zero(case: Case) -> Iterator[Fault]:
     other, most = able(lambda each: zero in each.zero), max(kind.zero)
     yield Fault(
         setting="layout.zero",
-        why=f"engine={kind.name} shards no more than zero={most} does"
+        why=f"engine={kind.name} shards {kind.shards} and no more"
         + (f"; engine={other.name} without a pipeline goes to zero={zero}" if other else ""),
         source=kind.source,
         fixes=(

@@ -57,12 +57,22 @@ def test_from_begin_to_end(folder: RunFolder, capsys: pytest.CaptureFixture[str]
     folder.write_end(3, "SIGUSR1")
     assert slurm_job.end(folder, 1, JOB) == AGAIN
     folder.stop_file.touch()
-    assert slurm_job.end(folder, 1, JOB) == 1
+    assert slurm_job.end(folder, 1, JOB) == 0
     assert slurm_job.begin(folder, JOB) == NOTHING
     folder.stop_file.unlink()
     folder.write_end(6, None)
     assert slurm_job.end(folder, 0, JOB) == 0
     assert slurm_job.begin(folder, JOB) == NOTHING
+
+
+def test_in_a_container_without_slurms_commands_it_begins_again(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert slurm_job.begin(folder, JOB) == 0
+    leave_note(folder.logs, Failure(rank=0, message="ECC", kind=FailureKind.node, node="n1"))
+    assert slurm_job.end(folder, 1, JOB) == AGAIN
+    assert "n1 not left out: launch=slurm: there is no sinfo here" in capsys.readouterr().err
 
 
 def test_a_node_is_left_out_where_others_are_there(
