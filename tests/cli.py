@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs.override import override
+from tests import forked
 
 ROOT = Path(__file__).parent.parent
 TEXT = ROOT / "LICENSE"
@@ -40,9 +41,11 @@ class _Phalanx:
     def __call__(
         self, *arguments: str, run_dir: Path | None = None, before: Callable[[], None] | None = None
     ) -> PhalanxResult:
-        """`phalanx ARGUMENTS`; `before` runs in the new process."""
+        """`phalanx ARGUMENTS`, forked; with `before`, which runs in it first, a new interpreter."""
         given = [*arguments, *([override("run_dir", str(run_dir))] if run_dir else [])]
-        return self.python("-m", "launcher", *given, before=before)
+        if before is not None:
+            return self.python("-m", "launcher", *given, before=before)
+        return PhalanxResult(*forked.run(given, environment(), ROOT, TIMEOUT_S))
 
     def python(self, *arguments: str, before: Callable[[], None] | None = None) -> PhalanxResult:
         done = subprocess.run(

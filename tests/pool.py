@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 RANKS = 8
+PRELOADED = "tests.preload"
 TIMEOUT_S = 240
 THREADS = 300
 """Ranks with more begin anew: hooks of autograd keep some engines and their groups alive, out of
@@ -57,7 +58,7 @@ class RankPool:
 
     def _start(self) -> None:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["tests.preload"])
+        context.set_forkserver_preload([PRELOADED])
         for _ in range(RANKS):
             ours, theirs = context.Pipe()
             process = context.Process(target=_serve, args=(theirs,), daemon=True)

@@ -1,10 +1,21 @@
-"""What every rank of the pool imports, imported once in the process they are forked from."""
+"""What ranks and commands of the tests import, once, in the process that they are forked from."""
 
+import importlib
 import warnings
 
 from parallel.runtime import cpu_bridge
 
 cpu_bridge.install()  # before DeepSpeed, which notes what it finds in torch when it is imported
 
+NAMES = (
+    *("parallel.checkpoint.store", "parallel.engines.deepspeed.engine"),
+    *("parallel.engines.megatron.engine", "parallel.runtime.process_groups"),
+    *("launcher.cli", "launcher.commands.train", "launcher.training.trainer"),
+    *("launcher.training.callbacks.tensorboard", "launcher.training.callbacks.loss_curve"),
+    *("torch.distributed.launcher.api", "hydra", "matplotlib.figure"),
+)
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
+    for name in NAMES:
+        importlib.import_module(name)
