@@ -21,8 +21,8 @@ def attended_pairs(length: int, window: int | None) -> int:
 def forward_flops_per_sample(shape: ModelShape) -> int:
     """Operations of one forward pass over one full context, causal and banded masks counted."""
     tokens = shape.context
-    matrices = sum(each.numbers for each in shape.layer if each.is_matrix)
-    projections = 2 * matrices * tokens * shape.layers
+    weights = sum(outputs * inputs for outputs, inputs in shape.matrices())
+    projections = 2 * weights * tokens * shape.layers
     attention = sum(
         4 * shape.hidden * attended_pairs(tokens, shape.window if shape.is_banded(layer) else None)
         for layer in range(shape.layers)

@@ -47,7 +47,7 @@ class Parameter:
 
     def numbers_on_rank(self, tensor: int) -> int:
         """In the part that each of `tensor` ranks holds."""
-        return math.prod(self.shape_on_rank(tensor))
+        return self.numbers if self.split is None else self.numbers // tensor
 
 
 @cache
@@ -61,6 +61,22 @@ def layer_table(hidden: int, feed_forward: int) -> tuple[Parameter, ...]:
         *_linear("mlp.linear_fc1", feed_forward, hidden, split=0),
         *_linear("mlp.linear_fc2", hidden, feed_forward, split=1),
     )
+
+
+# A search of layouts asks these for each of thousands.
+
+
+@cache
+def layer_numbers(hidden: int, feed_forward: int, tensor: int) -> int:
+    """Numbers of one layer on each of `tensor` ranks."""
+    return sum(each.numbers_on_rank(tensor) for each in layer_table(hidden, feed_forward))
+
+
+@cache
+def layer_matrices(hidden: int, feed_forward: int, tensor: int) -> tuple[tuple[int, ...], ...]:
+    """[outputs, inputs] of each of one layer's matrices on each of `tensor` ranks."""
+    table = layer_table(hidden, feed_forward)
+    return tuple(each.shape_on_rank(tensor) for each in table if each.is_matrix)
 
 
 @cache

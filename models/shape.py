@@ -6,7 +6,14 @@ import re
 from dataclasses import dataclass
 
 from configs.schema import AttentionPattern, ModelConfig
-from models.layer_table import Parameter, embedding_table, final_norm_table, layer_table
+from models.layer_table import (
+    Parameter,
+    embedding_table,
+    final_norm_table,
+    layer_matrices,
+    layer_numbers,
+    layer_table,
+)
 
 _IN_A_LAYER = re.compile(r"^decoder\.layers\.\d+\.")
 
@@ -69,7 +76,15 @@ class ModelShape:
     @property
     def layer_parameters(self) -> int:
         """Weights and biases of one layer: 12 h^2 + 13 h (Brown et al. 2020, recounted)."""
-        return sum(each.numbers for each in self.layer)
+        return self.layer_on_rank(1)
+
+    def layer_on_rank(self, tensor: int) -> int:
+        """Numbers of one layer on each of `tensor` ranks."""
+        return layer_numbers(self.hidden, self.feed_forward, tensor)
+
+    def matrices(self, tensor: int = 1) -> tuple[tuple[int, ...], ...]:
+        """[outputs, inputs] of each of a layer's matrices on each of `tensor` ranks."""
+        return layer_matrices(self.hidden, self.feed_forward, tensor)
 
     @property
     def embedding_parameters(self) -> int:

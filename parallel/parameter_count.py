@@ -11,6 +11,6 @@ def rank_parameters(shape: ModelShape, layout: Layout, stage: int) -> int:
     held = sum(len(layers) for layers in layout.layers_on(stage, shape.layers))
     first, last = stage == 0, stage == layout.logits_stage
     tokens, positions = shape.padded_embedding
-    tables = [*shape.layer] * held
-    tables += [tokens] * (first or last) + [positions] * first + [*shape.final_norm] * last
-    return sum(each.numbers_on_rank(layout.tensor) for each in tables)
+    ends = [tokens] * (first or last) + [positions] * first + [*shape.final_norm] * last
+    in_layers = held * shape.layer_on_rank(layout.tensor)
+    return in_layers + sum(each.numbers_on_rank(layout.tensor) for each in ends)

@@ -8,8 +8,6 @@ from pathlib import Path
 from configs.describe import choices, find, groups, settings
 from launcher.command_line.arguments import FLAGS, SHORT, WITH_VALUE
 
-_NO_FILE = ("true or false", "int", "number")
-
 
 def complete(words: Sequence[str], commands: Sequence[str]) -> list[str]:
     """Every word that the last of `words` may become; the words before it are those typed.
@@ -59,7 +57,7 @@ def _values(key: str, value: str, folders: tuple[Path, ...]) -> Iterator[str]:
         return
     if setting.values or setting.kind == "true or false":
         yield from _begun([*(setting.values or ("true", "false"))], value)
-    elif not setting.inner and setting.kind not in _NO_FILE:
+    elif "text" in setting.kind:
         yield from _files("", value)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pkgutil import resolve_name
 from typing import Any
 
@@ -62,8 +63,13 @@ class EngineKind:
 
     def load(self, part: str) -> Callable[..., Any]:
         """The code of `build`, `traffic` and so on, imported now."""
-        loaded: Callable[..., Any] = resolve_name(getattr(self, part))
-        return loaded
+        return _loaded(getattr(self, part))
+
+
+@cache  # a search asks for the same thousands of times
+def _loaded(name: str) -> Callable[..., Any]:
+    loaded: Callable[..., Any] = resolve_name(name)
+    return loaded
 
 
 ENGINES: Mapping[EngineName, EngineKind] = {

@@ -93,7 +93,7 @@ def test_a_run_that_goes_on(
         (["layout.tensor=3"], "layout.tensor=3: 4 heads and"),
         (["run_dir=full"], "run_dir=full: is not empty and holds no run"),
         (["corpus.text=no/such"], "corpus.text: no file or folder no/such"),
-        (["checkpoint=no/such"], "checkpoint=no/such: there is no checkpoint"),
+        (["checkpoint=no/such"], "checkpoint=no/such: there is no such folder"),
         (["train.sed=1"], "train.sed: there is no such setting"),
     ],
 )

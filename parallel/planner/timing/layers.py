@@ -74,8 +74,7 @@ class Passes:
         """One transformer layer, with its tensor-parallel collectives and recomputation."""
         job, kernels, tensor = self.job, self.kernels, self.job.layout.tensor
         h, tokens = job.shape.hidden, job.tokens
-        matrices = [each for each in job.shape.layer if each.is_matrix]
-        linears = [(tokens, *each.shape_on_rank(tensor)) for each in matrices]
+        linears = [(tokens, outputs, inputs) for outputs, inputs in job.shape.matrices(tensor)]
         split = tensor if job.layout.sequence_parallel else 1
         moved = tokens * h * kernels.number_bytes * (WHOLE_BYTES / split + SHARED_BYTES / tensor)
         element_wise = kernels.moving(moved)

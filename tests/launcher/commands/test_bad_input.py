@@ -28,8 +28,8 @@ Cli = Callable[..., PhalanxResult]
         (["model=gpt3_12b"], "model=gpt3_12b: there is no such file; nearest: model=gpt3_13b"),
         (["tensor"], "'tensor' is not a setting; nearest: layout.tensor=VALUE"),
         (["corpus.text=no/such/text"], "corpus.text: no file or folder no/such/text"),
-        (["device=cuda"], "device=cuda: no CUDA device here; nearest: device=cpu"),
-        (["launch=local", "checkpoint=no/such"], "checkpoint=no/such: there is no checkpoint"),
+        (["device=cuda"], "device=cuda: there is no CUDA device here; device=cpu needs none"),
+        (["launch=local", "checkpoint=no/such"], "checkpoint=no/such: there is no such folder"),
     ],
 )
 def test_one_line_and_status_2(
