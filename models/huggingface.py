@@ -7,6 +7,7 @@ are [outputs, inputs], and q, k and v of one head stand together. Weights are wh
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -36,6 +37,10 @@ _IN_LAYER = {
 }
 
 
+_SIZES = ("layers", "hidden", "heads", "context", "vocab", "window", "attention")
+"""The fields of a shape that GPT-2 has; any other has to be as it was before there was a choice."""
+
+
 def require_gpt2(shape: ModelShape) -> None:
     """Raises InputError where the model has layers that GPT-2 has not."""
     banded = any(shape.is_banded(layer) for layer in range(shape.layers))
@@ -45,6 +50,10 @@ def require_gpt2(shape: ModelShape) -> None:
             f"{shape.context} tokens and have no GPT-2 equivalent, whose layers see all; "
             "nearest: a model trained with model.attention=dense"
         )
+    for field in fields(shape):
+        value = getattr(shape, field.name)
+        if field.name not in _SIZES and value != field.default:
+            raise InputError(f"model.{field.name}={value}: has no GPT-2 equivalent")
 
 
 def to_gpt2(weights: Mapping[str, Tensor], shape: ModelShape) -> dict[str, Tensor]:

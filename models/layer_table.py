@@ -63,6 +63,27 @@ def layer_table(hidden: int, feed_forward: int) -> tuple[Parameter, ...]:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerWork:
+    """What a layer keeps and moves beside its matmuls: numbers for each token and hidden channel.
+
+    Attributes:
+        kept: for the backward pass, on every tensor rank: two norms' and two linears' inputs.
+        kept_split: shared out: queries, keys, values, attention's output, GELU's input and output
+            (Korthikanti et al. 2022, section 4).
+        moved: by element-wise kernels, on every tensor rank: two norms, two residual additions.
+        moved_split: shared out: biases, GELU on the width of the MLP.
+    """
+
+    kept: int
+    kept_split: int
+    moved: int
+    moved_split: int
+
+
+LAYER_WORK = LayerWork(kept=4, kept_split=12, moved=11, moved_split=14)
+
+
 # A search of layouts asks these for each of thousands.
 
 

@@ -52,7 +52,7 @@ class Layout:
         """
         data = config.data
         if data is None:
-            model_ranks = config.tensor * config.pipeline
+            model_ranks = math.prod(getattr(config, axis) for axis in AXES if axis != "data")
             data = max(1, ranks // model_ranks) if ranks and model_ranks > 0 else 1
         return cls(
             tensor=config.tensor,
@@ -97,6 +97,11 @@ class Layout:
     def world_size(self) -> int:
         """Ranks in all."""
         return math.prod(map(self.size, AXES))
+
+    @property
+    def model_ranks(self) -> int:
+        """Ranks that hold one copy of the model between them."""
+        return math.prod(self.size(axis) for axis in AXES if axis != "data")
 
     def nodes(self, ranks_per_node: int | None) -> int:
         """How many nodes the ranks take; None: all are on one."""

@@ -10,7 +10,7 @@ from typing import Any
 from configs.schema import LaunchName, Run
 from models.shape import ModelShape
 from parallel.engines.registry import ENGINES, EngineKind
-from parallel.layout import Layout
+from parallel.layout import AXES, Layout
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Case:
     def layout(self) -> Layout:
         """The layout, its data size derived from the ranks where it is not given."""
         config = self.run.layout
-        whole = config.tensor >= 1 and config.pipeline >= 1
+        whole = all(getattr(config, axis) >= 1 for axis in AXES if axis != "data")
         return Layout.resolve(config, self.ranks if whole else None)
 
     @cached_property
@@ -46,7 +46,7 @@ class Case:
     @property
     def model_ranks(self) -> int:
         """Ranks that hold one copy of the model between them."""
-        return self.layout.tensor * self.layout.pipeline
+        return self.layout.model_ranks
 
     @property
     def interleaved(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from configs.schema import LaunchName
+from parallel.layout import AXES
 from parallel.rules.case import Case
 from parallel.rules.fault import Fault, Fix, Rule
 from parallel.rules.nearest import above, around, below, more_nodes
@@ -14,11 +15,13 @@ ENGINES = "Megatron-core parallel_state.py, DeepSpeed runtime/pipe/module.py"
 
 def _is_whole(case: Case) -> bool:
     layout = case.layout
-    return min(layout.tensor, layout.pipeline, layout.data) >= 1
+    return min(layout.size(axis) for axis in AXES) >= 1
 
 
 def _product(case: Case) -> str:
-    return f"tensor {case.layout.tensor} x pipeline {case.layout.pipeline}"
+    """The axes that one copy of the model takes, with their sizes."""
+    sizes = {axis: case.layout.size(axis) for axis in AXES if axis != "data"}
+    return " x ".join(f"{axis} {size}" for axis, size in sizes.items())
 
 
 def a_rank_is_at_hand(case: Case) -> Iterator[Fault]:

@@ -5,18 +5,8 @@ from __future__ import annotations
 import math
 
 from parallel.layout import AXES, Layout
-from parallel.planner.communication.traffic import CollectiveKind, Group, Traffic, totals
+from parallel.planner.communication.traffic import SPANS, CollectiveKind, Group, Traffic, totals
 
-SPANS: dict[Group, tuple[str, ...]] = {
-    Group.tensor: ("tensor",),
-    Group.data: ("data",),
-    Group.pipeline: ("pipeline",),
-    Group.embedding: (),  # the two stages that hold it, one rank of each
-    Group.model: ("tensor", "pipeline"),
-    Group.tensor_data: ("tensor", "data"),
-    Group.world: AXES,
-}
-"""The axes along which the ranks of a group differ."""
 WITHIN_A_STAGE = tuple(axis for axis in AXES if axis != "pipeline")
 Extent = tuple[tuple[int, ...], frozenset[int]]
 """How many ranks a group has along each axis within a stage, and on which stages it is."""

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from parallel.layout import AXES
+
 
 class Group(StrEnum):
     """Between which ranks. A group that is two of these at once goes by the first."""
@@ -21,6 +23,18 @@ class Group(StrEnum):
     model = "model"  # tensor x pipeline: one copy of the model
     tensor_data = "tensor_data"  # tensor x data: one stage
     world = "world"
+
+
+SPANS: dict[Group, tuple[str, ...]] = {
+    Group.tensor: ("tensor",),
+    Group.data: ("data",),
+    Group.pipeline: ("pipeline",),
+    Group.embedding: (),  # the two stages that hold it, one rank of each
+    Group.model: ("tensor", "pipeline"),
+    Group.tensor_data: ("tensor", "data"),
+    Group.world: AXES,
+}
+"""The axes along which the ranks of a group differ."""
 
 
 class CollectiveKind(StrEnum):

@@ -1,9 +1,7 @@
 """What each stage's ranks keep in a GPU's memory at the peak of a step, by category, in bytes.
 
-Activations follow Korthikanti et al. 2022, section 4: of a layer and a micro-batch, 8 numbers for
-each token and hidden channel that every tensor rank keeps (two norms' inputs, two linears' inputs)
-and 12 that are split (queries, keys, values, attention's output, GELU's input and output), no
-dropout masks. Imports no torch.
+Activations follow Korthikanti et al. 2022, section 4, by the numbers of `models.layer_table`, and
+without dropout masks. Imports no torch.
 """
 
 from __future__ import annotations
@@ -12,6 +10,7 @@ from dataclasses import dataclass, fields
 from functools import cache
 
 from configs.schema import Recompute
+from models.layer_table import LAYER_WORK
 from parallel.layout import Layout
 from parallel.parameter_count import rank_parameters
 from parallel.planner.inputs.calibration import Overheads
@@ -21,8 +20,6 @@ from parallel.planner.schedule.order import orders
 
 MOMENTS = 8  # bytes of a number's two moments of Adam
 MASTER = 4  # of its float32 copy
-WHOLE_NUMBERS = 4  # of a layer, for each token and hidden channel, on every tensor rank
-SPLIT_NUMBERS = 12  # split over the tensor ranks
 # Of ours, split too: attention's output in the order that the next linear takes.
 ATTENTION_TRANSPOSE = 1
 SCORES_BYTES = 5  # of a materialised score: softmax's output, dropout's output and mask
@@ -131,8 +128,8 @@ def layer_activations(job: Job) -> float:
     shape, layout, number = job.shape, job.layout, job.number_bytes
     split = layout.tensor if layout.sequence_parallel else 1
     hidden = job.tokens * shape.hidden
-    divided = SPLIT_NUMBERS + (ATTENTION_TRANSPOSE if job.software == OURS else 0)
-    kept = number * hidden * (WHOLE_NUMBERS / split + divided / layout.tensor)
+    divided = LAYER_WORK.kept_split + (ATTENTION_TRANSPOSE if job.software == OURS else 0)
+    kept = number * hidden * (LAYER_WORK.kept / split + divided / layout.tensor)
     heads = layout.micro_batch * shape.heads / layout.tensor
     if job.flash:
         return kept + 4 * heads * shape.context  # the softmax's sums

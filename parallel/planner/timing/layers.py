@@ -12,6 +12,7 @@ from functools import cached_property
 
 from configs.schema import Recompute
 from models.flops import attended_pairs
+from models.layer_table import LAYER_WORK
 from parallel.planner.inputs.calibration import Constants
 from parallel.planner.inputs.job import Job
 from parallel.planner.inputs.machine import Machine
@@ -20,8 +21,6 @@ from parallel.planner.timing.links import Links
 
 FLASH_BACKWARD = 2.5 / 0.8
 """Flash attention's backward pass: five matmuls for two (Dao 2023), at four fifths the rate."""
-WHOLE_BYTES = 11  # a token's hidden number, in numbers moved: two norms and two residual additions
-SHARED_BYTES = 14  # what is split over tensor ranks: biases, GELU on four times the width
 SCORE_BYTES = 13  # a score, in bytes: written, scaled and masked, softmax, dropout, read
 
 
@@ -76,7 +75,8 @@ class Passes:
         h, tokens = job.shape.hidden, job.tokens
         linears = [(tokens, outputs, inputs) for outputs, inputs in job.shape.matrices(tensor)]
         split = tensor if job.layout.sequence_parallel else 1
-        moved = tokens * h * kernels.number_bytes * (WHOLE_BYTES / split + SHARED_BYTES / tensor)
+        numbers = LAYER_WORK.moved / split + LAYER_WORK.moved_split / tensor
+        moved = tokens * h * kernels.number_bytes * numbers
         element_wise = kernels.moving(moved)
         attention_forward, attention_backward = self._attention(banded=banded)
         forward = sum(kernels.matmul(m, n, k) for m, n, k in linears)
