@@ -174,7 +174,7 @@ def _no_setting(word: str, command: str) -> str:
 
 
 def _quoted(word: str, sweeps: bool) -> str:
-    """Quotes a value with = in it, as of a run directory's name, which Hydra cannot parse otherwise,
+    """Quotes a value with = in it, as of a run directory, which Hydra cannot parse otherwise,
     and one with leading or trailing blanks, which Hydra would strip.
     """
     key, _, value = word.partition("=")
