@@ -30,7 +30,7 @@ class MachineText(StrEnum):
 class SourceConfig:
     """One source of a corpus; it has a `path` or is made on this `machine`."""
 
-    weight: float  # 0 or more; the source's share of samples is its weight divided by their sum
+    weight: float  # 0 or more; a source's share of the samples is its weight over the sum of all
     path: str | None = None  # a file, folder or glob pattern, relative to corpus.root
     machine: MachineText | None = None  # text generated on this machine, instead of a path
     max_bytes: int = 0  # limit on generated text; 0: none

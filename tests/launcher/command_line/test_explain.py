@@ -72,8 +72,8 @@ def told(
         ),
         (
             ["+corpus.sources.mine.path=x"],
-            "corpus.sources.mine.weight: has no value: any number from 0 on; its share of the "
-            "samples is this by the sum of all [number]; nearest: "
+            "corpus.sources.mine.weight: has no value: 0 or more; a source's share of the "
+            "samples is its weight over the sum of all [number]; nearest: "
             "+corpus.sources.mine.weight=VALUE",
         ),
         (["model=gpt3_12b"], "model=gpt3_12b: there is no such file; nearest: model=gpt3_13b"),
