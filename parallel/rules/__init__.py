@@ -1,5 +1,6 @@
 """Validates a run before anything starts: all rules in one place, all violations reported at once,
 each with the nearest valid settings.
+
 A rule is a function from a `Case` to the `Fault`s it finds; a file of this package holds the rules
 of one concern, and adding a rule is adding a function to that file's RULES. The engines check much
 of this too, but one fault at a time, after minutes of start-up, and without the names of settings.
