@@ -126,7 +126,7 @@ def _places(ends: Numbers, examples: Numbers, length: int) -> Numbers:
 
 
 class _Runs:
-    """Runs of tokens, told apart exactly."""
+    """Distinguishes runs of tokens exactly."""
 
     def __init__(self, tokens: Ids) -> None:
         self.tokens = tokens
