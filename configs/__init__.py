@@ -1,5 +1,5 @@
-"""What a run may be set to: Hydra's group files, the frozen dataclasses they become, and the few
-things that every package needs: errors, wording, files written in one rename.
+"""The settings of a run: Hydra's group files, the frozen dataclasses they become, and the few
+things that every package needs: errors, wording, atomic writes.
 
 Imports nothing of ours.
 Imported by everything.

@@ -1,4 +1,4 @@
-"""The typed configuration of asking a model: generation, tasks, evaluation, power laws."""
+"""The typed configuration of inference: generation, tasks, evaluation, power laws."""
 
 from __future__ import annotations
 
@@ -8,36 +8,36 @@ from enum import StrEnum
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateConfig:
-    """Which text is generated, and how its tokens are chosen."""
+    """What text is generated, and how its tokens are sampled."""
 
-    prompt: str  # what the text begins with
-    file: str | None  # prompts in its place, one a line; of .jsonl: "prompt" of each line
-    out: str | None  # JSONL with "prompt", "text" and what "ended" it; null: the terminal
-    interactive: bool  # a prompt from each line that is typed
-    title: str | None  # of a news article to write, in the paper's form, in place of a prompt
-    subtitle: str  # subtitle of that article
-    articles: str | None  # JSONL with title, subtitle and article, which come before it; null: none
+    prompt: str  # the prompt that the text continues
+    file: str | None  # file of prompts instead, one per line; for .jsonl, "prompt" of each line
+    out: str | None  # JSONL file for "prompt", "text" and what "ended" it; null: the terminal
+    interactive: bool  # reads a prompt from each input line
+    title: str | None  # instead of a prompt: title of a news article to write
+    subtitle: str  # subtitle of the news article
+    articles: str | None  # JSONL of preceding articles: title, subtitle, article; null: none
     tokens: int  # most tokens of an answer
-    stop: list[str]  # text ends before any of these
-    temperature: float  # how freely tokens are drawn; 0: always the likeliest
-    top_p: float  # tokens are drawn from the likeliest that have this probability together
+    stop: list[str]  # text ends before any of these strings
+    temperature: float  # sampling temperature; 0: always the most likely token
+    top_p: float  # nucleus sampling: tokens are drawn from this much probability mass
     beams: int  # width of a beam search; 0: none
-    seed: int  # of the tokens that are drawn
+    seed: int  # random seed of sampling
 
 
 class Scoring(StrEnum):
-    """How an answer is judged."""
+    """How an answer is scored."""
 
-    match = "match"  # what the model writes is one of the answers, to the letter
-    loose_match = "loose_match"  # the same, but for case, punctuation and articles
-    cloze = "cloze"  # the answer is what the model finds likeliest, token by token
-    choice = "choice"  # the answer is the likeliest of the choices
-    bleu = "bleu"  # what the model writes, by SacreBLEU
-    none = "none"  # not at all: people are to read it
+    match = "match"  # the generated text is exactly one of the answers
+    loose_match = "loose_match"  # the same, ignoring case, punctuation and articles
+    cloze = "cloze"  # every token of the answer is the most likely one
+    choice = "choice"  # the answer is the most likely of the choices
+    bleu = "bleu"  # SacreBLEU of the generated text
+    none = "none"  # not scored: for human evaluation
 
 
 class Normalise(StrEnum):
-    """What the likelihood of a choice is divided by."""
+    """The normalisation of a choice's likelihood."""
 
     none = "none"  # nothing
     tokens = "tokens"  # the number of its tokens
@@ -48,43 +48,43 @@ class Normalise(StrEnum):
 class TaskConfig:
     """A task in the paper's form; a file of configs/task defines one or several."""
 
-    # how a row becomes a question: of evals.forms, or arithmetic, scramble, from the seed
+    # how a row becomes a question: a form of evals.forms; arithmetic or scramble, from the seed
     form: str
-    zero_form: str | None  # the form without examples before it; null: the same
-    scoring: Scoring  # how an answer is judged
-    path: str | None  # JSONL of what is asked; null: made from evaluate.seed
-    train: str | None  # JSONL that examples are drawn from; null: what is asked, less itself
-    shots: int  # examples under shots=few, less where fewer fit
-    instruction: str  # text before everything
-    language: str  # the language that is translated into
+    zero_form: str | None  # the form without preceding examples; null: the same
+    scoring: Scoring  # how an answer is scored
+    path: str | None  # JSONL of questions; null: generated from evaluate.seed
+    train: str | None  # JSONL that examples are drawn from; null: the other questions
+    shots: int  # examples with shots=few, or as many as fit
+    instruction: str  # text at the start of every prompt
+    language: str  # target language of a translation
     normalise: Normalise  # what the likelihood of a choice is divided by
-    answer_context: str  # what comes before an answer under normalise=answer
+    answer_context: str  # context of the answer alone, for normalise=answer
     tokens: int  # most tokens of an answer
-    stop: list[str]  # an answer ends before any of these
-    beams: int  # width of a beam search; 0: the likeliest token
-    synthetic: bool  # made by a program: overlap of fewer words counts
+    stop: list[str]  # an answer ends before any of these strings
+    beams: int  # width of a beam search; 0: greedy decoding
+    synthetic: bool  # generated by a program: overlap of fewer words counts
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """Which tasks a model is asked, with how many examples, and where results go."""
+    """Which tasks are evaluated, with how many examples, and where results go."""
 
-    tasks: list[str] | None  # names of those to ask, of the ones that are defined; null: all
-    shots: list[str]  # examples before each question; few: the task's own number
-    limit: int | None  # most questions of a task; null: all, or 2,000 of those made from a seed
-    seed: int  # of made questions, and of which examples are shown
-    tokens_at_once: int  # tokens of a batch, which bounds memory
-    contamination: bool  # marks questions clean or dirty by the corpus, and scores them apart
-    words: str | None  # WORD or WORD COUNT a line, to be scrambled; null: words of this machine
-    harness: list[str]  # tasks of EleutherAI's lm-evaluation-harness, in place of ours
+    tasks: list[str] | None  # names of the defined tasks to evaluate; null: all
+    shots: list[str]  # numbers of examples before each question; few: the task's own
+    limit: int | None  # maximum questions per task; null: all, or 2,000 if generated from a seed
+    seed: int  # random seed of generated questions and of the examples shown
+    tokens_at_once: int  # tokens per batch, which bounds memory
+    contamination: bool  # scores questions that overlap with the corpus separately
+    words: str | None  # file of words to scramble, WORD or WORD COUNT a line; null: generated
+    harness: list[str]  # tasks of EleutherAI's lm-evaluation-harness, instead of ours
     harness_path: str | None  # a folder with more such tasks; null: none
-    out: str | None  # folder of the results; null: evaluations/ beside the checkpoints
+    out: str | None  # folder of the results; null: evaluations/ next to the checkpoints
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScalingConfig:
     """Which runs a power law is fitted to, and with what confidence."""
 
-    runs: str  # the folder of the runs that a power law is fitted to
-    confidence: float  # probability that its intervals hold
-    out: str | None  # folder of the figure; null: that of the runs
+    runs: str  # folder of the runs that power laws are fitted to
+    confidence: float  # confidence level of the intervals
+    out: str | None  # folder of the figure; null: the folder of the runs

@@ -1,4 +1,4 @@
-"""Files and folders that are whole or not there, however many processes write them at once."""
+"""Files and folders that are complete or absent, however many processes write them at once."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from configs.override import override
 
 
 def write_atomic(path: Path, content: str) -> None:
-    """The last of several writers wins; no reader sees half of it. Raises OSError."""
+    """Writes a file; the last of several writers wins, no reader sees a part. Raises OSError."""
     with atomic_file(path) as unfinished:
         unfinished.write_text(content, encoding="utf-8")
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """A file to be written, which takes its name when it is. Its ending stays: some go by it."""
+    """Yields a temporary path with the same extension, which is renamed at the end of the block."""
     unfinished = path.with_name(f".{uuid.uuid4().hex}-{path.name}")
     try:
         yield unfinished
@@ -33,7 +33,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @dataclass(slots=True)
 class Filling:
-    """A folder that is being filled, and where it goes."""
+    """A folder being filled, and its destination."""
 
     folder: Path
     target: Path
@@ -43,12 +43,12 @@ class Filling:
 def atomic_folder(
     setting: str, target: Path, next_name: Callable[[Path], Path] | None = None
 ) -> Iterator[Filling]:
-    """A folder to fill, which takes its name when all is in it.
+    """Yields a folder to fill, which is renamed when it is complete.
 
     Args:
-        next_name: of a target that is taken, at last by another meanwhile; None: that is refused.
+        next_name: the alternative to a target that is taken; None: raises instead.
 
-    Raises InputError, by the name of `setting`, where it cannot be written or is taken.
+    Raises InputError, naming `setting`, if it cannot be written or is taken.
     """
     if next_name is None and is_taken(target):
         raise _taken(setting, target)
@@ -67,7 +67,7 @@ def atomic_folder(
 
 
 def _renamed(filling: Filling) -> bool:
-    """False where the target is taken: a rename goes over nothing but an empty folder."""
+    """False if the target is taken: a rename replaces only an empty folder."""
     if is_taken(filling.target):
         return False
     try:
@@ -84,5 +84,5 @@ def _taken(setting: str, target: Path) -> InputError:
 
 
 def is_taken(target: Path) -> bool:
-    """Whether something is there that would be lost."""
+    """Whether something exists there that would be lost."""
     return target.exists() and (not target.is_dir() or any(target.iterdir()))

@@ -1,7 +1,7 @@
-"""What each setting means, in the words of the schema's comments, which are read from its source.
+"""Describes each setting by the schema's comments, read from its source.
 
-So one text serves whoever reads the schema, `phalanx COMMAND --help`, the reference and messages.
-A sentence is the comment behind a field, or, where that is long, in the lines right above it.
+So one text serves readers of the schema, `phalanx COMMAND --help`, the reference and messages.
+A sentence is the comment after a field, or, if that is long, in the lines right above it.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ NAME = "NAME"
 
 CHOSEN_ALONE = {
     "task": "the tasks of `phalanx evaluate`: task=arithmetic, or several as task=[NAME,NAME]",
-    "experiment": "settings of several groups at once; what is typed beside it wins",
+    "experiment": "settings of several groups at once; other overrides win",
 }
-"""Groups of files that fill settings of other names."""
+"""Groups whose files set settings of other names."""
 
 _WORDS = {int: "int", float: "number", str: "text", bool: "true or false"}
 
@@ -41,7 +41,7 @@ class Setting:
     name: str  # as it is typed
     sentence: str
     kind: str  # what it takes, in words; "" where `values` or a group's files say it
-    values: dict[str, str]  # that it takes, with a sentence each, where they are few
+    values: dict[str, str]  # allowed values with a sentence each, if they are few
     inner: bool  # it holds other settings
 
 
@@ -52,7 +52,7 @@ def settings() -> dict[str, Setting]:
 
 
 def find(name: str) -> Setting | None:
-    """The setting of this name, whatever stands where the user gives a name."""
+    """The setting of this name, with any name in place of NAME."""
     known = settings()
     if name in known:
         return known[name]
@@ -64,14 +64,14 @@ def find(name: str) -> Setting | None:
 
 
 def sentences(kind: type[Any]) -> dict[str, str]:
-    """What is said of each field of a dataclass, or value of an enum; "" where nothing is."""
+    """The comment on each field of a dataclass, or value of an enum; "" if there is none."""
     comments = _comments(kind.__module__)
     names = kind.__members__ if issubclass(kind, StrEnum) else get_type_hints(kind)
     return {name: comments.get((kind.__name__, name), "") for name in names}
 
 
 def choices(group: str, folders: tuple[Path, ...] = ()) -> dict[str, str]:
-    """The files of a group with the first sentence of each; `folders` are looked through first."""
+    """The files of a group with the first sentence of each; `folders` take precedence."""
     found: dict[str, str] = {}
     for folder in (*folders, FOLDER):
         for path in (folder / group).glob("*.yaml"):
@@ -80,7 +80,7 @@ def choices(group: str, folders: tuple[Path, ...] = ()) -> dict[str, str]:
 
 
 def groups() -> list[str]:
-    """What is chosen by a file's name: model, layout, and so on."""
+    """The settings selected by a file's name: model, layout, and so on."""
     return sorted(path.name for path in FOLDER.iterdir() if any(path.glob("*.yaml")))
 
 
@@ -176,7 +176,7 @@ def _first_sentence(path: Path) -> str:
             break
         if not line.startswith("# @"):
             lines.append(line.lstrip("# "))
-    # What is after a semicolon is of use to who opens the file.
+    # Text after a semicolon is only useful to readers of the file.
     return re.split(r"[.;] (?=[A-Za-z])", " ".join(lines))[0].rstrip(".:")
 
 

@@ -1,7 +1,7 @@
-"""The one door between Hydra and the program: a composed config becomes a frozen `Run`.
+"""The only interface between Hydra and the program: turns a composed config into a frozen `Run`.
 
 Values of the command line and of config files may refer to others (`${model.recipe.tokens}`,
-`${oc.env:HOME}`). What a run directory holds is taken to the letter: nothing in it is resolved.
+`${oc.env:HOME}`). Files of a run directory are taken literally: nothing in them is resolved.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from configs.schema import Run
 def load(composed: DictConfig) -> Run:
     """Checks a composed config against the schema and freezes it.
 
-    Raises omegaconf's ConfigKeyError, ValidationError or MissingMandatoryValue on a key that is
+    Raises omegaconf's ConfigKeyError, ValidationError or MissingMandatoryValue for a key that is
     unknown, of the wrong type, or without a value.
     """
     run = OmegaConf.to_object(OmegaConf.merge(_schema(Run, composed), composed))
@@ -36,7 +36,7 @@ def save(run: Run, path: Path) -> None:
 
 
 def read(path: Path) -> Run:
-    """The run that `save` wrote. Raises InputError where it is not one."""
+    """The run that `save` wrote. Raises InputError if the file holds no run."""
     try:
         return load(literal(path))
     except OmegaConfBaseException as error:
@@ -49,7 +49,7 @@ def as_config(run: Run) -> DictConfig:
 
 
 def literal(path: Path) -> DictConfig:
-    """A YAML file whose values mean what they say. Raises InputError where it is none."""
+    """A YAML file taken literally. Raises InputError if it is not YAML."""
     try:
         content = OmegaConf.load(path)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
@@ -67,7 +67,7 @@ def _literally(content: DictConfig) -> DictConfig:
 
 
 def _escaped(value: Any) -> Any:
-    """OmegaConf's spelling of text that is no interpolation."""
+    """Escapes interpolations in OmegaConf's syntax."""
     if isinstance(value, dict):
         return {key: _escaped(each) for key, each in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Settings as they are typed on a command line: in Hydra's grammar, and quoted for the shell."""
+"""Settings as typed on a command line: in Hydra's grammar, and quoted for the shell."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NO_TEXT = re.compile(
 
 
 def override(setting: str, value: object) -> str:
-    """setting=value as Hydra reads it; texts that its grammar has other uses for in quotes."""
+    """setting=value as Hydra parses it; quotes text that is special in its grammar."""
     if value is None:
         return f"{setting}=null"
     if isinstance(value, bool):
@@ -26,7 +26,7 @@ def override(setting: str, value: object) -> str:
 
 
 def shell_command(*words: str) -> str:
-    """Words as they can be pasted into a shell, a folder of config files as the flag it came by."""
+    """Words as pasted into a shell, with a folder of config files as its original flag."""
     typed: list[str] = []
     for word in words:
         folder = _OWN_FOLDER.fullmatch(word)
@@ -35,7 +35,7 @@ def shell_command(*words: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    # In quotes a backslash counts only before a quote, or before others that end there.
+    # In quotes a backslash is special only before a quote, or in a run that ends at one.
     escaped = re.sub(r"(\\*)('|$)", lambda at: 2 * at[1] + ("\\'" if at[2] else ""), text)
-    # `${` would be a reference.
+    # `${` would start a reference.
     return "'" + re.sub(r"(\\*)\$\{", lambda at: 2 * at[1] + r"\${", escaped) + "'"

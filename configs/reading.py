@@ -1,4 +1,4 @@
-"""Small files that somebody else may have written."""
+"""Reads small files from untrusted sources."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ LARGEST = 256 << 20  # bytes; the largest tokenizer.json known has a fifth of it
 def read_small(path: Path) -> str:
     """The text of a file.
 
-    Raises OSError where there is none, or it is no file (a pipe, a device) or too large to be what
-    it is said to be; UnicodeDecodeError where it is no UTF-8.
+    Raises OSError if it is missing, not a regular file (a pipe, a device) or too large to be what
+    it should be; UnicodeDecodeError if it is not UTF-8.
     """
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "is not a file", str(path))
@@ -23,5 +23,5 @@ def read_small(path: Path) -> str:
 
 
 def is_plain_name(name: object) -> bool:
-    """Whether it names a file in a folder, and nothing outside of it."""
+    """Whether it names a file in a folder, and nothing outside the folder."""
     return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\\0")

@@ -1,8 +1,8 @@
-"""The typed configuration: what may be set, of what type, with what meaning.
+"""The typed configuration: every setting with its type and meaning.
 
 Hydra composes the group files of this package; `configs.load` turns the result into these frozen
-dataclasses. Nothing beyond that door sees a DictConfig. Values stand in the group files, so that
-the YAML a user reads is complete; a new field has a default here too, for runs from before it.
+dataclasses. No other code sees a DictConfig. Values are in the group files, so that
+the YAML a user reads is complete; a new field also has a default here, for older runs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from configs.text import ContaminationConfig, CorpusConfig
 
 
 class EngineName(StrEnum):
-    """What runs the training step."""
+    """The training engine."""
 
     megatron = "megatron"  # 1F1B and interleaved pipelines, sequence parallel, ZeRO 0 and 1
     # 1F1B and DualPipeV pipelines with ZeRO 0 and 1; without a pipeline ZeRO 0 to 3
@@ -23,15 +23,15 @@ class EngineName(StrEnum):
 
 
 class DeviceName(StrEnum):
-    """What the ranks compute on."""
+    """The device that ranks compute on."""
 
-    auto = "auto"  # CUDA where the machine or the cluster has it, else the CPU
+    auto = "auto"  # CUDA if the machine or the cluster has it, else the CPU
     cpu = "cpu"  # collectives go through gloo
     cuda = "cuda"  # collectives go through NCCL
 
 
 class Precision(StrEnum):
-    """Numbers of weights, activations and gradients."""
+    """Number format of weights, activations and gradients."""
 
     float32 = "float32"  # everything in 32 bits
     bf16 = "bf16"  # bfloat16, with float32 master weights
@@ -39,25 +39,25 @@ class Precision(StrEnum):
 
 
 class Recompute(StrEnum):
-    """Which activations the backward pass computes again."""
+    """Which activations the backward pass recomputes."""
 
-    none = "none"  # all activations are kept
-    selective = "selective"  # those of attention are computed again in the backward pass
-    full = "full"  # those of whole layers are computed again in the backward pass
+    none = "none"  # keeps all activations
+    selective = "selective"  # recomputes those of attention in the backward pass
+    full = "full"  # recomputes those of entire layers in the backward pass
 
 
 class Schedule(StrEnum):
-    """In which order a pipeline runs its micro-batches forward and backward."""
+    """The order in which a pipeline runs micro-batches forward and backward."""
 
     standard = "standard"  # 1F1B, interleaved where layout.interleave > 1
-    dualpipev = "dualpipev"  # two half stages a rank, from both ends of the model (DeepSpeed)
+    dualpipev = "dualpipev"  # two half stages per rank, from both ends of the model (DeepSpeed)
 
 
 class AttentionPattern(StrEnum):
-    """Which layers look at the whole context (dense) and which at a window of it (banded)."""
+    """Which layers attend to the full context (dense) and which to a window of it (banded)."""
 
-    dense = "dense"  # all layers look at the whole context
-    banded = "banded"  # all layers look at a window
+    dense = "dense"  # all layers attend to the full context
+    banded = "banded"  # all layers attend to a window
     alternating = "alternating"  # dense and banded in turn, the first dense
 
 
@@ -65,19 +65,19 @@ class LaunchName(StrEnum):
     """How the ranks are started."""
 
     local = "local"  # on this machine
-    torchrun = "torchrun"  # by torchrun on every node: shows the commands, or runs one of them
-    slurm = "slurm"  # by a batch script, which is written and submitted
+    torchrun = "torchrun"  # by torchrun on every node: prints the commands, or runs one of them
+    slurm = "slurm"  # by a SLURM batch script, written and submitted
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecipeConfig:
     """How the paper trained a model of this size; the other groups refer to these values."""
 
-    global_batch: int  # samples of one optimizer step, once the ramp is over
-    learning_rate: float  # highest learning rate, once the warm-up is over
-    tokens: int  # training ends after so many, unless train.steps is set
+    global_batch: int  # samples per optimizer step, after the ramp
+    learning_rate: float  # peak learning rate, after warm-up
+    tokens: int  # training ends after this many, unless train.steps is set
     warmup_tokens: int  # linear warm-up of the learning rate
-    decay_tokens: int | None  # the cosine decay ends here; null: with the run
+    decay_tokens: int | None  # the cosine decay ends here; null: at the end of the run
     ramp_tokens: int  # the batch grows linearly to global_batch over this many; 0: no ramp
     ramp_start: int  # samples of the first steps of the ramp
 
@@ -86,74 +86,74 @@ class RecipeConfig:
 class ModelConfig:
     """A GPT-3: its sizes, its attention and its tokenizer."""
 
-    name: str  # what the model is called in run folders and tables
+    name: str  # the model's name in run folders and tables
     layers: int  # transformer layers
     hidden: int  # width of a layer; heads must divide it
-    heads: int  # attention heads of a layer
-    vocab: int  # tokens the model knows
-    context: int  # tokens of a sample, and the most a prompt and its answer have
-    attention: AttentionPattern  # which layers look at the whole context, which at a window of it
-    window: int  # tokens a banded layer sees, the current one included
+    heads: int  # attention heads per layer
+    vocab: int  # size of the vocabulary
+    context: int  # tokens per sample, and the maximum of a prompt and its answer together
+    attention: AttentionPattern  # which layers attend to the full context, and which to a window
+    window: int  # tokens that a banded layer attends to, including the current one
     tokenizer: str  # gpt2, trained (byte-level BPE on the corpus), or the path of a tokenizer.json
     recipe: RecipeConfig  # how a model of this size is trained; train.* and optimizer.* refer to it
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayoutConfig:
-    """How a model is laid over ranks; `parallel.rules` says what goes together."""
+    """How a model is distributed over ranks; `parallel.rules` checks combinations."""
 
     tensor: int  # ranks that share each matmul
-    pipeline: int  # stages the layers are dealt out to
-    # copies of the model, each with a part of the batch; null: what the ranks at hand leave
+    pipeline: int  # stages that the layers are divided into
+    # replicas of the model, each with a part of the batch; null: as many as the ranks allow
     data: int | None
-    interleave: int  # chunks of layers a stage holds
-    stage_layers: list[int] | None = None  # layers of each stage: [3,1]; null: all as many
-    schedule: Schedule  # in which order a pipeline runs its micro-batches
-    micro_batch: int  # samples that go through a stage at once
+    interleave: int  # chunks of layers per stage
+    stage_layers: list[int] | None = None  # layers of each stage: [3,1]; null: equal stages
+    schedule: Schedule  # the order in which a pipeline runs its micro-batches
+    micro_batch: int  # samples per forward pass of a stage
     sequence_parallel: bool  # splits activations along the sequence outside the matmuls
-    # what data ranks share out: 0 nothing, 1 optimizer, 2 gradients too, 3 parameters too
+    # what is sharded over data ranks: 0 nothing, 1 optimizer, 2 gradients too, 3 parameters too
     zero: int
-    recompute: Recompute  # which activations are computed again, to save memory
+    recompute: Recompute  # which activations are recomputed to save memory
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineConfig:
-    """What runs the training step, and where its optimizer is kept."""
+    """The training engine, and where its optimizer is kept."""
 
-    name: EngineName  # what runs the training step
-    offload_optimizer: bool  # the update and its states are the host's (DeepSpeed, zero >= 1)
+    name: EngineName  # the training engine
+    offload_optimizer: bool  # keeps and updates optimizer state on the host (DeepSpeed, zero >= 1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterConfig:
     """The machines to run on or to plan for, and one GPU's published figures."""
 
-    name: str  # what the cluster is called
+    name: str  # the cluster's name
     nodes: int  # machines of the cluster to use
-    gpus_per_node: int | None  # null: this machine's; on CPU, as many ranks as the layout asks for
-    gpu: str | None  # the GPU's name; null: a run asks the driver
+    gpus_per_node: int | None  # null: this machine's; on CPU, as many ranks as the layout has
+    gpu: str | None  # the GPU's name; null: queried from the driver
     peak_tflops: dict[str, float]  # dense peak of a GPU by precision: {bf16: 312, float32: 19.5}
     memory_gib: float | None  # memory of one GPU, GiB; null: known once a run starts
-    memory_gb_s: float | None  # bandwidth of that memory, GB/s
+    memory_gb_s: float | None  # bandwidth of the GPU's memory, GB/s
     multiprocessors: int | None  # streaming multiprocessors of one GPU
     link_gb_s: float | None  # from a GPU to the others of its node, GB/s one way
     network_gb_s: float | None  # a GPU's share of its node's network cards, GB/s one way
     dollars_per_hour: float | None  # price of one GPU; null: plans show none
-    sustained_tflops: float | None  # of one GPU, in published estimates; null: as the plan finds
-    # whose measured runs give the plan its constants: phalanx, or of calibration.json
+    sustained_tflops: float | None  # one GPU's rate in published estimates; null: the plan's
+    # whose measured runs calibrate the plan: phalanx, or another one in calibration.json
     software: str
 
 
 class GpusBy(StrEnum):
-    """How a cluster is asked for GPUs."""
+    """How GPUs are requested from SLURM."""
 
-    gpus_per_node = "gpus_per_node"  # by --gpus-per-node
-    gres = "gres"  # by --gres=gpu:N
-    none = "none"  # not at all: whole nodes have them
+    gpus_per_node = "gpus_per_node"  # with --gpus-per-node
+    gres = "gres"  # with --gres=gpu:N
+    none = "none"  # not at all: nodes are allocated with all their GPUs
 
 
 class Chain(StrEnum):
-    """How one run becomes several jobs, where SLURM may not requeue."""
+    """How one run is split into several jobs, where SLURM does not requeue."""
 
     none = "none"  # one job, requeued until the run is done
     array = "array"  # an array of `jobs` that run one at a time
@@ -162,62 +162,62 @@ class Chain(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchConfig:
-    """How the ranks are started, begun again and told to stop."""
+    """How the ranks are started, restarted and stopped."""
 
     name: LaunchName  # how the ranks are started
-    port: int | None  # of the rendezvous; null: a free one
-    timeout_s: int  # seconds after which a collective has failed
-    grace_s: int  # seconds that a run has to save in when it is told to stop
-    lease_s: int = 60  # seconds until a run directory is free again whose owner is gone
-    max_restarts: int  # times that SLURM starts a job again
-    max_idle_starts: int  # starts in a row that save nothing new, after which a job ends
-    elastic: bool  # fewer or more nodes than cluster.nodes will do, in the planner's best layout
-    min_nodes: int  # the fewest nodes of an elastic run
-    address: str | None  # torchrun: the first node, as the others reach it; null: there is one node
-    node: int | None  # torchrun: which this is, from 0; null: shows every node's command
-    submit: bool  # slurm: false only writes and shows job.sbatch
-    signal: str  # slurm: what a run is sent launch.grace_s before the time limit
-    time_limit: str | None  # slurm: MINUTES, HOURS:MINUTES:SECONDS or DAYS-HOURS; null: its own
-    account: str | None  # slurm: --account; null: your own
-    partition: str | None  # slurm: --partition; null: the cluster's own
-    qos: str | None  # slurm: --qos; null: the cluster's own
+    port: int | None  # port of the rendezvous; null: a free one
+    timeout_s: int  # timeout of a collective, in seconds
+    grace_s: int  # seconds that a run has to save when it is stopped
+    lease_s: int = 60  # seconds until the run directory of a dead owner is free again
+    max_restarts: int  # how often SLURM restarts a job
+    max_idle_starts: int  # a job ends after this many consecutive starts without a new checkpoint
+    elastic: bool  # accepts other node counts, with the planner's best layout
+    min_nodes: int  # minimum number of nodes of an elastic run
+    address: str | None  # torchrun: address of the first node; null: there is one node
+    node: int | None  # torchrun: number of this node, from 0; null: prints every node's command
+    submit: bool  # slurm: false only writes and prints job.sbatch
+    signal: str  # slurm: signal sent launch.grace_s before the time limit
+    time_limit: str | None  # slurm: MINUTES, HOURS:MINUTES:SECONDS or DAYS-HOURS; null: SLURM's
+    account: str | None  # slurm: --account; null: your default
+    partition: str | None  # slurm: --partition; null: the cluster's default
+    qos: str | None  # slurm: --qos; null: the cluster's default
     reservation: str | None  # slurm: --reservation; null: none
     constraint: str | None  # slurm: --constraint on nodes; null: none
-    exclude: str | None  # slurm: nodes to do without; null: none
-    exclusive: bool  # slurm: whole nodes, with all their processors
-    cpus_per_task: int | None  # slurm: processors of a node's one task; null: all of the job
-    gpus_by: GpusBy  # slurm: how a cluster is asked for GPUs
-    chain: Chain  # slurm: how one run becomes several jobs, where none may be requeued
-    jobs: int  # slurm: jobs of a chain
-    directives: list[str]  # slurm: more lines behind #SBATCH: [--mem=0]
-    setup: list[str]  # slurm: shell lines before anything runs: [module load cuda]
-    srun: list[str]  # slurm: more arguments of srun: [--container-image=phalanx.sqsh]
-    wrapper: list[str]  # slurm: words before python: [apptainer,exec,--nv,phalanx.sif]
+    exclude: str | None  # slurm: nodes to exclude; null: none
+    exclusive: bool  # slurm: exclusive nodes, with all their CPUs
+    cpus_per_task: int | None  # slurm: CPUs of the one task per node; null: all of the job
+    gpus_by: GpusBy  # slurm: how GPUs are requested
+    chain: Chain  # slurm: how one run is split into several jobs, instead of requeueing
+    jobs: int  # slurm: number of jobs in a chain
+    directives: list[str]  # slurm: additional #SBATCH lines: [--mem=0]
+    setup: list[str]  # slurm: shell commands to run first: [module load cuda]
+    srun: list[str]  # slurm: additional srun arguments: [--container-image=phalanx.sqsh]
+    wrapper: list[str]  # slurm: command that wraps python: [apptainer,exec,--nv,phalanx.sif]
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
     """Adam, its learning rate, and the batch ramp-up."""
 
-    learning_rate: float  # highest learning rate, once the warm-up is over
-    min_learning_rate_fraction: float  # fraction of it that the cosine ends at
+    learning_rate: float  # peak learning rate, after warm-up
+    min_learning_rate_fraction: float  # the cosine's end, as a fraction of the peak
     warmup_tokens: int  # linear warm-up of the learning rate
-    decay_tokens: int | None  # the cosine decay ends here; null: with the run
+    decay_tokens: int | None  # the cosine decay ends here; null: at the end of the run
     ramp_tokens: int  # the batch grows linearly to train.global_batch over this many; 0: no ramp
     ramp_start: int  # samples of the first steps of the ramp
-    beta1: float  # Adam's decay of the first moment
-    beta2: float  # Adam's decay of the second moment
-    epsilon: float  # what Adam adds to the denominator
+    beta1: float  # Adam's decay rate of the first moment
+    beta2: float  # Adam's decay rate of the second moment
+    epsilon: float  # term added to Adam's denominator
     weight_decay: float  # decoupled weight decay
-    clip: float  # largest global gradient norm; 0: no clipping
-    loss_scale: float  # fp16: the first dynamic loss scale
+    clip: float  # maximum global gradient norm; 0: no clipping
+    loss_scale: float  # fp16: initial dynamic loss scale
 
 
 class BadLoss(StrEnum):
-    """What is done where the loss is no number any more, or has spiked."""
+    """What happens when the loss is NaN or infinite, or has spiked."""
 
     stop = "stop"  # the run ends
-    skip = "skip"  # back to the newest checkpoint, and past the batches that did it
+    skip = "skip"  # returns to the newest checkpoint and skips the offending batches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,30 +225,30 @@ class TrainConfig:
     """The length of a run, its checkpoints, evaluations and bad losses."""
 
     steps: int | None  # last step of the run; null: until model.recipe.tokens have been read
-    global_batch: int  # samples of one optimizer step
-    seed: int  # of initial weights and the order of the data
-    save_every: int  # steps from checkpoint to checkpoint; 0: only at the end
-    keep_checkpoints: int  # how many of the newest are kept; 0: all
-    stop_after: int | None  # a step to save and end at, the schedule unchanged; null: none
-    eval_every: int  # steps from evaluation to evaluation on held-out text; 0: never
-    eval_batches: int  # global batches of one evaluation
-    async_save: bool  # a checkpoint is written beside the training, from a copy in host memory
-    on_bad_loss: BadLoss  # what is done where the loss is no number any more, or has spiked
-    spike_factor: float | None  # so many times the usual loss is bad; null: only what is no number
-    spike_window: int  # steps before, whose median is the usual loss
-    skip_batches: int  # how many: the bad one and those before it, back to the checkpoint at most
-    max_skips: int  # most steps of a run that are skipped
-    # a run may go on with another optimizer, schedule, batch or precision
+    global_batch: int  # samples per optimizer step
+    seed: int  # random seed of the initial weights and the data order
+    save_every: int  # steps between checkpoints; 0: only at the end
+    keep_checkpoints: int  # how many of the newest checkpoints are kept; 0: all
+    stop_after: int | None  # saves and ends at this step, with the schedule unchanged; null: none
+    eval_every: int  # steps between evaluations on held-out text; 0: never
+    eval_batches: int  # global batches per evaluation
+    async_save: bool  # writes checkpoints during training, from a copy in host memory
+    on_bad_loss: BadLoss  # what happens when the loss is NaN or infinite, or has spiked
+    spike_factor: float | None  # a loss this many times the usual is a spike; null: not checked
+    spike_window: int  # the usual loss is the median over this many previous steps
+    skip_batches: int  # batches to skip: the bad one and those before it, since the checkpoint
+    max_skips: int  # maximum number of skipped steps in a run
+    # allows resuming with another optimizer, schedule, batch or precision
     allow_changes: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class LogConfig:
-    """What is logged, and where to."""
+    """What is logged, and where."""
 
     tensorboard: bool  # writes tensorboard/ in the run directory
     wandb: bool  # logs to Weights & Biases; needs pip install 'phalanx[wandb]'
-    wandb_project: str  # the project it logs to
+    wandb_project: str  # the Weights & Biases project
     progress: bool  # shows a progress bar
 
 
@@ -263,16 +263,16 @@ class ProfileConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ParityConfig:
-    """How long two runs are compared."""
+    """How many steps two runs are compared for."""
 
-    steps: int  # steps that both runs take
+    steps: int  # steps of both runs
 
 
 class PlanFormat(StrEnum):
-    """How `phalanx plan` answers."""
+    """The output format of `phalanx plan`."""
 
     table = "table"  # tables, for people
-    json = "json"  # one object, for scripts
+    json = "json"  # one JSON object, for scripts
     html = "html"  # one self-contained page
 
 
@@ -280,10 +280,10 @@ class PlanFormat(StrEnum):
 class PlanConfig:
     """What `phalanx plan` answers."""
 
-    search: bool  # ranks all valid layouts of the ranks at hand
-    trace: bool  # executes the engine's own code on fake tensors, stage by stage
-    margin: float  # fraction of the memory that a layout of a search leaves free
-    top: int  # layouts of a search that are shown
+    search: bool  # ranks all valid layouts of the available ranks
+    trace: bool  # runs the engine's own code on fake tensors, stage by stage
+    margin: float  # fraction of memory that the search keeps free
+    top: int  # number of layouts that the search shows
     out: str | None  # the page that format=html writes; null: plan.html
     timeline: str | None  # a file for the schedule in Chrome's and Perfetto's format; null: none
 
@@ -292,37 +292,37 @@ class PlanConfig:
 class ConvertConfig:
     """A checkpoint to or from Hugging Face's GPT-2 format."""
 
-    to: str | None  # a folder to write in Hugging Face's GPT-2 format; null: none
-    source: str | None  # such a folder, to make run_dir of; null: none
+    to: str | None  # folder to write, in Hugging Face's GPT-2 format; null: none
+    source: str | None  # folder to create run_dir from, in the same format; null: none
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Everything one run was asked to be."""
+    """All settings of one run."""
 
-    model: ModelConfig  # the network, and the recipe it is trained by
-    layout: LayoutConfig  # how the model is laid over ranks
-    engine: EngineConfig  # what runs the training step
+    model: ModelConfig  # the network and its training recipe
+    layout: LayoutConfig  # how the model is distributed over ranks
+    engine: EngineConfig  # the training engine
     cluster: ClusterConfig  # the machines to run on, or to plan for
     launch: LaunchConfig  # how the ranks are started
     corpus: CorpusConfig  # the text to train on
     optimizer: OptimizerConfig  # Adam and its schedule
     train: TrainConfig  # the training run
-    log: LogConfig  # what is logged, and where to
+    log: LogConfig  # what is logged, and where
     profile: ProfileConfig  # a window of steps under torch.profiler
-    generate: GenerateConfig  # text from a model
-    # what is asked, by name; task=[NAME,NAME] takes files of configs/task
+    generate: GenerateConfig  # text generation
+    # evaluation tasks, by name; task=[NAME,NAME] selects files of configs/task
     tasks: dict[str, TaskConfig]
-    evaluate: EvaluateConfig  # how tasks are asked
-    scaling: ScalingConfig  # power laws of finished runs
+    evaluate: EvaluateConfig  # how tasks are evaluated
+    scaling: ScalingConfig  # power laws fitted to finished runs
     parity: ParityConfig  # a comparison of two runs
-    convert: ConvertConfig  # a checkpoint to and from Hugging Face's format
+    convert: ConvertConfig  # checkpoint conversion to and from Hugging Face's format
     plan: PlanConfig  # what `phalanx plan` answers
     contamination: ContaminationConfig  # 13-gram overlap with benchmarks
-    device: DeviceName  # what the ranks compute on
-    precision: Precision  # numbers of weights, activations and gradients
-    # where the run is kept; one that is there goes on; null: runs/MODEL-LAYOUT-TIME
+    device: DeviceName  # the device that ranks compute on
+    precision: Precision  # number format of weights, activations and gradients
+    # directory of the run; an existing one is resumed; null: runs/MODEL-LAYOUT-TIME
     run_dir: str | None
-    checkpoint: str | None  # a checkpoint or a run to begin from, or to ask; null: run_dir's newest
-    format: PlanFormat  # how `phalanx plan` answers
+    checkpoint: str | None  # a checkpoint or run to start from; null: run_dir's newest
+    format: PlanFormat  # output format of `phalanx plan`
     debug: bool  # shows tracebacks

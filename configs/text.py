@@ -1,4 +1,4 @@
-"""What text is trained on and how it is prepared: a part of configs.schema."""
+"""Settings of the training text and its preparation: a part of configs.schema."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ class TextFormat(StrEnum):
     """How a file of text is read."""
 
     auto = "auto"  # by the file's name
-    text = "text"  # a document a file
-    jsonl = "jsonl"  # a document a line
+    text = "text"  # one document per file
+    jsonl = "jsonl"  # one document per line
     warc = "warc"  # Common Crawl's WARC and WET
 
 
 class MachineText(StrEnum):
-    """Text that every installation can make for itself; `corpus.machine` does."""
+    """Text that every installation can generate itself (`corpus.machine`)."""
 
     crawl = "crawl"  # Python's documentation server, crawled over loopback into WARC
     packages = "packages"  # descriptions and documentation of the installed packages
@@ -30,85 +30,85 @@ class MachineText(StrEnum):
 class SourceConfig:
     """One source of a corpus; it has a `path` or is made on this `machine`."""
 
-    weight: float  # any number from 0 on; its share of the samples is this by the sum of all
-    path: str | None = None  # a file, a folder or a glob pattern, seen from corpus.root
-    machine: MachineText | None = None  # text this machine makes, in place of a path
-    max_bytes: int = 0  # text of the machine is cut here; 0: nowhere
-    stands_for: str | None = None  # what it is in place of, for people
+    weight: float  # 0 or more; a source's share of the samples is its weight over the sum of all
+    path: str | None = None  # a file, folder or glob pattern, relative to corpus.root
+    machine: MachineText | None = None  # text generated on this machine, instead of a path
+    max_bytes: int = 0  # limit on generated text; 0: none
+    stands_for: str | None = None  # the source that it replaces, as a note to readers
     format: TextFormat = TextFormat.auto  # how its files are read
-    field: str = "text"  # the text's key in a line of JSONL
-    curated: bool = False  # an example of good text to the quality filter
+    field: str = "text"  # the text's key in a JSONL line
+    curated: bool = False  # serves as good text for the quality filter
     quality: bool = False  # goes through the quality filter
-    deduplicate: bool = False  # loses documents like ones of curated sources or earlier ones
+    deduplicate: bool = False  # drops near copies of curated or earlier documents
 
 
 @dataclass(frozen=True, kw_only=True)
 class QualityConfig:
     """The filter that keeps what reads like curated text (Brown et al. 2020, appendix A)."""
 
-    alpha: float  # a document stays if numpy.random.pareto(alpha) > 1 - score
-    features: int  # the words of a document are hashed into so many
-    documents: int  # documents of either kind that the classifier learns from
+    alpha: float  # a document is kept if numpy.random.pareto(alpha) > 1 - score
+    features: int  # number of buckets that words are hashed into
+    documents: int  # documents of each class that train the classifier
 
 
 @dataclass(frozen=True, kw_only=True)
 class DuplicatesConfig:
     """Near copies by MinHash and locality-sensitive hashing."""
 
-    hashes: int  # numbers in a document's MinHash
-    bands: int  # documents that agree in one whole band are compared
-    similarity: float  # estimated Jaccard similarity from which on documents are duplicates
-    shingle: int  # words of one shingle
+    hashes: int  # length of a document's MinHash
+    bands: int  # documents that agree in an entire band are compared
+    similarity: float  # estimated Jaccard similarity above which documents are duplicates
+    shingle: int  # words per shingle
 
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusConfig:
     """The text to train on, and what is filtered from it."""
 
-    name: str  # what the corpus is called
-    text: str | None  # a file, a folder or a glob pattern, in place of the sources
-    field: str = "text"  # the text's key in a line of corpus.text's JSONL; a source has its own
+    name: str  # the corpus's name
+    text: str | None  # a file, folder or glob pattern, instead of the sources
+    field: str = "text"  # the text's key in JSONL lines of corpus.text; sources have their own
     sources: dict[str, SourceConfig]  # named sources with weights
-    root: str | None  # the folder that paths of sources start from; null: the current one
+    root: str | None  # base folder of the sources' paths; null: the current one
     extensions: list[str]  # which files of a folder are plain text
-    validation_fraction: float  # of each source's documents, held out for evaluation
-    max_damaged: float  # a larger fraction of damaged records ends the preparation
-    decontaminate: bool  # removes what overlaps contamination.benchmarks
+    validation_fraction: float  # fraction of each source's documents held out for evaluation
+    max_damaged: float  # preparation fails above this fraction of damaged records
+    decontaminate: bool  # removes overlap with contamination.benchmarks
     quality: QualityConfig  # sources with quality=true keep what reads like the curated ones
-    duplicates: DuplicatesConfig  # sources with deduplicate=true lose near copies
-    workers: int | None  # processes that prepare it; null: one a core
+    duplicates: DuplicatesConfig  # removes near copies from sources with deduplicate=true
+    workers: int | None  # preparation processes; null: one per core
     cache: str | None  # where tokenizers and token files are kept; null: ~/.cache/phalanx
 
 
 class ContaminationAction(StrEnum):
-    """What is done with overlaps of text and benchmarks."""
+    """What to do about overlap between text and benchmarks."""
 
-    filter = "filter"  # writes training text without what overlaps benchmarks
+    filter = "filter"  # writes the training text without the overlap
     study = "study"  # marks each example of the benchmarks clean or dirty
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkConfig:
-    """Examples of one benchmark: a row of JSONL each, plain or compressed."""
+    """Examples of one benchmark, one per JSONL row, plain or compressed."""
 
     path: str  # the JSONL with its examples
-    fields: list[str] | None = None  # whose text makes up an example; null: all that hold text
-    synthetic: bool = False  # examples made by a program: the study's N may be below min_n
-    scores: str | None = None  # JSONL with a "score" for each example, in their order
+    fields: list[str] | None = None  # fields that form an example; null: all with text
+    synthetic: bool = False  # program-generated examples: the study's N may be below min_n
+    scores: str | None = None  # JSONL with a "score" for each example, in the same order
 
 
 @dataclass(frozen=True, kw_only=True)
 class ContaminationConfig:
     """13-gram overlap with benchmarks, after appendix C of Brown et al. (2020)."""
 
-    action: ContaminationAction  # what is done with overlaps
+    action: ContaminationAction  # what to do about overlap
     # by name: +contamination.benchmarks.boolq.path=FILE.jsonl
     benchmarks: dict[str, BenchmarkConfig]
-    out: str | None  # the folder of filtered text and reports; null: contamination/CORPUS-ACTION
-    n: int  # filter: words of a gram
-    window: int  # filter: characters removed on either side of a gram
-    min_piece: int  # filter: characters; shorter pieces are dropped
-    max_pieces: int  # filter: documents cut into more are dropped
+    out: str | None  # folder of filtered text and reports; null: contamination/CORPUS-ACTION
+    n: int  # filter: words per gram
+    window: int  # filter: characters removed on each side of a gram
+    min_piece: int  # filter: pieces with fewer characters are dropped
+    max_pieces: int  # filter: documents cut into more pieces are dropped
     max_documents: int  # filter: grams found in more documents are ignored
-    min_n: int  # study: least N, and the words of the shortest example that is judged
+    min_n: int  # study: smallest N, and the fewest words of an example that is judged
     max_n: int  # study: largest N

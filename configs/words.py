@@ -1,4 +1,4 @@
-"""Words that messages are made of."""
+"""Helpers for the wording of messages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Collection
 from itertools import islice
 
 MOST = 8
-"""Of a list in a message: what a person reads before the eye moves on."""
+"""The number of list items that a message shows."""
 
 
 def listed(items: Collection[object], most: int = MOST, apart: str = ", ") -> str:

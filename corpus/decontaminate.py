@@ -1,4 +1,4 @@
-"""Benchmarks against a corpus: what overlaps is cut from its text, or marked in the benchmark."""
+"""Benchmarks against a corpus: removes overlap from its text, or marks it in the benchmarks."""
 
 from __future__ import annotations
 
@@ -42,26 +42,26 @@ from corpus.store import prepared
 from corpus.store.atomic import make_once
 
 REMOVED = "removed.jsonl"  # documents that were cut or dropped
-DAMAGED = "damaged.txt"  # what could not be read, if anything
+DAMAGED = "damaged.txt"  # records that could not be read, if any
 REPORT = "report.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filtered:
-    """What the filter did to one source."""
+    """The filter's effect on one source."""
 
     name: str
     documents: int
     damaged: int  # records that could not be read
-    cut: int  # documents that lost something
-    cut_away: int  # those of them that nothing was left of
+    cut: int  # documents that lost some text
+    cut_away: int  # those of which nothing was left
     characters: int  # removed
 
 
 def filter_corpus(
     corpus: CorpusConfig, settings: ContaminationConfig, out: Path, progress: Progress
 ) -> list[Filtered]:
-    """Writes the text of each source without what overlaps a benchmark, as JSONL in `out`.
+    """Writes each source's text without its overlap with benchmarks, as JSONL in `out`.
 
     Raises InputError for text, benchmarks and folders that cannot be used.
     """
@@ -89,7 +89,7 @@ def filter_corpus(
 def study_corpus(
     corpus: CorpusConfig, settings: ContaminationConfig, out: Path, progress: Progress
 ) -> list[Row]:
-    """Marks each example of the benchmarks clean or dirty, and writes that to `out`.
+    """Marks each example of the benchmarks clean or dirty, and writes the result to `out`.
 
     Raises InputError as `filter_corpus` does.
     """
@@ -114,7 +114,7 @@ def study_corpus(
 
 
 class _Job:
-    """The units to read, and what makes this job another than the last."""
+    """The units to read, and the key that identifies this job."""
 
     def __init__(
         self,
@@ -142,7 +142,7 @@ class _Job:
         self._key = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
     def check(self, scans: Sequence[UnitScan], out: Path) -> None:
-        """Lists damage in `out`. Raises InputError where sources have too much, or no text."""
+        """Lists damage in `out`. Raises InputError if sources have too much, or no text."""
         sources = by_source(self.units, scans)
         check_damage(sources, self._most_damaged)
         of_each(require_text, sources)
@@ -164,7 +164,7 @@ class _Job:
 
 
 def _claim(out: Path, work: Path, key: str) -> None:
-    """`out` is new, empty, or what an earlier start of the same job left unfinished."""
+    """Accepts `out` if it is new, empty, or left unfinished by an earlier start of the same job."""
     note = work / "key"
     if note.is_file() and note.read_text(encoding="utf-8") == key:
         return
@@ -190,7 +190,7 @@ def _keep_all(scan: UnitScan) -> Selection:
 
 
 def _filter_unit(work: Path, out: Path, chosen: tuple[Unit, Selection]) -> None:
-    """Writes what is left of a unit's text, then, so that the unit is done, the counts."""
+    """Writes a unit's filtered text, then its counts, which mark the unit as done."""
     unit, selection = chosen
     folder = out / unit.source.name
     folder.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""What a model can do: few-shot tasks, their scores, and how loss falls with size.
+"""Model evaluation: few-shot tasks, their scores, and how loss scales with size.
 
 Imports corpus, models, parallel.
 Imported by launcher.

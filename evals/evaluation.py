@@ -1,4 +1,4 @@
-"""Tasks with several numbers of examples before each question: what a model scores on them."""
+"""Evaluates tasks with several numbers of examples before each question."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from evals.scoring import Answer, Score, answers_of, score_of
 from evals.tasks import Task, fitting_shots, prompt_of
 
 RESULTS, HARNESS_RESULTS = "results.json", "harness.json"  # of our tasks, of the harness
-_CACHED = 1 << 16  # lengths of texts in tokens
+_CACHED = 1 << 16  # cached token counts of texts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """Attributes:
-    asked: how many examples, as it was asked for; `shots`: how many there were.
-    score: None where people are to judge.
+    asked: the number of examples as requested; `shots`: the number used.
+    score: None for human evaluation.
     """
 
     task: str
@@ -34,11 +34,11 @@ class Result:
 
     @property
     def name(self) -> str:
-        """Names the result's file: the task and how many examples were asked for."""
+        """The name of the result's file: the task and the requested number of examples."""
         return f"{self.task}-{self.asked}"
 
     def row(self) -> dict[str, Any]:
-        """A JSON object of what was asked and the score, if there is one."""
+        """The settings and the score, if there is one, as a JSON object."""
         score = {} if self.score is None else asdict(self.score)
         return {"task": self.task, "asked": self.asked, "shots": self.shots, **score}
 
@@ -46,9 +46,9 @@ class Result:
 def evaluate(
     model: LanguageModel, tasks: Sequence[Task], asked: Sequence[str], seed: int
 ) -> Iterator[Result]:
-    """One result after the other; a number of examples that comes twice is asked once.
+    """Yields results one by one; a repeated number of examples is evaluated once.
 
-    Raises InputError where so many examples do not fit.
+    Raises InputError if that many examples do not fit.
     """
 
     @lru_cache(_CACHED)
@@ -86,7 +86,7 @@ def _result(model: LanguageModel, task: Task, asked: str, shots: int, seed: int)
 
 
 def write_result(result: Result, folder: Path) -> None:
-    """TASK-SHOTS.jsonl: a line a question, with what was right and what was said."""
+    """Writes TASK-SHOTS.jsonl: one line per question, with the right and the given answer."""
     lines = (
         json.dumps(
             {

@@ -1,4 +1,4 @@
-"""An example of a task: what a model is shown, and what it should say."""
+"""An example of a task: the prompt, and the expected answer."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
     """Attributes:
-    context: what comes before the answer, and what separates it from the example before.
-    answers: any of them is right; with choices, the one that is.
-    choices: what the model chooses among by likelihood; () where it writes the answer itself.
-    contexts: of partial evaluation, one for each choice, which then are all alike; else ().
+    context: what precedes the answer, including the separator from the previous example.
+    answers: any of them is right; with choices, the right one.
+    choices: what the model chooses from by likelihood; () if it generates the answer.
+    contexts: for partial evaluation, one for each choice, which are then all equal; else ().
     """
 
     context: str
@@ -22,10 +22,10 @@ class Example:
 
     @property
     def shown(self) -> str:
-        """As a solved example before another: with its first right answer."""
+        """The solved example, with its first right answer, to precede another."""
         return (self.contexts[self.gold] if self.contexts else self.context) + self.answers[0]
 
     @property
     def prompts(self) -> tuple[str, ...]:
-        """What stands before an answer: one text, or one for each choice."""
+        """What precedes an answer: one text, or one for each choice."""
         return self.contexts or (self.context,)

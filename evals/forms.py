@@ -1,7 +1,7 @@
-"""Prompts and answers as GPT-3 was shown them: Brown et al. (2020), appendix G.
+"""Prompts and answers in GPT-3's formats: Brown et al. (2020), appendix G.
 
-A form makes an example of a row of data. Rows are those of the released files and of the data sets
-themselves. What separates an example from the one before stands at the beginning of its context.
+A form turns a row of data into an example. Rows are those of the released files and of the data
+sets themselves. The separator from the previous example is at the beginning of the context.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ def released(row: Row) -> Example:
 
 
 def cloze(row: Row) -> Example:
-    """{context, continuation}: LAMBADA's passages as they are, the last word asked for."""
+    """{context, continuation}: LAMBADA's passages unchanged, asking for the last word."""
     return Example(context="\n\n" + row["context"].rstrip(), answers=(f" {_word(row)}",))
 
 
 def blanks(row: Row) -> Example:
-    """The same with a blank to fill in (figure G.21), which tells that one word is asked for."""
+    """The same with a blank to fill in (figure G.21), which implies that it takes one word."""
     context = f"\n\n{row['context'].rstrip()} {BLANK} ->"
     return Example(context=context, answers=(f" {_word(row)}",))
 
@@ -85,18 +85,18 @@ def schema(row: Row) -> Example:
 
 
 def pair(row: Row) -> Example:
-    """{source, target}: a translation among others (figure G.36)."""
+    """{source, target}: a translation in a list of them (figure G.36)."""
     return Example(context=f"\n\n{row['source']} =", answers=(f" {row['target']}",))
 
 
 def translation(row: Row) -> Example:
-    """{source, target, language}: a translation without others, which has to be asked for."""
+    """{source, target, language}: a single translation, which needs an instruction."""
     context = f"\n\nQ: What is the {row['language']} translation of {row['source']} A:"
     return Example(context=context, answers=(f" {row['target']}",))
 
 
 def novel_word(row: Row) -> Example:
-    """{word, definition, sentence}: section 3.9.5; `definition` goes on from 'A "whatpu" is'."""
+    """{word, definition, sentence}: section 3.9.5; `definition` continues 'A "whatpu" is'."""
     word, said = row["word"], row["definition"]
     context = (
         f"\n{said} An example of a sentence that uses the word {word} is:\n"

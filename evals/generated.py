@@ -1,4 +1,4 @@
-"""Test sets with answers by rule, made from a seed: arithmetic and scrambled words.
+"""Generated test sets with answers by rule: arithmetic and scrambled words, from a seed.
 
 Brown et al. (2020), sections 3.9.1 and 3.9.2.
 """
@@ -17,12 +17,12 @@ _INSERTED = "!.,;:'\"?/\\-_ "
 
 
 def arithmetic_tests(name: str, seed: int, count: int) -> list[Example]:
-    """Up to `count` different problems of the kind called `name`, the same for each seed."""
+    """Up to `count` distinct problems of the kind `name`, deterministic for each seed."""
     return [_asked(problem) for problem in questions(KINDS[name], seed, count)]
 
 
 def arithmetic_shots(name: str, seed: int, count: int, tests: Sequence[Example]) -> list[Example]:
-    """Other problems than those of the tests, to be shown before them."""
+    """Problems that are not in the tests, to be shown before them."""
     kind: ProblemKind = KINDS[name]
     asked = {example.context for example in tests}
     generator = random.Random(f"shots {seed}/{name}")
@@ -51,7 +51,7 @@ def scrambled(name: str, words: Sequence[str], seed: int) -> list[Example]:
 
 
 def scrambled_words(counts: dict[str, int]) -> list[str]:
-    """The most frequent words of 5 to 14 letters, the most frequent first."""
+    """The most frequent words of 5 to 14 letters, most frequent first."""
     fitting = [word for word in counts if 4 < len(word) < 15 and word.isascii() and word.isalpha()]
     return sorted(fitting, key=lambda word: (-counts[word], word))[:WORDS]
 
@@ -62,7 +62,7 @@ def _cycled(word: str, generator: random.Random) -> str:
 
 
 def _anagram(kept: int) -> Callable[[str, random.Random], str]:
-    """All letters but the first and last `kept` are mixed."""
+    """Shuffles all letters but the first and last `kept`."""
 
     def scramble(word: str, generator: random.Random) -> str:
         inner = list(word[kept:-kept])

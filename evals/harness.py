@@ -1,6 +1,6 @@
-"""Our models in EleutherAI's lm-evaluation-harness: every task of it, under any layout.
+"""Runs EleutherAI's lm-evaluation-harness on our models: all its tasks, under any layout.
 
-Rank 0 runs the harness as it is; what it asks of the model goes to all ranks.
+Rank 0 runs the harness unchanged; its requests to the model go to all ranks.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _BOOTSTRAPS = 1000
 
 
 class HarnessModel(TemplateLM):  # type: ignore[misc]  # the harness is untyped
-    """What the harness asks, in the words of `LanguageModel`."""
+    """Implements the harness's model interface with `LanguageModel`."""
 
     def __init__(self, model: LanguageModel) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]  # the harness is untyped
     def tok_encode(
         self, string: str, add_special_tokens: bool | None = None, **_harness: Any
     ) -> Any:
-        """Encodes without special tokens, whatever the harness asks."""
+        """Encodes without special tokens, whatever the harness requests."""
         return self._model.tokenizer.encode(string)
 
     def _loglikelihood_tokens(
@@ -62,7 +62,7 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]  # the harness is untyped
         return answers
 
     def loglikelihood_rolling(self, requests: Sequence[Any], **_harness: Any) -> list[float]:
-        """Of whole texts, in windows that do not overlap, as the harness has them."""
+        """Log-likelihoods of full texts, in windows without overlap, as in the harness."""
         windows: list[tuple[Any, Tokens, Tokens]] = []
         of: list[int] = []
         for number, request in enumerate(requests):
@@ -81,7 +81,7 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]  # the harness is untyped
         return totals
 
     def generate_until(self, requests: Sequence[Any], **_harness: Any) -> list[str]:
-        """Generates for all requests of equal settings at once; answers in their order."""
+        """Generates for all requests of equal settings at once; returns answers in their order."""
         found: dict[int, str] = {}
         for settings, numbers in _alike(request.args[1] for request in requests):
             asked = normalize_gen_kwargs(settings)
@@ -99,7 +99,7 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]  # the harness is untyped
 
 
 def _alike(settings: Iterable[dict[str, Any]]) -> list[tuple[dict[str, Any], list[int]]]:
-    """Requests that are to be answered in the same way."""
+    """Groups requests with equal settings."""
     groups: dict[str, tuple[dict[str, Any], list[int]]] = {}
     for number, each in enumerate(settings):
         key = json.dumps(each, sort_keys=True, default=str)
@@ -108,11 +108,11 @@ def _alike(settings: Iterable[dict[str, Any]]) -> list[tuple[dict[str, Any], lis
 
 
 def run_harness(model: LanguageModel, settings: EvaluateConfig, folder: Path) -> None:
-    """Writes what the harness found, by evaluate.shots.
+    """Writes the harness's results, by evaluate.shots.
 
-    Raises InputError for an unknown task, or one whose data set cannot be had.
+    Raises InputError for an unknown task, or one whose data set cannot be loaded.
     """
-    # Its bootstrap would fork a process that has other ranks at the ends of its sockets.
+    # Its bootstrap would fork a process that holds sockets to other ranks.
     os.environ["DISABLE_MULTIPROC"] = "1"
     manager = _manager(settings)
     _load_data(settings, manager)
@@ -136,7 +136,7 @@ def run_harness(model: LanguageModel, settings: EvaluateConfig, folder: Path) ->
 
 
 def _load_data(settings: EvaluateConfig, manager: TaskManager) -> None:
-    """Once, before anything is asked; the harness finds it in its cache after that."""
+    """Loads data before anything is evaluated; the harness then finds it in its cache."""
     for name in settings.harness:
         try:
             get_task_dict([name], manager)
@@ -150,7 +150,7 @@ def _load_data(settings: EvaluateConfig, manager: TaskManager) -> None:
 
 
 def _manager(settings: EvaluateConfig) -> TaskManager:
-    """Of a folder's tasks where these are all that is asked for: the harness has thousands."""
+    """Indexes only the folder's tasks if those are all requested: the harness has thousands."""
     unknown = list(settings.harness)
     for defaults in (False, True):
         if not defaults and settings.harness_path is None:

@@ -1,4 +1,4 @@
-"""A model as evaluations see it: text in, likelihoods or text out. Rank 0 alone has one."""
+"""The model interface of evaluations: text in, likelihoods or text out. Only rank 0 has one."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from parallel.inference.decoding import GREEDY, Draw, Tokens
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Likelihood:
-    """Of a continuation after its context.
+    """The likelihood of a continuation given its context.
 
     Attributes:
         value: sum of its tokens' log-probabilities, in nats.
-        greedy: whether each of its tokens was the likeliest.
+        greedy: whether each of its tokens was the most likely.
         tokens: how many it has.
     """
 
@@ -26,7 +26,7 @@ class Likelihood:
 
 
 class LanguageModel:
-    """Encodes texts, asks all ranks, decodes; `progress` hears how many each batch answered."""
+    """Encodes texts, runs all ranks, decodes; `progress` is called with each batch's count."""
 
     def __init__(
         self, ranks: DistributedModel, progress: Callable[[int], None] | None = None
@@ -37,17 +37,17 @@ class LanguageModel:
         self._progress = progress
 
     def likelihoods(self, pairs: Sequence[tuple[str, str]]) -> list[Likelihood]:
-        """Of each (context, continuation), in their order.
+        """The likelihood of each (context, continuation), in order.
 
-        As EleutherAI's harness reckons it: spaces at a context's end belong to the continuation,
-        what has no context comes after an end of text, and the newest tokens count where all do
-        not fit into the model's context.
+        As defined by EleutherAI's harness: trailing spaces of a context belong to the continuation,
+        an empty context becomes end-of-text, and only the newest tokens count if not all fit into
+        the model's context.
         """
         encoded = [self.encode_pair(*pair) for pair in pairs]
         return self.token_likelihoods(encoded)
 
     def token_likelihoods(self, pairs: Sequence[tuple[Tokens, Tokens]]) -> list[Likelihood]:
-        """As `likelihoods`, of (context, continuation) pairs of token ids."""
+        """Like `likelihoods`, for (context, continuation) pairs of token ids."""
         rows, counts = [], []
         for context, continuation in pairs:
             row = [*(context or [self.tokenizer.end_of_text]), *continuation]
@@ -79,9 +79,9 @@ class LanguageModel:
         draw: Draw = GREEDY,
         beams: int = 0,
     ) -> list[str]:
-        """What follows each prompt, without what ended it.
+        """The continuation of each prompt, without the stop string that ended it.
 
-        Of a prompt that leaves less than `limit` tokens of the context, the newest are read.
+        A prompt that leaves less than `limit` tokens of the context is truncated to its end.
         """
         room = self.context - min(limit, self.context - 1)
         encoded = [self.tokenizer.encode(prompt) for prompt in prompts]

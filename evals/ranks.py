@@ -1,7 +1,7 @@
-"""One rank asks, all answer: what is asked of a model that several ranks hold.
+"""Requests to a model that several ranks hold: one rank submits, all work.
 
-Rank 0 runs the evaluation as a plain program; each question goes to all ranks, which work on it
-together. Data ranks hold copies of the model and share out the rows.
+Rank 0 runs the evaluation as a plain program; it broadcasts each request to all ranks, which
+process it together. Data ranks hold replicas of the model and share the rows.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from parallel.inference.model import InferenceModel
 from parallel.runtime.process_groups import data_group, data_rank
 
 Progress = Callable[[int], None]
-"""Hears how many more rows are done."""
+"""Called with the number of rows just finished."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoringRequest:
-    """How likely the last `counts` tokens of each row are."""
+    """Requests the likelihood of the last `counts` tokens of each row."""
 
     rows: list[Tokens]
     counts: list[int]
@@ -32,7 +32,7 @@ class ScoringRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRequest:
-    """What follows each prompt, until one of `stops` is in it, or a text ends."""
+    """Requests a continuation of each prompt, until one of `stops` appears or the text ends."""
 
     prompts: list[Tokens]
     limit: int
@@ -52,7 +52,7 @@ class DistributedModel:
     def __init__(
         self, model: InferenceModel, tokenizer: Tokenizer, tokens_at_once: int, data: int = 1
     ) -> None:
-        """`tokens_at_once`: of a batch, padding included, which bounds memory."""
+        """`tokens_at_once`: per batch, including padding, which bounds memory."""
         self.model = model
         self.tokenizer = tokenizer
         self._tokens_at_once = tokens_at_once
@@ -65,24 +65,24 @@ class DistributedModel:
         on_token: Callable[[int], None] | None = None,
         progress: Progress | None = None,
     ) -> list[Any]:
-        """Of Scoring: (log-likelihood in nats, whether each token was the likeliest) of each row.
-        Of Generation: the tokens that follow each prompt, the last of which may have ended it.
+        """For scoring: (log-likelihood in nats, whether each token was the most likely) per row.
+        For generation: the tokens after each prompt, including the one that ended it, if any.
 
         Args:
-            token_told: hears each token of a single prompt as it comes.
+            token_told: called with each token of a single prompt as it is generated.
             progress: counts this data rank's rows only, times the data ranks.
         """
         self._tell(question)
         return self._answer(question, on_token, progress)
 
     def serve(self) -> None:
-        """Answers until rank 0 has no more questions."""
+        """Processes requests until rank 0 has no more."""
         while (question := self._tell(None)) is not None:
             self._answer(question, None, None)
 
     @contextmanager
     def asking(self) -> Iterator[None]:
-        """Within it rank 0 asks; where it ends the others are free to go."""
+        """Lets rank 0 submit requests inside the block; releases the other ranks at its end."""
         yield
         self._tell(None)
 
@@ -117,7 +117,7 @@ class DistributedModel:
         return [together[number] for number in range(len(rows))]
 
     def _batches(self, order: list[int], rows: Sequence[Tokens], room: int) -> Iterator[list[int]]:
-        """Rows of like length, so many that they come to `tokens_at_once` with their padding."""
+        """Groups rows of similar length into batches of `tokens_at_once`, including padding."""
         batch: list[int] = []
         for number in order:
             longest = len(rows[batch[0]]) + room if batch else 0

@@ -1,7 +1,7 @@
-"""Power laws of loss: fitted to finished runs, and what they say of another.
+"""Power laws of loss: fitted to finished runs, and used to predict another.
 
 L = scale * x ** -exponent, a line in logarithms (Kaplan et al. 2020; Brown et al. 2020, figure 3.1,
-where L = 2.57 C ** -0.048 with C in PF-days). Embeddings are left out of parameters and compute.
+where L = 2.57 C ** -0.048 with C in PF-days). Embeddings are excluded from parameters and compute.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from scipy import stats
 from models.shape import ModelShape
 
 PF_DAY = 1e15 * 86_400  # FLOPs
-FEWEST = 3  # runs, for a line with an error
+FEWEST = 3  # runs needed for a line with an error
 
 
 def parameters_beside_embeddings(shape: ModelShape) -> int:
@@ -24,17 +24,17 @@ def parameters_beside_embeddings(shape: ModelShape) -> int:
 
 
 def compute_of(shape: ModelShape, tokens: float) -> float:
-    """PF-days of training: 6 FLOPs a parameter and token (Brown et al. 2020, appendix D)."""
+    """PF-days of training: 6 FLOPs per parameter and token (Brown et al. 2020, appendix D)."""
     return 6 * parameters_beside_embeddings(shape) * tokens / PF_DAY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
-    """A run that was trained to its end, or is to be.
+    """A finished run, or one to be predicted.
 
     Attributes:
         parameters: without embeddings.
-        curve: (PF-days, loss on held-out text) at each evaluation; none before it was trained.
+        curve: (PF-days, loss on held-out text) at each evaluation; empty for a run not trained yet.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Trained:
 
     @property
     def loss(self) -> float:
-        """The last evaluation's loss on held-out text, in nats a token."""
+        """The last evaluation's loss on held-out text, in nats per token."""
         return self.curve[-1][1]
 
 
@@ -67,7 +67,7 @@ AXES: dict[str, tuple[str, Callable[[Trained], float]]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """A loss, and between which two it will be with the confidence asked for."""
+    """A loss with its interval at the configured confidence."""
 
     loss: float
     low: float
@@ -76,7 +76,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PowerLaw:
-    """L = scale * x ** -exponent. Intervals hold the truth with the confidence of the fit."""
+    """L = scale * x ** -exponent, with intervals at the confidence of the fit."""
 
     scale: float
     scale_interval: tuple[float, float]

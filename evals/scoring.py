@@ -1,4 +1,4 @@
-"""Answers judged by the paper's conventions: Brown et al. (2020), section 2.4."""
+"""Scores answers by the paper's conventions: Brown et al. (2020), section 2.4."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _BOOTSTRAPS = 200
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """Attributes:
-    said: what the model wrote or chose.
-    score: of this question, 1 for right; None where it has none of its own.
-    likelihood: of the right answer, in nats; None where the model wrote.
+    said: what the model generated or chose.
+    score: of this question, 1 for right; None if questions have no individual score.
+    likelihood: of the right answer, in nats; None if the model generated text.
     """
 
     said: str
@@ -36,10 +36,10 @@ def answers_of(
     examples: Sequence[Example],
     prompts: Sequence[list[str]],
 ) -> list[Answer]:
-    """What the model answers, and whether it is right.
+    """The model's answers, with their scores.
 
     Args:
-        prompts: of each example everything before its answer: one text, or one for each choice.
+        prompts: what precedes each example's answer: one text, or one for each choice.
     """
     if config.scoring is Scoring.choice:
         return _chosen(model, config, examples, prompts)
@@ -66,7 +66,7 @@ def _match(scoring: Scoring, text: str, answers: Sequence[str]) -> float | None:
 
 
 def loosely(answer: str) -> str:
-    """As TriviaQA compares answers: lower case, no punctuation, no articles, single spaces."""
+    """Normalises as TriviaQA does: lower case, no punctuation, no articles, single spaces."""
     bare = "".join(it for it in answer.lower() if it not in string.punctuation)
     return " ".join(_ARTICLES.sub(" ", bare).split())
 
@@ -118,12 +118,12 @@ def _normalised(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """Of several questions.
+    """The score of several questions.
 
     Attributes:
         value: mean score in percent, or BLEU.
-        error: standard error of it: of a mean, or by bootstrap.
-        perplexity: of the right answers, per answer as the paper gives LAMBADA's; None: not asked.
+        error: its standard error: of a mean, or by bootstrap.
+        perplexity: of the right answers, per answer as in the paper's LAMBADA; None: not computed.
     """
 
     value: float
@@ -135,7 +135,7 @@ class Score:
 def score_of(
     config: TaskConfig, answers: Sequence[Answer], examples: Sequence[Example]
 ) -> Score | None:
-    """None where there is nothing to judge."""
+    """None if there is nothing to score."""
     if config.scoring is Scoring.none or not answers:
         return None
     if config.scoring is Scoring.bleu:

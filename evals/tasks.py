@@ -1,4 +1,4 @@
-"""A task: its questions, and the solved examples that are shown before them."""
+"""A task: its questions, and the solved examples that precede them."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from evals.generated import SCRAMBLES, arithmetic_shots, arithmetic_tests, scram
 
 ARITHMETIC, SCRAMBLE = "arithmetic", "scramble"
 FEW = "few"
-_SHOWN = 1000  # problems that examples are drawn from, where they are made up
+_SHOWN = 1000  # problems that examples are drawn from, if generated
 Words = Callable[[], list[str]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """Questions in the forms with and without solved examples, and what these are drawn from.
+    """Questions in the forms with and without solved examples, and the pool of examples.
 
     Attributes:
         own: the pool is the questions themselves.
@@ -38,7 +38,7 @@ class Task:
     own: bool
 
     def questions(self, shots: int) -> list[Example]:
-        """The questions in the form with solved examples, or in that without."""
+        """The questions, in the form for this number of examples."""
         return self.few if shots else self.zero
 
     def shown_before(self, number: int, shots: int, seed: int) -> list[Example]:
@@ -52,12 +52,12 @@ class Task:
 
     @property
     def most_shots(self) -> int:
-        """How many examples the pool can give beside the question itself."""
+        """The number of examples available besides the question itself."""
         return len(self.pool) - (1 if self.own else 0)
 
 
 def require_shots(asked: Sequence[str]) -> None:
-    """Raises InputError for what is no number of examples."""
+    """Raises InputError for what is not a number of examples."""
     for each in asked:
         if each != FEW and not each.isdecimal():
             raise InputError(
@@ -67,7 +67,7 @@ def require_shots(asked: Sequence[str]) -> None:
 
 
 def read_task(name: str, config: TaskConfig, settings: EvaluateConfig, words: Words) -> Task:
-    """Raises InputError where it has no data, or data of another form."""
+    """Raises InputError if the task has no data, or data in another format."""
     where = f"tasks.{name}"
     if config.path is not None:
         few, zero = _read(config, config.path, f"{where}.path")
@@ -94,7 +94,7 @@ def _made(name: str, config: TaskConfig, settings: EvaluateConfig, words: Words)
 
 
 def _read(config: TaskConfig, path: str, setting: str) -> tuple[list[Example], list[Example]]:
-    """In the form with examples and in that without."""
+    """Returns the examples in the form with examples and in that without."""
     forms = [_form(config.form, setting), _form(config.zero_form or config.form, setting)]
     found: tuple[list[Example], list[Example]] = ([], [])
     for where, row in json_rows(Path(path).expanduser(), setting):
@@ -110,7 +110,7 @@ def _read(config: TaskConfig, path: str, setting: str) -> tuple[list[Example], l
 
 
 def _keys_of(form: Callable[[Row], Example]) -> str:
-    """The keys of a form's rows, as its docstring has them in braces."""
+    """The keys of a form's rows, from the braces in its docstring."""
     found = re.search(r"\{.*?\}(?=[:.,;\n ]|$)", " ".join((form.__doc__ or "").split()))
     return found[0] if found else form.__name__
 
@@ -124,14 +124,14 @@ def _form(name: str, setting: str) -> Callable[[Row], Example]:
 
 
 def fitting_shots(task: Task, asked: str, seed: int, room: int, count: Callable[[str], int]) -> int:
-    """How many examples are shown before every question of the task.
+    """How many examples precede every question of the task.
 
     Args:
         asked: a number, or few: as many as the task's own number and the context allow.
-        room: tokens that a prompt may have.
-        count: tokens of a text.
+        room: maximum tokens of a prompt.
+        count: counts the tokens of a text.
 
-    Raises InputError where so many do not fit, or are not there.
+    Raises InputError if that many do not fit, or do not exist.
     """
     wanted = task.config.shots if asked == FEW else int(asked)
     fits = min(wanted, task.most_shots)

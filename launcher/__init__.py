@@ -1,4 +1,4 @@
-"""The command line and the processes that it starts; the top of the house.
+"""The command line and the processes that it starts; the topmost package.
 
 Imports corpus, launcher.command_line, launcher.commands, launcher.console, launcher.failure,
 launcher.inference, launcher.run, launcher.start, launcher.training, parallel.

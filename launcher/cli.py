@@ -1,7 +1,7 @@
 """`phalanx COMMAND [overrides]`: finds the command, runs it, turns errors into exit statuses.
 
-Exit status: 0 done, 1 failed at run time, 2 wrong input, 75 told to stop and saved, so that the
-same command goes on, 130 interrupted.
+Exit status: 0 done, 1 failed at run time, 2 invalid input, 75 stopped after saving, so that the
+same command resumes, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from launcher.command_line.catalogue import COMMANDS
 
 
 def main() -> None:
-    """The console script."""
-    # Hydra would print its own account of an error; with this it hands the error to us.
+    """Runs `phalanx` and exits with its status."""
+    # Hydra would print errors its own way; this makes it raise them instead.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     arguments = sys.argv[1:]
     if arguments and arguments[0] in ("-sc", "--shell-completion"):
@@ -48,7 +48,7 @@ def _answered(arguments: list[str]) -> int:
 
 
 def guarded(app: Callable[[], None]) -> int:
-    """Runs a Hydra app; says what went wrong in one line, or in full with debug=true."""
+    """Runs a Hydra app; reports an error in one line, or with a traceback if debug=true."""
     from configs.errors import InputError, RunError
     from launcher.command_line.explain import explain
 
@@ -56,7 +56,7 @@ def guarded(app: Callable[[], None]) -> int:
         _arranged(app)()
     except (InputError, RunError) as error:
         return _say(error, 2 if isinstance(error, InputError) else 1)
-    except BrokenPipeError:  # whoever was reading has read enough
+    except BrokenPipeError:  # the reader closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
@@ -73,7 +73,7 @@ def guarded(app: Callable[[], None]) -> int:
 
 
 def _arranged(app: Callable[[], None]) -> Callable[[], None]:
-    """Makes the words of the command line what Hydra reads; the app, or that of its dry run."""
+    """Rewrites the command line for Hydra; returns the app, or that of its dry run."""
     from configs.errors import InputError
     from launcher.command_line.arguments import parse
     from launcher.command_line.own_configs import require_own_configs
@@ -97,7 +97,7 @@ def _arranged(app: Callable[[], None]) -> Callable[[], None]:
 
 def _say(error: Exception, status: int, before: str = "", after: str = "") -> int:
     _tell_torchrun(f"{before}{error}{after}")
-    if os.environ.get("RANK", "0") != "0":  # under torchrun rank 0 speaks for all
+    if os.environ.get("RANK", "0") != "0":  # under torchrun only rank 0 prints
         return status
     if _debugging():
         traceback.print_exc()
@@ -106,14 +106,14 @@ def _say(error: Exception, status: int, before: str = "", after: str = "") -> in
 
 
 def _tell_torchrun(message: str) -> None:
-    """Its report of failed ranks comes last and would bury ours: so it ends with the same words."""
+    """torchrun's failure report comes last and would bury ours, so it gets the same message."""
     path = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if not path or "RANK" not in os.environ:
         return
     import json
     import time
 
-    # A second early: torch tells by whole seconds who was first, and ends the others at once.
+    # A second early: torch compares whole seconds to find the first failure, and ends the others.
     said = {"message": f"phalanx: {message}", "timestamp": int(time.time()) - 1}
     with suppress(OSError):
         Path(path).write_text(json.dumps(said), encoding="utf-8")
@@ -146,7 +146,7 @@ def _version() -> int:
 
 
 def _no_command(word: str | None, rest: list[str]) -> int:
-    """Says in a line how to name a command."""
+    """Reports in one line how to name a command."""
     from configs.errors import InputError
     from launcher.command_line.arguments import parse
     from launcher.command_line.nearest import by_likeness
@@ -168,7 +168,7 @@ def _no_command(word: str | None, rest: list[str]) -> int:
 
 
 def _complete(arguments: list[str]) -> int:
-    """Hydra writes the shell's function; what it asks for, our own settings answer."""
+    """Hydra writes the shell's function; completions come from our own settings."""
     if arguments[1:] and arguments[1].startswith("query="):
         from launcher.command_line.completion import complete
 

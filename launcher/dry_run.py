@@ -1,4 +1,4 @@
-"""`phalanx train --dry-run`: all that is checked and shown before a run; nothing is written."""
+"""`phalanx train --dry-run`: checks and prints everything a run would, and writes nothing."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ from parallel.planner.plan import Plan as Cost
 
 
 def dry_run(run: Run, overrides: list[str]) -> None:
-    """Raises InputError for whatever the run itself would be refused for; if that is its text,
-    which may be on another machine, all else is shown before.
+    """Raises InputError for anything the run itself would be refused for; if that is its corpus,
+    which may be on another machine, everything else is printed first.
     """
-    if os.environ.get("RANK", "0") != "0":  # of ranks that torchrun has started one speaks
+    if os.environ.get("RANK", "0") != "0":  # under torchrun only rank 0 prints
         return
     plan = resolve(run)
     console = Console(soft_wrap=True, highlight=False, markup=False)
@@ -70,7 +70,7 @@ def dry_run(run: Run, overrides: list[str]) -> None:
 def _begins(
     plan: ResolvedRun, asked: Run, folder: RunFolder, overrides: list[str], console: Console
 ) -> tuple[ResolvedRun, str, Prepared | None, InputError | None]:
-    """The plan of the run as it goes on, from where, its corpus, and what is amiss with that."""
+    """The plan of the run, where it starts from, its corpus, and what is wrong with the corpus."""
     checkpoint = checkpoint_to_load(plan, folder)
     if checkpoint is None:
         new = "with new weights" if not folder.config.exists() else "anew: no checkpoint is there"
@@ -94,12 +94,12 @@ def _begins(
 def _corpus(
     plan: ResolvedRun, folder: RunFolder, overrides: list[str], console: Console
 ) -> tuple[Prepared | None, InputError | None]:
-    """The run's corpus if it has been prepared, and what the run would be refused for."""
+    """The run's corpus if it is prepared, and the reason the run would be refused."""
     run = plan.run
     try:
         if folder.has_checkpoint() and (before := corpus_of_run(run, folder)) is not None:
             return before, None
-        if plan.device is not DeviceName.cuda and starts_here(run):  # prepares it by itself
+        if plan.device is not DeviceName.cuda and starts_here(run):  # it prepares the corpus itself
             return prepared_before(run.corpus, run.model, run.contamination), None
         return corpus_to_train_on(plan, overrides, console), None
     except NotPrepared as fault:
@@ -114,7 +114,7 @@ def _corpus(
 def _show_cost(
     plan: ResolvedRun, folder: RunFolder, overrides: list[str], console: Console
 ) -> None:
-    """What the planner makes of it, where it knows the machine."""
+    """Prints the planner's estimate, if it knows the machine."""
     same = [each for each in overrides if lasts(each) and not each.startswith("launch")]
     if folder.config.exists():
         same.insert(0, override("run_dir", shown(folder.path)))
@@ -124,7 +124,7 @@ def _show_cost(
     except InputError as error:
         console.print(f"cost     not known: {error}")
         return
-    # Of a CPU no step's time is known before it is taken.
+    # A CPU's step time cannot be predicted.
     known = ("memory", "step", "speed") if plan.device is DeviceName.cuda else ("memory",)
     for line in planned.splitlines():
         if line.split()[0] in known:
@@ -136,7 +136,7 @@ composed = hydra_app(dry_run)
 
 
 def app() -> None:
-    """Hydra writes an account of each --multirun, here into a folder that does not last."""
+    """Hydra writes output for each --multirun job, here to a temporary folder."""
     if "--multirun" in sys.argv:
         folder = tempfile.mkdtemp(prefix="phalanx-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The way in for torchrun: `torchrun -m launcher.train`, or `python -m launcher.train`."""
+"""The entry point for torchrun: `torchrun -m launcher.train`, or `python -m launcher.train`."""
 
 from __future__ import annotations
 

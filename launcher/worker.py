@@ -1,7 +1,7 @@
 """One rank of a run: `python -m launcher.worker COMMAND RUN_DIR`, started by the elastic agent.
 
-Reads the one resolved configuration, opens its device, joins the others and does its part. What it
-prints goes to logs/rank_N.log; only rank 0's progress reaches the terminal.
+Reads the resolved configuration, opens its device, joins the others and does its part. Its output
+goes to logs/rank_N.log; only rank 0's progress reaches the terminal.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ def main() -> None:
     folder = RunFolder(Path(path))
     rank = int(os.environ["RANK"])
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    die_with_parent(owner())  # a rank whose launcher is gone must not live on
+    die_with_parent(owner())  # a rank must not outlive its launcher
     terminal = _log_to(folder.logs / f"rank_{rank}.log")
     run = read(folder.config)
     try:
         with noting_failure(folder.logs, rank):
             _do(command, run, folder, terminal)
-    except BaseException as error:  # torch has failures that are no Exception
+    except BaseException as error:  # some of torch's errors are not Exceptions
         traceback.print_exc()
         sys.exit(2 if isinstance(error, InputError) else 1)
 
@@ -64,7 +64,7 @@ def _do(command: str, run: Run, folder: RunFolder, terminal: IO[str]) -> None:
 
 
 class _Terminal(TextIOWrapper):
-    """A terminal that is gone, as of a lost connection, takes no run along."""
+    """A terminal whose loss, as of a dropped connection, does not end the run."""
 
     def write(self, text: str) -> int:
         try:
@@ -78,7 +78,7 @@ class _Terminal(TextIOWrapper):
 
 
 def _log_to(path: Path) -> IO[str]:
-    """Sends what this process prints to a file; returns the terminal it had."""
+    """Redirects this process's output to a file; returns the terminal it had."""
     terminal = _Terminal(os.fdopen(os.dup(1), "wb"), encoding="utf-8", line_buffering=True)
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(file, 1)

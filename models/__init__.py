@@ -1,4 +1,4 @@
-"""The network: its shape, its parameters, how its weights begin, what it costs.
+"""The network: its shape, parameters, initial weights and FLOPs.
 
 Imports nothing of ours but configs.
 Imported by evals, launcher, models.decoding, models.training, parallel.

@@ -32,7 +32,7 @@ def forward_flops_per_sample(shape: ModelShape) -> int:
 
 
 def step_flops(shape: ModelShape, samples: int) -> int:
-    """Operations of one optimizer step over `samples` full contexts, forward and backward."""
+    """FLOPs of one optimizer step over `samples` full contexts, forward and backward."""
     return BACKWARD_AND_FORWARD * forward_flops_per_sample(shape) * samples
 
 

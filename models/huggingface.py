@@ -1,7 +1,7 @@
-"""A GPT-3 with dense attention is a GPT-2: the same weights under Hugging Face's names and shapes.
+"""Converts between a GPT-3 with dense attention and Hugging Face's GPT-2, which are equivalent.
 
-GPT-2 keeps matrices as [inputs, outputs] and the columns of q, k and v in three blocks; here they
-are [outputs, inputs], and q, k and v of one head stand together. Weights are whole, not shards.
+GPT-2 stores matrices as [inputs, outputs] and the columns of q, k and v in three blocks; here they
+are [outputs, inputs], with q, k and v of each head together. Weights are unsharded.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _SIZES = ("layers", "hidden", "heads", "context", "vocab", "window", "attention"
 
 
 def require_gpt2(shape: ModelShape) -> None:
-    """Raises InputError where the model has layers that GPT-2 has not."""
+    """Raises InputError if the model has layers that GPT-2 lacks."""
     banded = any(shape.is_banded(layer) for layer in range(shape.layers))
     if banded and shape.window < shape.context:
         raise InputError(
@@ -57,9 +57,9 @@ def require_gpt2(shape: ModelShape) -> None:
 
 
 def to_gpt2(weights: Mapping[str, Tensor], shape: ModelShape) -> dict[str, Tensor]:
-    """Hugging Face's weights of ours; the padding of the vocabulary is left out.
+    """Our weights in Hugging Face's format, without the vocabulary's padding.
 
-    Raises InputError where the model is no GPT-2.
+    Raises InputError if the model is not a GPT-2.
     """
     require_gpt2(shape)
     theirs = {}
@@ -71,15 +71,15 @@ def to_gpt2(weights: Mapping[str, Tensor], shape: ModelShape) -> dict[str, Tenso
             weight = _blocks_from_heads(weight, shape)
         if "linear_" in ours and weight.dim() == 2:
             weight = weight.t()
-        # A copy, since safetensors writes no views.
+        # A copy, since safetensors does not write views.
         theirs[PREFIX + name] = weight.clone(memory_format=torch.contiguous_format)
     return theirs
 
 
 def from_gpt2(weights: Mapping[str, Tensor], shape: ModelShape) -> dict[str, Tensor]:
-    """Our weights, float32, of Hugging Face's, with or without their `transformer.` prefix.
+    """Hugging Face's weights, with or without a `transformer.` prefix, as ours in float32.
 
-    Raises InputError where one is missing or of another shape.
+    Raises InputError if one is missing or has another shape.
     """
     ours = {}
     for name, theirs in _names(shape).items():
@@ -102,7 +102,7 @@ def from_gpt2(weights: Mapping[str, Tensor], shape: ModelShape) -> dict[str, Ten
 
 
 def gpt2_config(shape: ModelShape, dtype: str, end_of_text: int | None) -> dict[str, Any]:
-    """What `config.json` says of the model. Raises InputError where the model is no GPT-2."""
+    """The contents of `config.json`. Raises InputError if the model is not a GPT-2."""
     require_gpt2(shape)
     return {
         "architectures": ["GPT2LMHeadModel"],
@@ -128,7 +128,7 @@ def gpt2_config(shape: ModelShape, dtype: str, end_of_text: int | None) -> dict[
 
 
 def shape_of_gpt2(config: Mapping[str, Any]) -> ModelShape:
-    """The shape that a `config.json` describes. Raises InputError naming what is not our GPT-2."""
+    """The shape in a `config.json`. Raises InputError naming what our GPT-2 does not support."""
     width = config.get("n_embd", 768)
     faults = [
         f"{key}={config.get(key, default)!r}, not {' or '.join(map(repr, allowed))}"
@@ -168,7 +168,7 @@ def _size(config: Mapping[str, Any], key: str) -> int:
 
 
 def _names(shape: ModelShape) -> dict[str, str]:
-    """Our name -> theirs, of every parameter."""
+    """Our name -> theirs, for every parameter."""
     names = dict(_OUTSIDE)
     for layer in range(shape.layers):
         for ours, theirs in _IN_LAYER.items():
@@ -185,6 +185,6 @@ def _blocks_from_heads(weight: Tensor, shape: ModelShape) -> Tensor:
 
 def _heads_from_blocks(weight: Tensor, shape: ModelShape) -> Tensor:
     if weight.shape[0] != 3 * shape.hidden:
-        return weight  # told of by its shape
+        return weight  # its shape is reported as wrong
     parts = weight.reshape(3, shape.heads, shape.head_width, *weight.shape[1:])
     return parts.transpose(0, 1).reshape(weight.shape)

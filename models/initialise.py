@@ -1,8 +1,8 @@
 """Initial weights that do not depend on the layout.
 
-Each number is a function of the seed, the parameter's global name and the number's position in the
-whole parameter: a counter-based generator (Philox 4x64, Salmon et al. 2011) is asked for exactly
-the positions a shard holds, so a rank makes its own part and nothing else.
+Each element is a function of the seed, the parameter's global name and the element's position in
+the full parameter: a counter-based generator (Philox 4x64, Salmon et al. 2011) is evaluated at the
+positions that a shard holds, so a rank generates only its own part.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from torch import Tensor
 from models.shape import ModelShape
 
 STANDARD_DEVIATION = 0.02
-_BLOCK = 4  # 64-bit numbers that Philox makes of one counter
-_AT_ONCE = 1 << 20  # numbers worked on at a time, to bound the memory of doubles
+_BLOCK = 4  # 64-bit numbers per Philox counter
+_AT_ONCE = 1 << 20  # elements processed at a time, to bound the memory of doubles
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one rank holds of a parameter: all of it, or one of equal parts along a dimension."""
+    """One rank's part of a parameter: all of it, or one of equal parts along a dimension."""
 
     dim: int | None = None
     index: int = 0
@@ -57,7 +57,7 @@ def normal_part(name: str, local_shape: torch.Size, part: Part, seed: int) -> Te
     """Standard normal numbers of one part of a matrix [rows, columns], float32."""
     rows, columns = local_shape
     out = torch.empty(local_shape)
-    if part.dim != 1:  # whole rows: one run of positions
+    if part.dim != 1:  # full rows: one range of positions
         first_row = part.index * rows if part.dim == 0 else 0
         _fill(out.view(-1), name, seed, first_row * columns)
         return out
@@ -68,12 +68,12 @@ def normal_part(name: str, local_shape: torch.Size, part: Part, seed: int) -> Te
 
 
 def _fill(out: Tensor, name: str, seed: int, first: int) -> None:
-    """Writes the numbers at positions first, first + 1, ... of parameter `name`."""
+    """Writes the elements at positions first, first + 1, ... of parameter `name`."""
     key = np.frombuffer(hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=16).digest(), "u8")
     for start in range(0, out.numel(), _AT_ONCE):
         piece = out[start : start + _AT_ONCE]
         block, skip = divmod(first + start, _BLOCK)
-        # numpy's Philox begins with the counter after the one it is given.
+        # numpy's Philox starts with the counter after the given one.
         bits = np.random.Philox(counter=block, key=key).random_raw(piece.numel() + skip)[skip:]
         uniform = (bits >> np.uint64(12)).astype(np.float64)
         uniform += 0.5  # with 52 bits this is exact, so never 0 nor 1

@@ -1,4 +1,4 @@
-"""The parameters of a GPT-3, written down once: counts, FLOPs, shares, traffic, shapes and initial
+"""The parameters of a GPT-3, defined once: counts, FLOPs, shards, traffic, shapes and initial
 weights follow from these tables.
 
 Names are Megatron-core's, in the order in which a rank holds them. Needs no torch.
@@ -21,8 +21,8 @@ class Parameter:
     Attributes:
         name: within its layer, or within the model.
         shape: [outputs, inputs] of a matrix, [outputs] of a bias or a norm.
-        split: the dimension that tensor ranks share out; None: each of them holds all of it.
-        to_residual: what a matrix gives is added to the residual stream.
+        split: the dimension split over tensor ranks; None: replicated.
+        to_residual: the matrix's output is added to the residual stream.
     """
 
     name: str
@@ -32,21 +32,21 @@ class Parameter:
 
     @property
     def numbers(self) -> int:
-        """In all."""
+        """The total number of elements."""
         return math.prod(self.shape)
 
     @property
     def is_matrix(self) -> bool:
-        """Whether a token costs a multiply-add for each of its numbers."""
+        """Whether each of its elements costs a multiply-add per token."""
         return len(self.shape) == 2
 
     def shape_on_rank(self, tensor: int) -> tuple[int, ...]:
-        """Of the part that each of `tensor` ranks holds."""
+        """The shape of the part on each of `tensor` ranks."""
         parts = [tensor if dim == self.split else 1 for dim in range(len(self.shape))]
         return tuple(size // part for size, part in zip(self.shape, parts, strict=True))
 
     def numbers_on_rank(self, tensor: int) -> int:
-        """In the part that each of `tensor` ranks holds."""
+        """Elements of the part on each of `tensor` ranks."""
         return self.numbers if self.split is None else self.numbers // tensor
 
 
@@ -102,7 +102,7 @@ def layer_matrices(hidden: int, feed_forward: int, tensor: int) -> tuple[tuple[i
 
 @cache
 def embedding_table(vocab: int, context: int, hidden: int) -> tuple[Parameter, ...]:
-    """Token embedding, whose weight makes the logits too, and learned positions."""
+    """Token embedding, whose weight also produces the logits, and learned positions."""
     return (
         Parameter(name="embedding.word_embeddings.weight", shape=(vocab, hidden), split=0),
         Parameter(name="embedding.position_embeddings.weight", shape=(context, hidden)),

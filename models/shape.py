@@ -1,4 +1,4 @@
-"""The shape of a GPT-3: its sizes, and the parameters that it has with them."""
+"""The shape of a GPT-3: its sizes, and the parameters that follow from them."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class ModelShape:
 
     @property
     def layer(self) -> tuple[Parameter, ...]:
-        """The parameters of one layer, by their names in it."""
+        """The parameters of one layer, named within the layer."""
         return layer_table(self.hidden, self.feed_forward)
 
     @property
@@ -94,7 +94,7 @@ class ModelShape:
 
     @property
     def padded_embedding(self) -> tuple[Parameter, ...]:
-        """Token and position embeddings as they are held."""
+        """Token and position embeddings as stored, with padding."""
         return embedding_table(self.padded_vocab, self.context, self.hidden)
 
     @property
@@ -104,7 +104,7 @@ class ModelShape:
 
     @property
     def parameters(self) -> int:
-        """All trainable numbers, the vocabulary unpadded, as in the paper's Table D.1."""
+        """The number of trainable elements without padding, as in the paper's Table D.1."""
         return (
             self.layers * self.layer_parameters
             + sum(each.numbers for each in self.final_norm)
@@ -112,9 +112,9 @@ class ModelShape:
         )
 
     def parameter(self, name: str) -> Parameter:
-        """The parameter of a global name, such as decoder.layers.3.mlp.linear_fc1.weight.
+        """The parameter with a global name, such as decoder.layers.3.mlp.linear_fc1.weight.
 
-        Raises KeyError where the model has none of it.
+        Raises KeyError if the model has no such parameter.
         """
         within = _IN_A_LAYER.sub("", name)
         table = self.layer if within != name else (*self.padded_embedding, *self.final_norm)

@@ -1,5 +1,5 @@
-"""How a model is laid over ranks: the Layout and what follows from it, schedules of batch and
-learning rate, parity.
+"""How a model is distributed over ranks: the Layout and what follows from it, batch and learning
+rate schedules, parity.
 
 Imports models.
 Imported by launcher, parallel.engines, parallel.engines.deepspeed, parallel.engines.megatron,

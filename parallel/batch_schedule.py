@@ -1,4 +1,4 @@
-"""How many samples each step takes: the batch ramp-up as a value that every layout shares.
+"""The number of samples per step: the batch ramp-up as a value that every layout shares.
 
 GPT-3 grew its batch linearly from 32k tokens to the full size over the first 4 to 12 billion
 tokens (Brown et al. 2020, Appendix B). As with Megatron-LM's `--rampup-batch-size START INCREMENT
@@ -17,16 +17,16 @@ from configs.schema import Run
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """Steps in a row of one batch size, the last phase without an end."""
+    """Consecutive steps of one batch size; the last phase is unbounded."""
 
-    first_step: int  # from 0: this many steps come before
+    first_step: int  # from 0: this many steps precede it
     first_sample: int  # from 0
     size: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchPlan:
-    """Samples of each step. With a ramp, global_batch has to be a multiple of ramp_start."""
+    """Samples per step. With a ramp, global_batch must be a multiple of ramp_start."""
 
     global_batch: int
     ramp_start: int
@@ -42,7 +42,7 @@ class BatchPlan:
 
     @classmethod
     def of(cls, run: Run) -> BatchPlan:
-        """Reads the plan off the run's settings."""
+        """The plan from the run's settings."""
         return cls(
             global_batch=run.train.global_batch,
             ramp_start=run.optimizer.ramp_start,
@@ -52,12 +52,12 @@ class BatchPlan:
 
     @property
     def ramp_samples(self) -> int:
-        """Samples of the ramp, its last partial one left out; 0: there is no ramp."""
+        """Samples of the ramp, without its last partial size; 0: there is no ramp."""
         return self.ramp_tokens // self.context
 
     @property
     def increments(self) -> int:
-        """How often the size goes up."""
+        """The number of times the size increases."""
         return self.global_batch // self.ramp_start - 1 if self.ramp_samples else 0
 
     def sizes(self) -> list[int]:
@@ -81,7 +81,7 @@ class BatchPlan:
         return phase.first_step + _ceil(samples - phase.first_sample, phase.size)
 
     def phases(self) -> Iterator[Phase]:
-        """The run as stretches of steps of one size: as many as there are sizes, however long."""
+        """The run as phases of one size: as many as there are sizes, however long."""
         step = sample = 0
         while (level := self._level(sample)) < self.increments:
             phase = Phase(step, sample, self._size(level))
@@ -108,7 +108,7 @@ class BatchPlan:
 
 
 def steps_of(run: Run) -> int:
-    """The steps of the whole run: as asked, or until the recipe's tokens have been read."""
+    """The total steps of the run: as configured, or until the recipe's tokens have been read."""
     if run.train.steps is not None:
         return run.train.steps
     return BatchPlan.of(run).steps_for(_ceil(run.model.recipe.tokens, run.model.context))

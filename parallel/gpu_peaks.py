@@ -1,7 +1,7 @@
-"""Peak dense matmul rates of known GPUs, for the share of the peak that a run reaches (MFU).
+"""Peak dense matmul rates of known GPUs, for model FLOPs utilisation (MFU).
 
-The figures are those of configs/cluster. For any other GPU cluster.peak_tflops says it, or the MFU
-stays blank.
+The figures are those of configs/cluster. For any other GPU set cluster.peak_tflops, or the MFU is
+not shown.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def _peaks() -> dict[str, dict[str, float]]:
         if path.name.endswith(".yaml"):
             cluster = yaml.safe_load(path.read_text(encoding="utf-8"))
             name = (cluster.get("gpu") or "").split("-")[0]
-            if any(letter.isdigit() for letter in name):  # "RTX" alone is many
+            if any(letter.isdigit() for letter in name):  # "RTX" alone is ambiguous
                 found.setdefault(name, cluster["peak_tflops"])
     return found
 

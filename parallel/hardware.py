@@ -1,4 +1,4 @@
-"""What this machine has, asked without importing torch: the planner and the validator use it."""
+"""This machine's hardware, detected without torch, for the planner and the validator."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def torch_is_built_for_cuda() -> bool:
 
 
 def cuda_devices() -> int:
-    """CUDA devices this process may use: those the driver shows and CUDA_VISIBLE_DEVICES leaves."""
+    """CUDA devices available to this process: visible to the driver and in CUDA_VISIBLE_DEVICES."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     present = len(list(Path("/dev").glob("nvidia[0-9]*")))
     if visible is None:
@@ -32,7 +32,7 @@ def cuda_devices() -> int:
 
 
 def choose_device(asked: DeviceName) -> DeviceName:
-    """`auto` is CUDA where torch was built for it and a device is there."""
+    """`auto` is CUDA if torch was built for it and a device exists."""
     if asked is not DeviceName.auto:
         return asked
     usable = torch_is_built_for_cuda() and cuda_devices() > 0

@@ -1,6 +1,6 @@
 """How ranks are arranged: the `Layout` value and the arithmetic that follows from it.
 
-Integers only; imports no torch. A process group is a list of ranks here and a communicator later.
+Integers only; imports no torch. Here a process group is a list of ranks, later a communicator.
 
 Rank order is that of `AXES`, Megatron's default (tensor fastest, then data, then pipeline), which
 DeepSpeed's pipe-data-model topology also gives:  rank = tensor + T * (data + D * pipeline).
@@ -18,7 +18,7 @@ from configs.schema import LayoutConfig, Recompute, Schedule
 
 @dataclass(frozen=True, slots=True)
 class Coordinates:
-    """A rank's place on each axis: one field an axis, in rank order, the fastest first."""
+    """A rank's index on each axis: one field per axis, in rank order, fastest first."""
 
     tensor: int = 0
     data: int = 0
@@ -26,18 +26,18 @@ class Coordinates:
 
 
 AXES: tuple[str, ...] = tuple(field.name for field in fields(Coordinates))
-"""The axes in rank order. A new one is a field of `Coordinates`, of `Layout` and of its config."""
+"""The axes in rank order. A new axis is a field of `Coordinates`, `Layout` and `LayoutConfig`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """How a model is laid over ranks: the size of each axis, and how work is cut along them."""
+    """How a model is distributed over ranks: the size of each axis, and how work is split."""
 
     tensor: int = 1
     pipeline: int = 1
     data: int = 1
     interleave: int = 1
-    stage_layers: tuple[int, ...] | None = None  # None: all stages have as many
+    stage_layers: tuple[int, ...] | None = None  # None: equal stages
     schedule: Schedule = Schedule.standard
     micro_batch: int = 1
     sequence_parallel: bool = False
@@ -46,9 +46,9 @@ class Layout:
 
     @classmethod
     def resolve(cls, config: LayoutConfig, ranks: int | None) -> Layout:
-        """Fills in `data` from the number of ranks at hand; None asks for as few as will do.
+        """Derives `data` from the number of available ranks; None: from the minimum.
 
-        The result may break rules; `parallel.rules` says which.
+        The result may break rules; `parallel.rules` reports which.
         """
         data = config.data
         if data is None:
@@ -68,7 +68,7 @@ class Layout:
         )
 
     def as_config(self) -> LayoutConfig:
-        """The settings that give this layout."""
+        """The settings that produce this layout."""
         return LayoutConfig(
             tensor=self.tensor,
             pipeline=self.pipeline,
@@ -83,7 +83,7 @@ class Layout:
         )
 
     def __str__(self) -> str:
-        """tensor x pipeline x interleave x data, trailing ones after pipeline left out: 2x2x1x2."""
+        """tensor x pipeline x interleave x data, without trailing ones after pipeline: 2x2x1x2."""
         sizes = [self.tensor, self.pipeline, self.interleave, self.data]
         while len(sizes) > 2 and sizes[-1] == 1:
             sizes.pop()
@@ -95,7 +95,7 @@ class Layout:
 
     @property
     def world_size(self) -> int:
-        """Ranks in all."""
+        """The total number of ranks."""
         return math.prod(map(self.size, AXES))
 
     @property
@@ -104,7 +104,7 @@ class Layout:
         return math.prod(self.size(axis) for axis in AXES if axis != "data")
 
     def nodes(self, ranks_per_node: int | None) -> int:
-        """How many nodes the ranks take; None: all are on one."""
+        """The number of nodes that the ranks need; None: all are on one."""
         return 1 if not ranks_per_node else -(-self.world_size // ranks_per_node)
 
     @property
@@ -114,7 +114,7 @@ class Layout:
 
     @property
     def chunks_per_stage(self) -> int:
-        """Two under DualPipeV, else as many as `interleave` says."""
+        """Two with DualPipeV, else `interleave`."""
         return 2 if self.dualpipev else self.interleave
 
     @property
@@ -150,23 +150,23 @@ class Layout:
         return rank
 
     def ranks(self, at: Mapping[str, Iterable[int]]) -> list[int]:
-        """The ranks whose coordinates are in `at`, where an axis that is missing may be anything.
+        """The ranks whose coordinates are in `at`; axes not in `at` are unconstrained.
 
-        In rank order where the coordinates of each axis are.
+        In rank order if the coordinates of each axis are.
         """
         slowest_first = AXES[::-1]
         places = [at.get(axis, range(self.size(axis))) for axis in slowest_first]
         return [self._rank(dict(zip(slowest_first, at, strict=True))) for at in product(*places)]
 
     def groups(self, axis: str) -> list[list[int]]:
-        """The groups of ranks that differ in their place on `axis` alone, by their first ranks."""
+        """The groups of ranks that differ only on `axis`, ordered by their first ranks."""
         firsts = self.ranks({axis: [0]})
         others = [self.coordinates(first) for first in firsts]
         fixed = [other for other in AXES if other != axis]
         return [self.ranks({name: [getattr(at, name)] for name in fixed}) for at in others]
 
     def embedding_groups(self) -> list[list[int]]:
-        """The ranks that hold the tied embedding: of the first and of the logits stage."""
+        """The ranks that hold the tied embedding, on the first and the logits stage."""
         return [sorted({group[0], group[self.logits_stage]}) for group in self.groups("pipeline")]
 
     def layers_of(self, stage: int, chunk: int, layers: int) -> range:
@@ -190,13 +190,13 @@ class Layout:
         return [self.layers_of(stage, chunk, layers) for chunk in range(self.chunks_per_stage)]
 
     def micro_batches(self, global_batch: int) -> int:
-        """Micro-batches that each data rank runs in a step of `global_batch` samples."""
+        """Micro-batches per data rank in a step of `global_batch` samples."""
         return global_batch // (self.micro_batch * self.data)
 
     def samples_of(self, data_rank: int, global_batch: int) -> Iterator[range]:
-        """For each micro-batch of one data rank: its samples' places in the global batch.
+        """For each micro-batch of one data rank, its samples' indices in the global batch.
 
-        Micro-batch m takes the m-th run of data x micro_batch samples, and each data rank a slice.
+        Micro-batch m is the m-th block of data x micro_batch samples; each rank has a slice.
         """
         for number in range(self.micro_batches(global_batch)):
             first = (number * self.data + data_rank) * self.micro_batch

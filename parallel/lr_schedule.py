@@ -2,8 +2,8 @@
 
 Linear warm-up from zero, a cosine down to a fraction of the peak, constant afterwards (Brown et al.
 2020, Appendix B), counted in tokens so that neither the batch ramp-up nor a resume shifts it. The
-curve is Megatron-core's OptimizerParamScheduler's. Where a step is read off it differs: Megatron
-takes the tokens before the step, so its first step has rate 0 and teaches nothing; here the step's
+curve is that of Megatron-core's OptimizerParamScheduler, evaluated at another point: Megatron
+counts the tokens before the step, so its first step has rate 0 and learns nothing; here the step's
 own tokens count too, so the first step learns and the last step of the warm-up has the peak.
 """
 
@@ -21,14 +21,14 @@ class LearningRate:
     """The curve of one run: peak and floor as rates, the rest in tokens."""
 
     peak: float
-    floor: float  # what the cosine ends at
+    floor: float  # the final rate of the cosine
     warmup_tokens: int
     decay_tokens: int  # the cosine ends here
-    context: int  # tokens of a sample
+    context: int  # tokens per sample
 
     @classmethod
     def of(cls, run: Run) -> LearningRate:
-        """Reads the curve off the settings; without `decay_tokens` it ends with the run."""
+        """The curve from the settings; without `decay_tokens` it ends with the run."""
         optimizer = run.optimizer
         decay_tokens = optimizer.decay_tokens
         if decay_tokens is None:

@@ -7,7 +7,7 @@ from parallel.layout import Layout
 
 
 def rank_parameters(shape: ModelShape, layout: Layout, stage: int) -> int:
-    """Numbers that one rank of a stage holds, padding and the last stage's copy included."""
+    """Elements that one rank of a stage holds, including padding and the last stage's copy."""
     held = sum(len(layers) for layers in layout.layers_on(stage, shape.layers))
     first, last = stage == 0, stage == layout.logits_stage
     tokens, positions = shape.padded_embedding

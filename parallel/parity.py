@@ -10,11 +10,11 @@ from torch import Tensor
 
 from configs.schema import Precision
 
-Tensors = Mapping[str, Tensor]  # "KIND.NAME" -> the whole parameter, moment or master weight
+Tensors = Mapping[str, Tensor]  # "KIND.NAME" -> the full parameter, moment or master weight
 
 KINDS = {"exp_avg": "gradient (Adam's first moment)", "master": "weight"}
-"""What is compared of each parameter, in this order: a wrong gradient comes before a wrong weight.
-After the first step Adam's first moment is the clipped gradient times 1 - beta1."""
+"""The tensors compared per parameter, in order: a wrong gradient precedes a wrong weight. After
+the first step Adam's first moment is the clipped gradient times 1 - beta1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,7 @@ class Tolerance:
 
     @classmethod
     def of(cls, precision: Precision) -> Tolerance:
-        """Room for another order of the same sums, in the number format of the matmuls."""
+        """Tolerance for reordered sums, in the number format of the matmuls."""
         return {
             Precision.float32: cls(first_step=1e-6, steps=1e-4, tensors=1e-3),
             Precision.fp16: cls(first_step=1e-3, steps=5e-2, tensors=1e-1),
@@ -37,7 +37,7 @@ class Tolerance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
-    """What a run did. Losses and norms by step from the first; tensors after the steps known."""
+    """Results of a run. Losses and norms by step from the first; tensors after some steps."""
 
     losses: list[float]
     grad_norms: list[float]
@@ -66,13 +66,13 @@ class StepDifference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorDifference:
-    """How far a parameter or its moment is from the other run's after a step."""
+    """The difference between a parameter or moment of two runs after a step."""
 
     step: int  # from 0
     name: str
     kind: str  # one of KINDS
     difference: float
-    why: str = ""  # where it is not the numbers: missing on one side, or of another shape
+    why: str = ""  # if not a numerical difference: missing on one side, or of another shape
 
     def __str__(self) -> str:
         size = self.why or f"relative difference {self.difference:.1e}"
@@ -85,7 +85,7 @@ class Comparison:
 
     steps: list[StepDifference]
     first: TensorDifference | None  # beyond the tolerance, in the order of the network
-    largest: TensorDifference | None  # of all that were compared
+    largest: TensorDifference | None  # of all tensors compared
 
     @property
     def agrees(self) -> bool:
@@ -94,7 +94,7 @@ class Comparison:
 
 
 def compare(run: Trace, against: Trace, tolerance: Tolerance) -> Comparison:
-    """Compares step by step, and tensors after every step that both have tensors of."""
+    """Compares step by step, and tensors after every step for which both have them."""
     assert len(run.losses) == len(against.losses), "the runs have not the same number of steps"
     steps = [
         _step(number, run, against, tolerance.steps if number else tolerance.first_step)
@@ -105,7 +105,7 @@ def compare(run: Trace, against: Trace, tolerance: Tolerance) -> Comparison:
         for found in _tensors(number, run.tensors[number], against.tensors[number]):
             if largest is None or found.difference > largest.difference:
                 largest = found
-            # A NaN is beyond every tolerance.
+            # A NaN exceeds every tolerance.
             if first is None and not found.difference <= tolerance.tensors:
                 first = found
         if first is not None:
@@ -114,7 +114,7 @@ def compare(run: Trace, against: Trace, tolerance: Tolerance) -> Comparison:
 
 
 def relative(value: float, reference: float) -> float:
-    """|value - reference| / |reference|; infinite where only the reference is 0."""
+    """|value - reference| / |reference|; infinite if only the reference is 0."""
     if value == reference:
         return 0.0
     return abs(value - reference) / abs(reference) if reference else float("inf")

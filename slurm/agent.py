@@ -1,12 +1,12 @@
-"""What torchrun's agent is told on every node. Imports no torch."""
+"""The arguments of torchrun's agent on every node. Imports no torch."""
 
 from __future__ import annotations
 
 
 def handled(warning: str) -> list[str]:
-    """Names of the signals that the agent passes on to its ranks.
+    """Names of the signals that the agent forwards to its ranks.
 
-    `warning` is launch.signal: torchrun dies of one that it is not told of, and leaves its ranks.
+    `warning` is launch.signal: torchrun dies of a signal missing here, and leaves its ranks behind.
     """
     return ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", f"SIG{warning}"]
 
@@ -21,14 +21,14 @@ def agent_arguments(
     signal: str,
     grace_s: int,
 ) -> list[str]:
-    """torchrun's; strings may be a shell's variables, which it fills in."""
+    """torchrun's arguments; strings may be shell variables, which the shell expands."""
     return [
         f"--nnodes={nodes}",
         f"--nproc-per-node={ranks_per_node}",
         f"--node-rank={node}",
         f"--master-addr={address}",
         f"--master-port={port}",
-        "--max-restarts=0",  # a start begins again as a whole
+        "--max-restarts=0",  # the entire start is restarted instead
         f"--signals-to-handle={','.join(handled(signal))}",
         f"--shutdown-timeout={grace_s}",
     ]

@@ -18,9 +18,9 @@ _USABLE = {"idle", "mixed", "allocated", "completing", "planned", "reserved"}
 
 
 def submit(script: Path, launch: LaunchConfig) -> list[int]:
-    """Submits the script, under `launch.chain=dependency` several times; the jobs' numbers.
+    """Submits the script, several times with `launch.chain=dependency`; returns the job ids.
 
-    Raises InputError with SLURM's own words where it refuses.
+    Raises InputError with SLURM's own message if it refuses.
     """
     jobs = launch.jobs if launch.chain is Chain.dependency else 1
     numbers: list[int] = []
@@ -31,14 +31,14 @@ def submit(script: Path, launch: LaunchConfig) -> list[int]:
 
 
 def check(script: Path) -> str:
-    """What `sbatch --test-only` says. Raises InputError where SLURM would refuse the job."""
+    """The output of `sbatch --test-only`. Raises InputError if SLURM would refuse the job."""
     return _sbatch(["--test-only", str(script)])
 
 
 def states(numbers: Sequence[int]) -> dict[int, dict[str, str]]:
-    """What SLURM still knows of jobs; those it has forgotten are missing.
+    """SLURM's state of jobs, without those it has forgotten.
 
-    Raises InputError where SLURM cannot be reached.
+    Raises InputError if SLURM cannot be reached.
     """
     known = {}
     for number in numbers:
@@ -52,7 +52,7 @@ def states(numbers: Sequence[int]) -> dict[int, dict[str, str]]:
 
 
 def has_ended(number: int) -> bool:
-    """Whether SLURM says so of a job; False where there is nobody to ask."""
+    """Whether SLURM reports that a job has ended; False if SLURM cannot be reached."""
     try:
         known = states([number])
     except InputError:
@@ -61,13 +61,13 @@ def has_ended(number: int) -> bool:
 
 
 def hostnames(nodes: str) -> list[str]:
-    """node[1-3] as single names, in order; none where SLURM does not say."""
+    """Expands node[1-3] to single names, in order; empty if SLURM cannot."""
     done = _run(["scontrol", "show", "hostnames", nodes]) if nodes else None
     return done.stdout.split() if done is not None and done.returncode == 0 else []
 
 
 def usable_nodes(partition: str | None) -> list[str]:
-    """Those of a partition that are neither down nor about to be."""
+    """The nodes of a partition that are neither down nor draining."""
     of = ["--partition", partition] if partition else []
     done = _run(["sinfo", "--noheader", "--Node", "--responding", *of, "--format=%N %T"])
     if done.returncode:
@@ -77,12 +77,12 @@ def usable_nodes(partition: str | None) -> list[str]:
 
 
 def leave_out(job: int, nodes: str) -> None:
-    """Tells a job that waits to do without these nodes; one that runs cannot be told."""
+    """Excludes these nodes from a pending job; a running job cannot be changed."""
     _run(["scontrol", "update", f"JobId={job}", f"ExcNodeList={nodes}"])
 
 
 def cancel(numbers: Sequence[int]) -> None:
-    """Cancels the jobs. Raises RunError with SLURM's own words where scancel fails."""
+    """Cancels the jobs. Raises RunError with SLURM's own message if scancel fails."""
     done = _run(["scancel", *map(str, numbers)])
     if done.returncode:
         raise RunError(f"scancel: {_words(done)}")

@@ -1,4 +1,4 @@
-"""What SLURM tells the processes of a job by environment variables, in all the forms it has.
+"""SLURM's environment variables in a job's processes, in all their formats.
 
 Imports no torch. Every function takes the environment, so that tests need no SLURM.
 """
@@ -16,7 +16,7 @@ _REPEATED = re.compile(r"(\d+)(?:\(x(\d+)\))?")
 
 
 def nodes(environment: Mapping[str, str]) -> int | None:
-    """Of the job; None where nothing says it."""
+    """The job's number of nodes; None if unknown."""
     for name in ("SLURM_JOB_NUM_NODES", "SLURM_NNODES"):
         if environment.get(name, "").isdecimal():
             return int(environment[name])
@@ -28,7 +28,7 @@ def nodes(environment: Mapping[str, str]) -> int | None:
 
 
 def gpus_per_node(environment: Mapping[str, str]) -> int | None:
-    """Of `4`, `a100:4` and `a100:2,h100:2`; None where no GPUs were asked for, or nobody says."""
+    """Parses `4`, `a100:4` and `a100:2,h100:2`; None if no GPUs were requested, or unknown."""
     asked = re.sub(r"\([^)]*\)", "", environment.get("SLURM_GPUS_PER_NODE", ""))  # of sockets
     if asked:
         counts = [part.rpartition(":")[2] for part in asked.split(",")]
@@ -38,7 +38,7 @@ def gpus_per_node(environment: Mapping[str, str]) -> int | None:
 
 
 def tasks_per_node(environment: Mapping[str, str]) -> list[int]:
-    """Of each node: `4(x2),3` is 4, 4 and 3. Empty where nobody says."""
+    """Tasks of each node: `4(x2),3` is 4, 4 and 3. Empty if unknown."""
     said = environment.get("SLURM_TASKS_PER_NODE") or environment.get("SLURM_NTASKS_PER_NODE", "")
     counts: list[int] = []
     for part in said.split(",") if said else ():
@@ -50,16 +50,16 @@ def tasks_per_node(environment: Mapping[str, str]) -> list[int]:
 
 
 def expanded(named: str) -> list[str]:
-    """node[1-3,07],login as single names; by SLURM itself where it is here."""
+    """Expands node[1-3,07],login to single names; with SLURM's own tool if available."""
     try:
         found = hostnames(named)
-    except InputError:  # there is no scontrol here
+    except InputError:  # no scontrol here
         found = []
     return found or [name for part in _parts(named) for name in _names(part)]
 
 
 def _parts(named: str) -> list[str]:
-    """Apart at the commas outside of brackets."""
+    """Splits at the commas outside brackets."""
     return [part for part in re.split(r",(?![^\[]*\])", named) if part]
 
 
@@ -79,5 +79,5 @@ def _names(part: str) -> list[str]:
 
 
 def node_name(environment: Mapping[str, str]) -> str:
-    """This machine's, as SLURM calls it where it does."""
+    """This machine's name, as SLURM's if SLURM gives one."""
     return environment.get("SLURMD_NODENAME") or socket.gethostname()

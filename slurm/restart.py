@@ -1,4 +1,4 @@
-"""Whether a run is begun again after a start of it has ended. Imports no torch."""
+"""Decides whether a run is restarted after a start has ended. Imports no torch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Start:
     """One start of a run.
 
     Attributes:
-        saved: the step of its newest whole checkpoint when it began.
+        saved: the step of its newest complete checkpoint when it began.
     """
 
     job: str
@@ -34,11 +34,11 @@ class End:
     """What is known when a start has ended.
 
     Attributes:
-        status: torchrun's exit status, which says little: it is 1 after a signal that was heeded.
-        saved: the step of the newest whole checkpoint.
-        stopped: why the ranks stopped and saved, where they did.
+        status: torchrun's exit status, which says little: it is 1 after a handled signal.
+        saved: the step of the newest complete checkpoint.
+        stopped: why the ranks stopped and saved, if they did.
         failure: of the rank that failed first.
-        comes_again: the failure would come again, as of wrong settings or a full disk.
+        comes_again: the failure would recur, as with wrong settings or a full disk.
         asked_to_end: there is a STOP file.
     """
 
@@ -53,19 +53,19 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class RestartDecision:
-    """What follows, and why, in words for people."""
+    """The decision, and its reason as text."""
 
     action: Action
     reason: str
 
 
 def verdict(starts: list[Start], end: End, max_restarts: int, max_idle: int) -> RestartDecision:
-    """By what the run has left behind, not by exit status.
+    """Decides from what the run has left behind, not from the exit status.
 
     Args:
-        starts: all of this run, the one that has ended last.
+        starts: all starts of this run, including the one that has just ended.
         max_restarts: of one job.
-        max_idle: starts in a row that save nothing new.
+        max_idle: consecutive starts that save nothing new.
     """
     if end.done:
         return RestartDecision(Action.done, "the run is done")
@@ -90,7 +90,7 @@ def verdict(starts: list[Start], end: End, max_restarts: int, max_idle: int) -> 
 
 
 def _idle_starts(starts: list[Start], saved: int) -> int:
-    """How many of the last starts found the checkpoint that is still the newest."""
+    """How many of the last starts began from the checkpoint that is still the newest."""
     count = 0
     for start in reversed(starts):
         if start.saved < saved:

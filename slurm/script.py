@@ -25,10 +25,10 @@ NOTHING = 3  # of `launcher.start.slurm_job begin`: the run is done
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchJob:
-    """What the script is made of.
+    """The fields of the script.
 
     Attributes:
-        cuda: whether the ranks are on GPUs; without, no GPU is asked for.
+        cuda: whether the ranks are on GPUs; otherwise no GPU is requested.
     """
 
     name: str
@@ -42,9 +42,9 @@ class BatchJob:
 
 
 def render(job: BatchJob) -> str:
-    """The script. Nodes and ranks are the job's alone, so that they cannot disagree.
+    """Renders the script. Only the job defines nodes and ranks, so they cannot disagree.
 
-    Raises InputError for names that SLURM cannot be told.
+    Raises InputError for names that SLURM cannot represent.
     """
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(
@@ -68,7 +68,7 @@ def render(job: BatchJob) -> str:
         cpus_per_task=launch.cpus_per_task,
         cuda=job.cuda,
         port=launch.port,
-        # What each node has for itself is for the shell that srun starts there.
+        # Per-node values are expanded by the shell that srun starts on the node.
         agent=" ".join(
             agent_arguments(
                 nodes="$nodes",
@@ -97,7 +97,7 @@ def _directives(job: BatchJob) -> Iterator[str]:
         if value is not None:
             yield f"--{name}={_one_word(f'launch.{name}', value)}"
     if launch.elastic and launch.min_nodes < job.nodes:
-        # With a number of tasks SLURM gives no more nodes than those of the fewest take.
+        # Given a number of tasks, SLURM would allocate only the minimum number of nodes.
         yield f"--nodes={launch.min_nodes}-{job.nodes}"
     else:
         yield f"--nodes={job.nodes}"
@@ -111,12 +111,12 @@ def _directives(job: BatchJob) -> Iterator[str]:
         yield f"{asked}{job.ranks_per_node}"
     if launch.time_limit is not None:
         yield f"--time={launch.time_limit}"
-    # Not B: with it only the batch script's shell would be told.
+    # Not B: with it SLURM would signal only the batch script's shell.
     yield f"--signal={launch.signal}@{launch.grace_s}"
-    logs = str(job.run_dir / "logs").replace("%", "%%")  # sbatch has its own use for one
+    logs = str(job.run_dir / "logs").replace("%", "%%")  # % is special to sbatch
     out = f"{logs}/slurm-{'%A_%a' if array else '%j'}.out"
     yield f"--output={_one_word('run_dir', out)}"
-    yield "--open-mode=append"  # a requeued job goes on in the same file
+    yield "--open-mode=append"  # a requeued job continues in the same file
     if array:
         yield f"--array=1-{launch.jobs}%1"
     yield "--requeue" if launch.chain is Chain.none else "--no-requeue"
@@ -124,9 +124,9 @@ def _directives(job: BatchJob) -> Iterator[str]:
 
 
 def _one_word(setting: str, value: str) -> str:
-    """As sbatch reads a line behind #SBATCH: it knows quotes, and no shell's variables.
+    """A value as sbatch parses a line after #SBATCH: with quotes, without shell variables.
 
-    Raises InputError for what no such line can hold.
+    Raises InputError for what such a line cannot hold.
     """
     if "\n" in value or "\\" in value:
         raise InputError(
@@ -139,7 +139,7 @@ def _one_word(setting: str, value: str) -> str:
 
 
 def _srun_arguments(launch: LaunchConfig) -> list[str]:
-    # A node whose ranks have failed takes the others along at once.
+    # If a node's ranks fail, srun ends the others at once.
     return [
         "--ntasks-per-node=1",
         "--kill-on-bad-exit=1",

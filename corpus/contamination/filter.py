@@ -1,7 +1,7 @@
-"""The training filter: cuts from a document what it shares with benchmarks.
+"""The training filter: removes from documents what they share with benchmarks.
 
-Two passes over the corpus: the first scans every document and counts in how many each gram is; the
-second cuts around the grams that are in few. Common phrases are in many, and are no contamination.
+Two passes over the corpus: the first scans every document and counts how many contain each gram;
+the second cuts around the rare grams. Common phrases are in many, and are no contamination.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Span: TypeAlias = tuple[int, int]
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """As in `contamination` of the settings, which has the paper's values."""
+    """The `contamination` settings, which default to the paper's values."""
 
     window: int  # characters removed on either side of a gram
     min_piece: int  # characters; shorter pieces are dropped

@@ -1,4 +1,4 @@
-"""The word n-grams of benchmark examples, so kept that they are quickly found in other text."""
+"""The word n-grams of benchmark examples, in a table that is fast to search text with."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _OF_A_SHELF = ("hashes", "grams", "bitmap")
 
 @dataclass(frozen=True, eq=False)
 class GramTable:
-    """Distinct grams, numbered from 0, of one or several lengths, and whose they are.
+    """Distinct grams, numbered from 0, of one or several lengths, and the examples they are from.
 
-    Worker processes read it from a file. 18 bytes for a gram and 4 to 8 of bitmap, 4 for each
-    place in an example where a gram begins and 4 for each word of the examples: 33 for each of
-    the 508,080 13-grams of LAMBADA and BoolQ, with the distinct words.
+    Worker processes read it from a file. It takes 18 bytes per gram and 4 to 8 of bitmap, 4 for
+    each occurrence of a gram in an example and 4 for each word of the examples: 33 for each of the
+    508,080 13-grams of LAMBADA and BoolQ, including the distinct words.
     """
 
     indexes: tuple[NgramIndex, ...]  # one for each length
@@ -37,7 +37,7 @@ class GramTable:
     owned_starts: Numbers  # where those of each example begin, and the end
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """All of it, for a file."""
+        """All of its arrays, for a file."""
         content = {name: getattr(self, name) for name in _ARRAYS}
         content["vocabulary"] = text_array(self.vocabulary)
         content["shelves"] = np.array([index.length for index in self.indexes], np.int64)
@@ -48,7 +48,7 @@ class GramTable:
 
     @classmethod
     def of_arrays(cls, content: Mapping[str, NDArray[Any]]) -> GramTable:
-        """What `arrays` gave."""
+        """Rebuilds the table from `arrays`."""
         return cls(
             **{name: content[name] for name in _ARRAYS},
             vocabulary=tuple(from_text_array(content["vocabulary"])),
@@ -59,7 +59,7 @@ class GramTable:
         )
 
     def __len__(self) -> int:
-        """How many distinct grams."""
+        """The number of distinct grams."""
         return len(self.starts)
 
     @property
@@ -68,13 +68,13 @@ class GramTable:
         return max((index.length for index in self.indexes), default=0)
 
     def words(self, gram: int) -> list[str]:
-        """The words of a gram, folded as they are compared."""
+        """The words of a gram, folded for comparison."""
         start = int(self.starts[gram])
         tokens = self.tokens[start : start + int(self.lengths[gram])]
         return [self.vocabulary[token] for token in tokens.tolist()]
 
     def owned_by(self, example: int) -> Ids:
-        """The grams of an example; one that it repeats is there as often."""
+        """The grams of an example, including repetitions."""
         return self.owned[self.owned_starts[example] : self.owned_starts[example + 1]]
 
 
@@ -121,28 +121,27 @@ def build_table(examples: Sequence[str], lengths: int | Sequence[int]) -> GramTa
 
 
 def _places(ends: Numbers, examples: Numbers, length: int) -> Numbers:
-    """Where the grams of these examples begin in the tokens."""
+    """The positions in the tokens where the grams of these examples begin."""
     return _joined([np.arange(ends[each], ends[each + 1] - length + 1) for each in examples])
 
 
 class _Runs:
-    """Runs of tokens, told apart exactly."""
+    """Distinguishes runs of tokens exactly."""
 
     def __init__(self, tokens: Ids) -> None:
         self.tokens = tokens
         self._kinds: dict[int, Numbers] = {1: tokens.astype(np.int64)}
 
     def distinct(self, places: Numbers, length: int) -> tuple[Numbers, Numbers]:
-        """Of the runs at `places`: where each distinct one is first, and which one each is."""
+        """For the runs at `places`: the first index of each distinct one, and which each run is."""
         kinds = self._of_length(length)[places]
         _, first, which = np.unique(kinds, return_index=True, return_inverse=True)
         return places[first], which
 
     def _of_length(self, length: int) -> Numbers:
-        """A number for the run at each place: equal for equal runs, and only for them.
+        """A number for the run at each place: equal if and only if the runs are equal.
 
-        A run is known by the two of half its length that it consists of; if its own is odd, they
-        share a word.
+        A run is identified by its two halves; if its length is odd, they share a word.
         """
         if length not in self._kinds:
             half = (length + 1) // 2

@@ -1,7 +1,7 @@
-"""Hashes of words and of runs of words, for whole arrays at once.
+"""Hashes of words and of runs of words, vectorised over arrays.
 
-Hashes only preselect: every hit is compared with the words themselves, so that they need to be fast
-and well spread, not safe. All arithmetic is modulo 2**64.
+Hashes only preselect: every hit is verified by comparing words, so the hashes need to be fast and
+well distributed, not secure. All arithmetic is modulo 2**64.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 Hashes: TypeAlias = NDArray[np.uint64]
 Numbers: TypeAlias = NDArray[np.int64]
 
-MIX = 0x9E3779B97F4A7C15  # odd, bits well spread (2**64 / golden ratio)
-BASE = 0xD1342543DE82EF95  # odd, so that it can be divided by
+MIX = 0x9E3779B97F4A7C15  # odd, with well-mixed bits (2**64 / golden ratio)
+BASE = 0xD1342543DE82EF95  # odd, so that it has an inverse
 _UNBASE = pow(BASE, -1, 1 << 64)
 _SHIFTS = np.array([0, *range(56, -1, -8)], np.uint64)
 """By a word's length up to 8: the bits before it in the 8 bytes that it ends."""
@@ -31,7 +31,7 @@ class HashedWords(NamedTuple):
 def hash_words(squeezed: bytes) -> HashedWords:
     """A hash for each word, of its length and its last 8 bytes.
 
-    Words that differ before these have one hash; they are few and long.
+    Words that differ only before these bytes collide; they are few and long.
     """
     buffer = b"\0" * 7 + b" " + squeezed + b" "  # so that 8 bytes can be read before every end
     spaces = np.flatnonzero(np.frombuffer(buffer, np.uint8) == 32)
@@ -57,7 +57,7 @@ class Rolling:
         np.cumsum(words * powers.base[: len(words)], out=self._sums[1:])
 
     def grams(self, length: int) -> Hashes:
-        """Of the runs that begin at each word but the last length - 1."""
+        """Hashes of the runs beginning at each word but the last length - 1."""
         sums = self._sums[length:] - self._sums[:-length]
         sums *= self._unbase[: len(sums)]
         return sums

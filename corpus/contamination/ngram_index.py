@@ -9,16 +9,16 @@ from numpy.typing import NDArray
 
 from corpus.contamination.hashing import Hashes, Numbers
 
-SLOTS = 32  # bits of the bitmap for a gram, at least
+SLOTS = 32  # minimum bits of the bitmap per gram
 FEWEST_SLOTS = 16  # as a power of two
 
 
 @dataclass(frozen=True, eq=False)
 class NgramIndex:
-    """The grams of one length, sorted by hash, and a Bloom filter that spares most searches.
+    """The grams of one length, sorted by hash, with a Bloom filter that avoids most searches.
 
-    Two bits of `bitmap` are set for each gram. Hashes of text are tested for the first bit all
-    together, and what is left for the second; a search costs a hundred times as much as either.
+    Two bits of `bitmap` are set for each gram. Text hashes are tested for the first bit all at
+    once, and the remaining ones for the second; a search costs a hundred times as much as either.
     """
 
     length: int  # words
@@ -37,7 +37,7 @@ class NgramIndex:
         return cls(length, hashes[order], grams[order], bitmap)
 
     def search(self, hashes: Hashes) -> tuple[Numbers, NDArray[np.int32]]:
-        """Pairs of an index in `hashes` and a gram that has this hash."""
+        """Pairs of an index in `hashes` and a gram with this hash."""
         power = self.bitmap.size.bit_length() + 2
         slots = _first(hashes, power)
         found = np.flatnonzero(self.bitmap[slots >> 3] & _bit(slots) != 0)

@@ -1,4 +1,4 @@
-"""Finds the grams of a table in text: exactly, at about the speed of reading it from a disk."""
+"""Finds the grams of a table in text, exactly, at about disk speed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from corpus.contamination.hashing import Hashes, Numbers, Powers, Rolling, hash_
 from corpus.contamination.stretches import stretches
 from corpus.contamination.words import Word, decode, encode, fold, separators, squeeze, words
 
-BATCH = 1 << 19  # characters scanned at once: temporaries of a few megabytes stay in the cache
+BATCH = 1 << 19  # characters scanned at once: temporaries of a few megabytes fit into the cache
 
 
 class Hit(NamedTuple):
@@ -33,7 +33,7 @@ class _Piece(NamedTuple):
 
 
 class _Candidate(NamedTuple):
-    """Words of which the hash is that of a gram."""
+    """Words whose hash is that of a gram."""
 
     gram: int
     first: int  # word of the batch
@@ -50,14 +50,13 @@ class Scanner:
         self._powers = Powers(1 << 16)
 
     def scan(self, texts: Sequence[str]) -> list[Hit]:
-        """Every place of every gram, ordered by text and place.
+        """All occurrences of all grams, ordered by text and position.
 
-        A gram lies within one text. A long text takes no more memory than the text itself and a
-        few megabytes.
+        A gram lies within one text. A long text takes only a few megabytes besides the text itself.
         """
         if not len(self._table):
             return []
-        hits: set[Hit] = set()  # stretches of a long text overlap
+        hits: set[Hit] = set()  # pieces of a long text overlap
         for batch in _batches(self._pieces(texts)):
             hits.update(self._scan(batch))
         return sorted(hits, key=lambda hit: (hit.text, hit.start, hit.stop))
@@ -101,7 +100,7 @@ class Scanner:
 
 
 class _Reader:
-    """Reads the words of candidates, asked for in order, from a batch: each word once."""
+    """Reads the words of candidates, requested in order, from a batch: each word once."""
 
     def __init__(self, raw: bytes, borders: Numbers, pieces: Sequence[_Piece]) -> None:
         self._raw, self._borders, self._pieces = raw, borders, pieces

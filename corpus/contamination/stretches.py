@@ -1,4 +1,4 @@
-"""Long text in stretches that can be searched one by one."""
+"""Splits long text into overlapping stretches that are searched one by one."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _SPACE = re.compile(r"\s")  # as str.isspace has it
 def stretches(text: str, size: int, overlap: int) -> Iterator[tuple[int, str]]:
     """A text in stretches of about `size` characters, each with its offset.
 
-    Each ends at white space and begins with the last `overlap` words of the one before, so that
-    every run of one word more is whole in one of them.
+    Each ends at white space and begins with the last `overlap` words of the previous one, so that
+    every run of one more word is complete in one of them.
     """
     begin = stop = 0
     while space := _SPACE.search(text, stop + size):
@@ -25,7 +25,7 @@ def stretches(text: str, size: int, overlap: int) -> Iterator[tuple[int, str]]:
 
 
 def _last_words(text: str, begin: int, stop: int, number: int) -> int:
-    """Where the last `number` words before `stop` begin; `begin` if there are not so many."""
+    """The start of the last `number` words before `stop`; `begin` if there are fewer."""
     if not number:
         return stop
     width = 16 * number

@@ -1,4 +1,4 @@
-"""Which benchmark examples were seen in training, and whether that changes the score.
+"""Which benchmark examples occurred in training, and whether that affects the score.
 
 Appendix C of Brown et al. (2020): an example is dirty if any of its N-grams is anywhere in the
 training text, and clean otherwise; N depends on the benchmark.
@@ -19,9 +19,9 @@ from corpus.contamination.benchmarks import Benchmark
 from corpus.contamination.grams import GramTable, build_table
 from corpus.contamination.words import words
 
-SYNTHETIC_MIN_N = 2  # the least N in the paper's table C.1
+SYNTHETIC_MIN_N = 2  # the smallest N in the paper's table C.1
 WORSE = 1.0  # percent: the paper takes a clean score worse by 1 to 2 % for overfitting
-FEWEST_CLEAN = 100  # the error of a mean over fewer is several percent, above what is looked for
+FEWEST_CLEAN = 100  # with fewer the mean's error is several percent, above the effect sought
 LEAST_CLEAN_SHARE = (
     0.1  # the paper could not judge reading comprehension, of which 1 to 7 % is clean
 )
@@ -59,27 +59,27 @@ class Row:
 
     @property
     def examples(self) -> int:
-        """How many were judged."""
+        """The number of examples judged."""
         return self.dirty + self.clean
 
     @property
     def dirty_share(self) -> float:
-        """The dirty fraction of the judged examples; 0 where none was judged."""
+        """The dirty fraction of the judged examples; 0 if none was judged."""
         return self.dirty / self.examples if self.examples else 0.0
 
     @property
     def clean_share(self) -> float:
-        """The clean fraction of the judged examples; 0 where none was judged."""
+        """The clean fraction of the judged examples; 0 if none was judged."""
         return self.clean / self.examples if self.examples else 0.0
 
     @property
     def difference(self) -> float | None:
-        """Percent by which the clean score is better than that of all."""
+        """Percent by which the clean score exceeds that of all."""
         return relative_difference(self.score_all, self.score_clean)
 
     @property
     def verdict(self) -> Verdict:
-        """Few clean examples come first: a difference that they show says little."""
+        """Too few clean examples take precedence: a difference between them means little."""
         if self.clean < FEWEST_CLEAN or self.clean_share < LEAST_CLEAN_SHARE:
             return Verdict.too_few
         if self.score_all is None:
@@ -90,7 +90,7 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """What to look for, and whose it is."""
+    """The grams to look for, and the benchmarks they belong to."""
 
     benchmarks: tuple[Benchmark, ...]
     ns: tuple[int, ...]  # N of each benchmark
@@ -98,7 +98,7 @@ class Study:
     table: GramTable  # of the examples of all benchmarks, in order
 
     def statuses(self, hit: Iterable[int]) -> list[list[Status]]:
-        """Of each benchmark, that of each example, given the grams found anywhere in the text."""
+        """The status of each example of each benchmark, given the grams found in the text."""
         found = np.zeros(len(self.table), bool)
         found[np.fromiter(hit, np.int64)] = True
         starts = accumulate((len(each.examples) for each in self.benchmarks), initial=0)
@@ -116,7 +116,7 @@ class Study:
         return Status.dirty if found[self.table.owned_by(example)].any() else Status.clean
 
     def report(self, hit: Iterable[int]) -> list[Row]:
-        """A row for each benchmark, given the grams found anywhere in the text."""
+        """One row per benchmark, given the grams found in the text."""
         every = zip(self.benchmarks, self.ns, self.statuses(hit), strict=True)
         return [_row(benchmark, n, statuses) for benchmark, n, statuses in every]
 
@@ -124,7 +124,7 @@ class Study:
 def plan_study(benchmarks: Sequence[Benchmark], *, min_n: int, max_n: int) -> Study:
     """Chooses each benchmark's N and builds the table to scan for.
 
-    An example of fewer words than N is one gram; one of fewer than min_n, or of a synthetic
+    An example with fewer than N words is one gram; one with fewer than min_n, or for a synthetic
     benchmark than SYNTHETIC_MIN_N, is ignored.
     """
     ns, lengths = [], []
@@ -140,10 +140,10 @@ def plan_study(benchmarks: Sequence[Benchmark], *, min_n: int, max_n: int) -> St
 
 
 def choose_n(lengths: Sequence[int], *, min_n: int, max_n: int, synthetic: bool) -> int:
-    """The 5th percentile of the lengths of examples in words, held to min_n..max_n.
+    """The 5th percentile of the examples' lengths in words, clamped to min_n..max_n.
 
-    It is the length of an example, the lower one where it falls between two. Synthetic benchmarks
-    have SYNTHETIC_MIN_N in place of min_n.
+    It is the length of an example, the lower one if it falls between two. Synthetic benchmarks
+    have SYNTHETIC_MIN_N instead of min_n.
     """
     percentile = int(np.percentile(lengths, 5, method="lower"))
     return min(max(percentile, SYNTHETIC_MIN_N if synthetic else min_n), max_n)
@@ -153,7 +153,7 @@ def relative_difference(score_all: float | None, score_clean: float | None) -> f
     """Percent of the mean of both scores by which the clean one is better.
 
     Table C.1's printed column is 2 (clean - all) / (clean + all), not (clean - all) / all: QuAC's
-    44.3 and 54.1 stand there as 20 %, which are 22 % of 44.3.
+    44.3 and 54.1 are given as 20 %, but are 22 % of 44.3.
     """
     if score_all is None or score_clean is None or score_all + score_clean == 0:
         return None

@@ -1,9 +1,9 @@
-"""What a word is: "lowercase, whitespace-delimited, with no punctuation" (Brown et al. 2020).
+"""Words as defined by Brown et al. 2020: "lowercase, whitespace-delimited, with no punctuation".
 
-Letters, numbers and marks (Unicode L*, N*, M*) are kept in lower case, each by itself; white space
-separates; every other character is deleted, and a word of which nothing is left does not count:
-"Don't  stop--now !" is "dont", "stopnow". `words` says so plainly; `fold` and `squeeze` do the same
-to megabytes at a time.
+Letters, numbers and marks (Unicode L*, N*, M*) are kept, lowercased one by one; white space
+separates words; every other character is deleted, and a word that becomes empty does not count:
+"Don't  stop--now !" is "dont", "stopnow". `words` is the plain implementation; `fold` and `squeeze`
+do the same to megabytes at a time.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ Bytes: TypeAlias = NDArray[np.uint8]
 
 
 class Word(NamedTuple):
-    """A word as it is compared, and where in the original text it stands."""
+    """A word normalised for comparison, and its position in the original text."""
 
-    text: str  # as it is compared
+    text: str  # normalised
     start: int  # characters of the original, from the first that is kept ...
     stop: int  # ... to past the last
 
 
 class _Folds(dict[str, str]):
-    """A character as it is compared: lower case, a space, or nothing."""
+    """A character normalised for comparison: lower case, a space, or nothing."""
 
     def __missing__(self, character: str) -> str:
         folded = ""
@@ -63,12 +63,12 @@ def words(text: str) -> list[Word]:
 
 
 def encode(text: str) -> bytes:
-    """UTF-8, also of half a surrogate pair, which JSON may hold."""
+    """UTF-8, also for an unpaired surrogate, which JSON may contain."""
     return text.encode("utf-8", "surrogatepass")
 
 
 def decode(raw: bytes) -> str:
-    """Inverts `encode`, half a surrogate pair included."""
+    """Inverts `encode`, including unpaired surrogates."""
     return raw.decode("utf-8", "surrogatepass")
 
 
@@ -79,20 +79,20 @@ _SEPARATOR = bytes(32 * each.isspace() for each in _ASCII) + bytes(128)
 
 
 def squeeze(folded: bytes) -> bytes:
-    """Words and, for each character of white space, a space; from folded UTF-8.
+    """Words and, for each white-space character, a space; from folded UTF-8.
 
-    Equal words, and no others, have equal bytes; these are UTF-8 but for a few letters.
+    Words have equal bytes if and only if they are equal; these are UTF-8 except for a few letters.
     """
     return folded.translate(_LOWER, _DELETED)
 
 
 def separators(folded: bytes) -> NDArray[np.int64]:
-    """Where in folded UTF-8 each character of white space has its last byte."""
+    """The position of each white-space character's last byte in folded UTF-8."""
     return np.flatnonzero(np.frombuffer(folded.translate(_SEPARATOR), np.uint8) != 0)
 
 
-# Lower case is never longer than upper case, and so fits in its place, but for three letters
-# ("İ" becomes "i" and a dot). For these, the long form is spelled shorter: 0xff is never UTF-8.
+# Lower case is never longer than upper case, and so fits in its place, except for three letters
+# ("İ" becomes "i" and a dot). For these the long form has a shorter spelling: 0xff is never UTF-8.
 _SHORT = {"ⱥ": "Ⱥ".encode(), "ⱦ": "Ⱦ".encode(), "\u0307": b"\xff"}
 _NOTHING = b"\x01"  # any byte that `squeeze` deletes, but not 0, which fills
 _WIDTHS = ((2, 0xC0, 0xE0), (3, 0xE0, 0xF0), (4, 0xF0, 0xF8))
@@ -103,11 +103,11 @@ _folded_points = np.zeros(0x110000, np.uint32)
 
 
 def fold(raw: bytes) -> bytes:
-    """UTF-8 in which what is not ASCII is folded in place, filled up with zeros on the left."""
+    """UTF-8 with non-ASCII characters folded in place, padded with zeros on the left."""
     if raw.isascii():
         return raw
     cells = np.frombuffer(raw, np.uint8).copy()
-    # What a character becomes is never wider, so none is folded twice.
+    # A folded character is never wider, so none is folded twice.
     for width, low, high in _WIDTHS:
         at = np.flatnonzero((cells >= low) & (cells < high))
         if at.size:

@@ -1,4 +1,4 @@
-"""One pass over a token file in an order of its own, by Megatron-core's GPTDataset."""
+"""One pass over a token file in its own order, by Megatron-core's GPTDataset."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ with quiet_import():
     from megatron.core.datasets.indexed_dataset import IndexedDataset
     from megatron.core.datasets.utils import Split
 
-# Its one warning is that the order was not written to disk, which `Epoch` does itself.
+# Its only warning is that the order was not written to disk; `Epoch` writes it itself.
 logging.getLogger(GPTDataset.__module__).setLevel(logging.ERROR)
 
 Positions = npt.NDArray[np.int64]
@@ -49,18 +49,18 @@ class Epoch(GPTDataset):  # type: ignore[misc]  # Megatron-core is untyped
         )
 
     def tokens(self, index: int) -> npt.NDArray[np.int64]:
-        """Sample `index` of this epoch, shape (context + 1,): inputs, and targets one later."""
+        """Sample `index` of this epoch, shape (context + 1,): inputs and shifted targets."""
         sample, _ = self._query_document_sample_shuffle_indices(index)
         return sample
 
     def positions(self, indices: Positions) -> tuple[Positions, Positions]:
-        """Where these samples begin: documents of the token file, and tokens within them."""
+        """The samples' start positions: documents of the token file, and tokens within them."""
         places, offsets = self.sample_index[self.shuffle_index[indices]].T
         return self.document_index[places].astype(np.int64), offsets.astype(np.int64)
 
     def _build_document_sample_shuffle_indices(self) -> Order:
-        # Megatron-core lets rank 0 write the order and the others read it after a barrier. Here
-        # every rank may come at any time, so whoever is first publishes it by a rename.
+        # Megatron-core makes rank 0 write the order and the others read it after a barrier. Here
+        # ranks may arrive at any time, so the first one publishes it by a rename.
         size = samples_in(self._get_num_tokens_per_epoch(), self.config.sequence_length)
         if size < shuffle.SHARED:
             return super()._build_document_sample_shuffle_indices()
@@ -70,7 +70,7 @@ class Epoch(GPTDataset):  # type: ignore[misc]  # Megatron-core is untyped
             try:
                 make_folder(folder.parent)
                 publish(folder.parent, folder.name, lambda scratch: _save(order, scratch))
-            except OSError:  # a cache that is read-only or full is no obstacle
+            except OSError:  # a read-only or full cache is not fatal
                 return order
         return _load(folder)
 
@@ -94,10 +94,10 @@ def _seed_of(seed: int, epoch: int) -> int:
 
 @dataclass(frozen=True)
 class _NoTokenizer:
-    """What GPTDataset asks of a tokenizer although its text is tokens already."""
+    """The parts of a tokenizer that GPTDataset requires although the text is already tokens."""
 
     vocab_size: None = None
-    eod: int = 0  # looked at, then unused, as no mask is asked for
+    eod: int = 0  # read, then unused, as no mask is requested
     unique_identifiers: dict[str, str] = field(default_factory=dict)
 
 
@@ -110,6 +110,6 @@ def _config(context: int, seed: int) -> GPTDatasetConfig:
         reset_attention_mask=False,
         eod_mask_loss=False,
         create_attention_mask=False,
-        # No folder: Megatron-core unpickles what it finds where it looks for orders by itself.
+        # No folder: Megatron-core would unpickle orders that it finds there.
         path_to_cache="",
     )

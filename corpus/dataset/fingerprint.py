@@ -1,7 +1,7 @@
-"""Which samples a run has read: a fingerprint that every checkpoint carries.
+"""A fingerprint of the samples that a run has read, stored in every checkpoint.
 
-It is the sum of the ids of the samples, modulo 2**64: ranks add up what each of them read, in any
-order, and a sample read twice, missed or taken from elsewhere changes it.
+It is the sum of the samples' ids modulo 2**64: each rank sums what it read, in any order, and a
+sample read twice, missed or taken from elsewhere changes the result.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MODULUS = 1 << 64
 
 
 class SampleFingerprint:
-    """The ids that this rank has read."""
+    """Sums the ids of the samples that this rank has read."""
 
     def __init__(self, mixture: Mixture) -> None:
         self._mixture = mixture
@@ -30,7 +30,7 @@ class SampleFingerprint:
 
 
 def fingerprint(mixture: Mixture, first: int, stop: int) -> int:
-    """That of the samples `first` to `stop` - 1, by the definition of the order."""
+    """The fingerprint of samples `first` to `stop` - 1, from the definition of the order."""
     total = 0
     for begin in range(first, stop, AT_ONCE):
         ids = mixture.ids(np.arange(begin, min(begin + AT_ONCE, stop), dtype=np.int64))

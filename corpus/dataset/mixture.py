@@ -1,4 +1,4 @@
-"""Samples by global number from several sources, each in its share."""
+"""Samples by global number from several sources, in proportion to their shares."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ with quiet_import():
     from megatron.core.datasets import helpers
 
 BLOCK = 1 << 20
-"""Samples after which the pattern of sources begins again: within it and at every moment each
-source is within two samples of its share."""
+"""The period, in samples, of the pattern of sources: at any point each source is within two
+samples of its share."""
 
 Ints = npt.NDArray[np.int64]
 
 
 def blend(shares: list[float], size: int) -> tuple[Ints, Ints]:
-    """Of each of `size` samples, its source and its number within that source.
+    """For each of `size` samples, its source and its number within that source.
 
-    Megatron-core's rule, which its BlendedDataset goes by: the next sample comes from the source
-    that is furthest behind its share.
+    The rule of Megatron-core's BlendedDataset: the next sample comes from the source that is
+    furthest behind its share.
     """
     source, index = np.zeros(size, np.int16), np.zeros(size, np.int64)
     helpers.build_blending_indices(source, index, shares, len(shares), size, False)
@@ -34,7 +34,7 @@ def blend(shares: list[float], size: int) -> tuple[Ints, Ints]:
 
 
 def counts(shares: Sequence[float], samples: int) -> list[int]:
-    """How many of the first `samples` come from each source; from those of 0, none."""
+    """How many of the first `samples` come from each source; none from sources of share 0."""
     read = [number for number, share in enumerate(shares) if share > 0]
     blocks, rest = divmod(samples, BLOCK)
     source, _ = blend([shares[number] for number in read], BLOCK if blocks else rest)
@@ -45,7 +45,7 @@ def counts(shares: Sequence[float], samples: int) -> list[int]:
 
 
 class Mixture:
-    """An endless sequence that depends on the tokens, the shares and the seed, and nothing else."""
+    """An endless sequence that depends only on the tokens, the shares and the seed."""
 
     def __init__(
         self,
@@ -57,9 +57,9 @@ class Mixture:
         seed: int,
         vocab: int | None = None,
     ) -> None:
-        """`part` is train or validation; `shares` of sources add up to 1, those of 0 are not read.
+        """`part` is train or validation; shares sum to 1, and sources of share 0 are not read.
 
-        `vocab` is as in Samples. Raises InputError if a token file is not whole or holds less
+        `vocab` is as in Samples. Raises InputError if a token file is incomplete or holds less
         than one sample.
         """
         self.names = [source.name for source in prepared.sources if shares[source.name] > 0]
@@ -89,7 +89,7 @@ class Mixture:
         return source, block * self._a_block[source] + self._index[within]
 
     def ids(self, numbers: Ints) -> npt.NDArray[np.uint64]:
-        """64 bits for each sample that say which number it has and which stretch of text it is."""
+        """A 64-bit id for each sample, from its number and its position in the text."""
         source, index = self.places(numbers)
         document, offset = np.zeros_like(numbers), np.zeros_like(numbers)
         for each, samples in enumerate(self.sources):
@@ -102,7 +102,7 @@ class Mixture:
 
 
 def _scrambled(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """splitmix64 (Steele, Lea and Flood 2014): a change of any bit changes half of them."""
+    """splitmix64 (Steele, Lea and Flood 2014): changing any bit changes about half of them."""
     values = values + np.uint64(0x9E3779B97F4A7C15)
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -1,4 +1,4 @@
-"""Samples by global number: an endless sequence that depends on the seed and nothing else."""
+"""Samples by global number: an endless sequence that depends only on the tokens and the seed."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from corpus.store.token_file import check_index
 class Samples:
     """The token file at `prefix`, packed into samples of context + 1 tokens.
 
-    Documents follow one another with end-of-text between them and are cut without regard to it, as
-    GPT-3's were. Sample `n` is sample n % len of epoch n // len, and every epoch has an order of
-    its own, so that what sample `n` is does not depend on how many will be drawn, by which rank or
-    from where a run was resumed. Each token but an epoch's first is a target once an epoch, save
-    the last few that fill no sample.
+    Documents are concatenated with end-of-text between them and split regardless of it, as in
+    GPT-3. Sample `n` is sample n % len of epoch n // len, and every epoch has its own order, so
+    that sample `n` does not depend on how many will be drawn, by which rank or from where a run was
+    resumed. Each token but an epoch's first is a target once per epoch, except the last few that
+    fill no sample.
 
-    For validation, give the same seed always: the order is then the same always.
+    For validation, always pass the same seed: the order is then always the same.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Samples:
     ) -> None:
         """`vocab`: every token id is below it, or reading a sample raises RunError.
 
-        Raises InputError if a token file is not whole or holds less than one sample.
+        Raises InputError if a token file is incomplete or holds less than one sample.
         """
         path = Path(prefix)
         check_whole(path.parent)
@@ -46,7 +46,7 @@ class Samples:
         tokens = open_tokens(path)
         self._size = samples_in(count, context)
 
-        @lru_cache(maxsize=2)  # a batch may straddle two epochs
+        @lru_cache(maxsize=2)  # a batch may span two epochs
         def epoch(number: int) -> Epoch:
             return Epoch(tokens, context=context, seed=seed, number=number)
 
@@ -55,11 +55,11 @@ class Samples:
         self._vocab = vocab
 
     def __len__(self) -> int:
-        """Samples of one epoch."""
+        """Samples per epoch."""
         return self._size
 
     def __getitem__(self, number: int) -> npt.NDArray[np.int64]:
-        """Global sample `number` >= 0, without end: shape (context + 1,)."""
+        """Global sample `number` >= 0, unbounded: shape (context + 1,)."""
         if number < 0:
             raise IndexError(f"samples are numbered from 0, not {number}")
         epoch, index = divmod(number, self._size)
@@ -74,7 +74,7 @@ class Samples:
         return tokens
 
     def positions(self, numbers: npt.NDArray[np.int64]) -> tuple[Positions, Positions]:
-        """Where samples begin: documents of the token file, and tokens within them."""
+        """The samples' start positions: documents of the token file, and tokens within them."""
         epochs, indices = np.divmod(numbers, self._size)
         documents, offsets = np.zeros_like(numbers), np.zeros_like(numbers)
         for number in np.unique(epochs):

@@ -1,4 +1,4 @@
-"""Which documents are kept: the quality classifier and fuzzy deduplication.
+"""Document filters: the quality classifier and fuzzy deduplication.
 
 Imports nothing of ours but configs.
 Imported by corpus.prepare.

@@ -1,7 +1,7 @@
 """Fuzzy deduplication by MinHash and locality-sensitive hashing, as GPT-3's (appendix A).
 
-The paper used Spark's MinHashLSH with 10 hashes and names no threshold. Here a document is the set
-of its stretches of `shingle` words, 128 hashes estimate how alike two of them are, and documents
+The paper used Spark's MinHashLSH with 10 hashes and gives no threshold. Here a document is the set
+of its shingles of `shingle` words, 128 hashes estimate how similar two of them are, and documents
 that agree in one of 16 bands are compared.
 """
 
@@ -20,7 +20,7 @@ Signatures = npt.NDArray[np.uint32]
 
 
 def check(config: DuplicatesConfig) -> None:
-    """Raises InputError where the bands do not divide the hashes."""
+    """Raises InputError if the bands do not divide the hashes."""
     if config.hashes % config.bands:
         nearest = max(n for n in range(1, config.bands) if config.hashes % n == 0)
         raise InputError(
@@ -43,9 +43,9 @@ def signatures(texts: Sequence[str], config: DuplicatesConfig) -> Signatures:
 def near_copies(
     found: Signatures, droppable: npt.NDArray[np.bool_], config: DuplicatesConfig
 ) -> npt.NDArray[np.int64]:
-    """For each document the earlier one it is like, -1 where there is none.
+    """For each document the earlier one that it resembles, -1 if there is none.
 
-    Only documents that are `droppable` are looked up; the others are there to be matched.
+    Only `droppable` documents are looked up; the others can only be matched.
     """
     from datasketch import MinHash, MinHashLSH
 

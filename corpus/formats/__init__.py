@@ -1,4 +1,4 @@
-"""From a file of text, JSONL or WARC, plain or compressed, to its records.
+"""Reads records from files of text, JSONL or WARC, plain or compressed.
 
 Imports nothing of ours but configs.
 Imported by corpus, corpus.machine, corpus.prepare, corpus.sources.

@@ -1,4 +1,4 @@
-"""JSONL: a document a line, in one field of an object."""
+"""JSONL: one document per line, in one field of an object."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from corpus.formats.records import Damage, Found, Record
 from corpus.formats.streams import Block, Broken, blocks
 
 LONGEST = 256 << 20  # bytes; a longer line is damage
-FIELDS = 16  # of a line without the text, that are told of
-NAME = 64  # characters; a longer name is no field's but data
+FIELDS = 16  # reported for a line without the text
+NAME = 64  # characters; a longer name is not a field's but data
 
 
 def read_jsonl(path: Path, field: str, start: int = 0, stop: int | None = None) -> Iterator[Found]:
-    """The lines that begin at byte `start` or later, and before `stop`. Blank lines are none.
+    """The lines that begin at byte `start` or later, and before `stop`, skipping blank lines.
 
     Positions are offsets in the (decompressed) file. Raises InputError if it cannot be read.
     """
+    # The byte before `start` shows whether a line begins there.
     # The byte before tells whether a line begins at `start`.
     first = max(start - 1, 0)
     for number, line in enumerate(_lines(blocks(path, first), first), start=1):
@@ -49,8 +50,8 @@ class _Line:
 
 
 def _lines(source: Iterator[Block | Broken], at: int) -> Iterator[_Line]:
-    """All lines of bytes that begin at offset `at`, without their ends."""
-    pending: list[bytes] = []  # of a line whose end has not been seen; joined once, at its end
+    """All lines of bytes that begin at offset `at`, without line ends."""
+    pending: list[bytes] = []  # pieces of an unfinished line; joined once, at its end
     size = 0
     for block in source:
         if isinstance(block, Broken):
@@ -86,7 +87,7 @@ def _document(path: Path, position: str, line: bytes, field: str) -> Found:
         text = value.get(field)
         if not isinstance(text, str):
             return Damage(path, position, _misfit(value, field), fields=_fields(value))
-        text.encode()  # JSON can spell half a surrogate pair, UTF-8 cannot
+        text.encode()  # JSON can spell an unpaired surrogate, UTF-8 cannot
     except UnicodeDecodeError as error:
         wrong = error.object[error.start]
         reason = f"not UTF-8 (byte 0x{wrong:02x} at {error.start:,} of the line)"
@@ -105,7 +106,7 @@ def _misfit(value: dict[str, Any], field: str) -> str:
 
 
 def _fields(value: dict[str, Any]) -> dict[str, int]:
-    """Characters of text in each field, in their order; of many, those with the most."""
+    """Characters of text in each field, in order; if there are many, those with the most."""
     sizes = {
         name: len(held) if isinstance(held, str) else 0
         for name, held in value.items()

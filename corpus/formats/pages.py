@@ -1,4 +1,4 @@
-"""The text of a web page that a WARC record holds."""
+"""The text of a web page in a WARC record."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from fastwarc.warc import WarcRecord, WarcRecordType
 from resiliparse.extract.html2text import extract_plain_text
 from resiliparse.parse.encoding import bytes_to_str, detect_encoding, map_encoding_to_html5
 
-LONGEST = 256 << 20  # bytes that a record's content may be decompressed to
+LONGEST = 256 << 20  # bytes: limit on a record's decompressed content
 HTML = {"text/html", "application/xhtml+xml"}
 PLAIN = "text/plain"
-DIGESTS = {"md5", "sha1", "sha256", "sha512"}  # that fastwarc knows; others are not checked
+DIGESTS = {"md5", "sha1", "sha256", "sha512"}  # supported by fastwarc; others are not checked
 
 _LINE_ENDS = re.compile(r"[ \t]+$", re.MULTILINE)
 _BLANK_LINES = re.compile(r"\n{3,}")
@@ -25,7 +25,7 @@ def page_text(data: bytes) -> str | None:
     """The text in one WARC record; None if it holds no page.
 
     A page is a response of status 200 that is HTML or plain text, or the text of one in a
-    `conversion` record, as WET files have it. Raises Unreadable.
+    `conversion` record, as in WET files. Raises Unreadable.
     """
     try:
         record = WarcRecord.from_bytes(data)
@@ -33,7 +33,7 @@ def page_text(data: bytes) -> str | None:
         raise Unreadable(f"the record cannot be parsed ({error})") from error
     if record.record_type not in (WarcRecordType.response, WarcRecordType.conversion):
         return None
-    # The payload's digest is left alone: crawlers do not agree on what it is the digest of.
+        # The payload's digest is not checked: crawlers disagree on what it covers.
     algorithm = (record.headers.get("WARC-Block-Digest") or "").partition(":")[0].lower()
     if algorithm in DIGESTS and not record.verify_block_digest():
         raise Unreadable("the record's content does not have its digest")
@@ -69,9 +69,9 @@ def _response(record: WarcRecord) -> str | None:
 
 
 def _decoded(content: bytes, charset: str | None) -> str:
-    """Pages say wrong things about their encoding, but what is valid UTF-8 is UTF-8.
+    """Decodes a page; valid UTF-8 is UTF-8, whatever encoding the page declares.
 
-    What is ASCII may be something else in escapes (ISO-2022-JP); there the server is believed.
+    ASCII may contain escapes of another encoding (ISO-2022-JP); there the declaration is used.
     """
     if not content.isascii():
         try:
@@ -80,12 +80,12 @@ def _decoded(content: bytes, charset: str | None) -> str:
             pass
     declared = map_encoding_to_html5((charset or "").strip("\"' "), fallback_utf8=False)
     encoding = declared or detect_encoding(content, from_html_meta=True) or "utf-8"
-    # Bytes that the encoding lacks are told by U+FFFD, as browsers do.
+    # Bytes that the encoding lacks become U+FFFD, as in browsers.
     return bytes_to_str(content, encoding, errors="replace")
 
 
 def _readable(html: str) -> str:
-    """The main text of a page, without the menus around it."""
+    """The main text of a page, without the surrounding menus."""
     text = extract_plain_text(
         html,
         main_content=True,

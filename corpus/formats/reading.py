@@ -1,4 +1,4 @@
-"""Reading a file in whatever format it has."""
+"""Reads a file in any of the formats."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BY_SUFFIX = {
 
 
 def format_of(path: Path, chosen: TextFormat, extensions: Collection[str]) -> TextFormat | None:
-    """The format `chosen`, or by the file's name; None if that tells nothing.
+    """The format `chosen`, or by the file's name; None if it is unknown.
 
     `extensions` are those of plain text.
     """
@@ -36,22 +36,23 @@ def format_of(path: Path, chosen: TextFormat, extensions: Collection[str]) -> Te
 
 
 def ending_of(path: Path) -> str:
-    """What tells the format: ".md" of a.MD and of a.md.gz."""
+    """The extension that determines the format: ".md" for a.MD and for a.md.gz."""
     return (path.with_suffix("") if compressed(path) else path).suffix.lower()
 
 
 def splittable(path: Path, format: TextFormat) -> bool:
-    """Whether ranges of bytes of the file can be read each for itself."""
+    """Whether byte ranges of the file can be read independently."""
     return format is not TextFormat.warc and not compressed(path)
 
 
 def read(
     path: Path, format: TextFormat, *, field: str, start: int = 0, stop: int | None = None
 ) -> Iterator[Found]:
-    """The records of a file in its order; what is damaged is told and skipped.
+    """The records of a file in order; damage is reported and skipped.
 
-    Ranges from `start` up to `stop`, in bytes, that cover a splittable file give each of its
-    records once. Those of text are cut at multiples of `text.PART`. `field` is of a JSONL line.
+    Ranges from `start` up to `stop`, in bytes, that cover a splittable file yield each of its
+    records once. Those of text are cut at multiples of `text.PART`. `field` is that of a JSONL
+    line.
 
     Raises InputError, naming the file, if it cannot be read.
     """

@@ -1,4 +1,4 @@
-"""What reading a source yields: records of text, and damage where there is none to be had."""
+"""What reading a source yields: records of text, and damage."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Record:
     """The text of one document, or one part of a document too long to be held in memory."""
 
     file: Path
-    position: str  # within the file, for people: "line 17", "byte 1,234"
+    position: str  # within the file, for display: "line 17", "byte 1,234"
     text: str
-    ends: bool = True  # False: the document goes on in the next record
+    ends: bool = True  # False: the document continues in the next record
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,40 +28,40 @@ class Damage:
     file: Path
     position: str
     reason: str
-    # Not known of the later parts of a file that is read in parts.
+    # Unknown for later parts of a file that is read in parts.
     line: int | None = field(default=None, compare=False)
     fields: Mapping[str, int] | None = None
     """Of a JSON object without the text: characters of text in each of its fields."""
 
     @property
     def identity(self) -> str:
-        """What fingerprints are made of, so that it stays the same in every version."""
+        """The input of fingerprints, which must stay the same in every version."""
         return f"{self.file}, {self.position}: {self.reason}"
 
     @property
     def said(self) -> str:
-        """One line for people: file, place, reason, and which fields a JSON line has."""
+        """One line for display: file, place, reason, and the fields of a JSON line."""
         place = self.position if self.line is None else f"line {self.line:,}, {self.position}"
         has = "" if self.fields is None else f"; the line has {fields_said(self.fields)}"
         return f"{self.file}, {place}: {self.reason}{has}"
 
     def as_line(self, setting: str) -> str:
-        """For people, with what would read it; `setting` is the one that names the field."""
+        """For display, with a setting that would read it; `setting` is the one for the field."""
         nearest = fields_nearest(self.fields or {}, setting)
         return self.said + (f"; nearest: {nearest}" if nearest else "")
 
     def as_json(self) -> list[Any]:
-        """A row that JSON can hold; `from_json` reads it."""
+        """A row in JSON's types; `from_json` reads it."""
         return [str(self.file), self.position, self.reason, self.line, self.fields]
 
     @classmethod
     def from_json(cls, row: list[Any]) -> Damage:
-        """Rebuilds what `as_json` gave."""
+        """Rebuilds what `as_json` returned."""
         return cls(Path(row[0]), *row[1:])
 
 
 def fields_said(fields: Mapping[str, int]) -> str:
-    """Those that hold text, by their names, or that none does."""
+    """The names of the fields that hold text, or a note that none does."""
     if not fields:
         return "no field"
     text = [name for name, characters in fields.items() if characters]
@@ -69,7 +69,7 @@ def fields_said(fields: Mapping[str, int]) -> str:
 
 
 def fields_nearest(fields: Mapping[str, int], setting: str) -> str | None:
-    """The override that reads the field with the most text; None where there is no text."""
+    """The override that reads the field with the most text; None if there is no text."""
     name = max(fields, key=lambda each: fields[each], default="")
     return override(setting, name) if fields.get(name) else None
 

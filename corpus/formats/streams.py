@@ -1,4 +1,4 @@
-"""The bytes of a file, plain or compressed, in blocks that fit in memory."""
+"""The content of a file, plain or compressed, in blocks that fit in memory."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import zstandard
 
 from configs.errors import InputError
 
-BLOCK = 1 << 20  # bytes read at once from a plain file, and the most that zlib gives at once
-BUFFER = 1 << 20  # bytes asked of the file system at once
+BLOCK = 1 << 20  # bytes read at once from a plain file, and the maximum that zlib returns at once
+BUFFER = 1 << 20  # bytes requested from the file system at once
 # Bytes decompressed at once: even if all is run lengths, zstd makes no more than 128 MiB of them.
 BITE = 1 << 12
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Bytes that follow those of the block before.
+    """Bytes that continue those of the previous block.
 
-    A compressed file is a row of members (zstd: frames), each compressed for itself; all of a
-    plain file counts as one.
+    A compressed file is a sequence of members (zstd: frames), each compressed independently; a
+    plain file counts as one member.
     """
 
     data: bytes
@@ -33,13 +33,13 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """Here the file cannot be decompressed."""
+    """The file cannot be decompressed here."""
 
     at: int  # where in the file the member starts
     reason: str
 
 
-Step: TypeAlias = tuple[bytes, bytes, bool]  # bytes made, compressed bytes left, at the end
+Step: TypeAlias = tuple[bytes, bytes, bool]  # decompressed bytes, input left, whether at the end
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def _gzip() -> Callable[[bytes], Step]:
 
 
 def _zstd() -> Callable[[bytes], Step]:
-    # `zstd --long=31` makes windows of 2 GiB; without this they are refused.
+    # `zstd --long=31` creates windows of 2 GiB; without this they are refused.
     frame = zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
 
     def step(data: bytes) -> Step:
@@ -72,14 +72,14 @@ _CODECS = {".gz": _Codec(b"\x1f\x8b\x08", _gzip), ".zst": _Codec(b"\x28\xb5\x2f\
 
 
 def compressed(path: Path) -> bool:
-    """By the name."""
+    """Whether the file is compressed, judged by its name."""
     return path.suffix.lower() in _CODECS
 
 
 def blocks(path: Path, start: int = 0, resume: bytes | None = None) -> Iterator[Block | Broken]:
-    """The bytes from `start`, which is 0 for a compressed file.
+    """The content from `start`, which is 0 for a compressed file.
 
-    Where a compressed file is damaged, reading goes on with the next member whose bytes begin with
+    If a compressed file is damaged, reading resumes with the next member whose content begins with
     `resume`; without `resume` it ends there.
 
     Raises InputError, naming the file, if it cannot be read.
@@ -125,7 +125,7 @@ def _member_or_broken(
 
 
 def _member(file: BinaryIO, codec: _Codec, member: int) -> Generator[Block, None, int]:
-    """The blocks of one member; returns where in the file it stops.
+    """The blocks of one member; returns its end position in the file.
 
     Raises EOFError if the file ends before it, zlib.error or ZstdError if it is damaged.
     """

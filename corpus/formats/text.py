@@ -12,7 +12,7 @@ from corpus.formats.records import Damage, Found, Record
 from corpus.formats.streams import Broken, blocks
 
 PART = 64 << 20  # bytes of a part, up to the next good place to cut
-WINDOW = 1 << 20  # bytes after a multiple of PART in which that place is looked for
+WINDOW = 1 << 20  # bytes after a multiple of PART in which that place is searched
 
 _CHARACTER = 4  # bytes of the longest
 _SPACE = re.compile(rb"(?<![ \n\r\t])[ \n]")
@@ -22,8 +22,8 @@ def read_text(path: Path, start: int = 0, stop: int | None = None) -> Iterator[F
     """The parts that belong to the multiples of PART from `start` on and before `stop`.
 
     The part of a multiple begins at the first good place to cut there. `start` is a multiple
-    itself. A Damage ends the document that was going on: a part that is not UTF-8
-    is skipped, and what follows it is another document.
+    itself. A Damage ends the current document: a part that is not UTF-8 is skipped, and what
+    follows it is another document.
 
     Positions are offsets in the (decompressed) file. Raises InputError if it cannot be read.
     """
@@ -57,12 +57,12 @@ def _window() -> int:
 def _cut(held: bytearray, near: int) -> int:
     """The first good place to cut at or after `near`.
 
-    That is before white space that follows something else: byte-level BPE never merges across such
-    a place. Where there is none, `near` itself, or where the character there begins.
+    That is before white space that follows another character: byte-level BPE never merges across
+    such a place. Without one it is `near` itself, or the start of the character there.
     """
     for space in _SPACE.finditer(held, near, near + _window()):
         at = space.start()
-        # Spaces of more than one byte are no good either; the regular expression knows none.
+        # Multi-byte spaces are not suitable; the regular expression matches none of them.
         before = held[max(at - _CHARACTER, 0) : at].decode(errors="ignore")
         if not before[-1:].isspace():
             return at

@@ -1,8 +1,8 @@
-"""WARC, as Common Crawl and others write it, and what to do where a file of it is damaged.
+"""WARC, as written by Common Crawl and others, with recovery from damage.
 
-fastwarc parses each record; where one begins and ends is found here. fastwarc's own iterator gives
-a record that is cut short as if it were whole, takes a wrong Content-Length at its word, passes
-over a wrong digest without a word, and ends at the first thing that it does not understand.
+fastwarc parses each record; its boundaries are found here. fastwarc's own iterator returns a
+truncated record as complete, trusts a wrong Content-Length, silently ignores a wrong digest, and
+ends at the first thing that it does not understand.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from corpus.formats.records import Damage, Found, Record
 from corpus.formats.streams import Block, Broken, blocks
 
 LONGEST = 256 << 20  # bytes; a longer record is damage
-HEADER = 64 << 10  # bytes within which a record's header ends
+HEADER = 64 << 10  # maximum bytes of a record's header
 START = b"WARC/"
 GAP = b"\r\n\r\n"  # after the header and after the record
 
@@ -28,11 +28,11 @@ _LENGTH = re.compile(rb"^content-length:[ \t]*(\d{1,15})[ \t]*\r$", re.IGNORECAS
 
 
 def read_warc(path: Path) -> Iterator[Found]:
-    """The text of the pages in a file, in its order; records that hold no page are passed over.
+    """The text of the pages in a file, in order; records without a page are skipped.
 
-    Positions are offsets in the file: in a compressed one, of the member that the record is in,
-    and after a "+" within what that holds. After damage, reading goes on with the next record that
-    can be found.
+    Positions are offsets in the file: in a compressed file, of the member that holds the record,
+    followed by "+" and the offset within the member. After damage, reading resumes with the next
+    record that can be found.
 
     Raises InputError if the file cannot be read.
     """
@@ -51,7 +51,7 @@ def read_warc(path: Path) -> Iterator[Found]:
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """The bytes of one record, or why there are none."""
+    """The bytes of one record, or the reason why there are none."""
 
     position: str
     data: bytes = b""
@@ -71,10 +71,10 @@ class _Framer:
         self._held = bytearray()
         self._member = 0
         self._at = 0  # where `_held` begins, within the member
-        self._lost = False  # looking for the next record, the damage has been told
+        self._lost = False  # searching for the next record; the damage has been reported
 
     def feed(self, block: Block) -> Iterator[_Frame]:
-        """The records that are whole now."""
+        """The records that are complete now."""
         if block.member != self._member:
             self._member, self._at = block.member, 0
         self._held += block.data
@@ -93,14 +93,14 @@ class _Framer:
             self._drop(size)
 
     def break_off(self, broken: Broken) -> Iterator[_Frame]:
-        """Gives up the record that was going on."""
+        """Abandons the current record."""
         position = self._position() if self._held else f"byte {broken.at:,}"
         self._held.clear()
         self._lost = False
         yield _Frame(position, damage=broken.reason)
 
     def _found_start(self, ends: bool) -> bool:
-        """Goes to where a record should begin; False if that has not been read yet."""
+        """Moves to where a record should begin; False if that has not been read yet."""
         if self._lost:
             found = _NEXT.search(self._held)
             if found:
@@ -109,14 +109,14 @@ class _Framer:
                 self._drop(len(self._held) - (0 if ends else _NEXT_LENGTH - 1))
             self._lost = not found and not ends
             return found is not None
-        # The gap after the record before, and whatever more of it there is.
+        # The gap after the previous record, and any excess of it.
         self._drop(len(self._held) - len(self._held.lstrip(b"\r\n")))
         return bool(self._held)
 
     def _measure(self, ends: bool) -> int | None:
-        """Bytes of the record that begins here, None if it has not been read whole.
+        """Bytes of the record that begins here, None if it has not been read completely.
 
-        A record is whole when something follows it, or its member ends well: until then the
+        A record is complete when something follows it, or its member ends well: until then the
         checksum that covers it may still be wrong. Raises Unreadable.
         """
         held = self._held
@@ -125,7 +125,7 @@ class _Framer:
         header = held.find(GAP, 0, HEADER)
         if header < 0 and not ends and len(held) < HEADER:
             return None
-        # A header that is cut short seems to go on in the next record's.
+        # A truncated header seems to continue in the next record's.
         if _NEXT.search(held, 1, max(header, 1)):
             raise Unreadable("the record ends within its header")
         length = _LENGTH.search(held, 0, header + 2) if header >= 0 else None
@@ -140,7 +140,7 @@ class _Framer:
             return None
         if len(held) < size:
             raise Unreadable(f"the record of {size:,} bytes ends after {len(held):,}")
-        # A record that has lost some of its bytes would take the next one's, up to a gap there.
+        # A record that has lost bytes would include the next one's, up to a gap there.
         if _INSIDE.search(held, header, size):
             raise Unreadable("the record ends before its Content-Length says")
         after = held[size : size + len(GAP)]

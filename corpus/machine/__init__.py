@@ -1,4 +1,4 @@
-"""Text that every installation can make for itself, in the formats that a user's data comes in.
+"""Text that every installation can generate itself, in the formats of users' data.
 
 Imports corpus.formats, corpus.store.
 Imported by corpus.sources, evals, launcher.

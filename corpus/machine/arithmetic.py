@@ -1,4 +1,4 @@
-"""Arithmetic in words, by the rule of Brown et al. (2020), section 3.9.1: tests, and text to learn.
+"""Arithmetic in words, after Brown et al. (2020), section 3.9.1: tests and training text.
 
 Two to five digits added and subtracted, two multiplied, and three single digits with two operators:
 numbers uniform on [0, 10^digits), answers may be negative. Questions read as in the files that
@@ -17,7 +17,7 @@ CONTEXT = "\n\nQ: What is {problem}?\n\nA:"
 COMPLETION = " {answer}"
 TESTS = 2000
 TEST_SEED = 0
-_PROBLEMS = 4  # at most, of a document of training text
+_PROBLEMS = 4  # maximum per document of training text
 _DOCUMENTS = 400_000
 _WORDS = {"plus": "addition", "minus": "subtraction", "times": "multiplication"}
 _DIGITS = ("two", "three", "four", "five")
@@ -42,7 +42,7 @@ KINDS = {
         ProblemKind(THREE_OPERATORS, 1, ""),
     )
 }
-SHARES = {  # of the training text; the others have the rest
+SHARES = {  # of the training text; the others share the rest
     "two_digit_addition": 0.6,
     "two_digit_subtraction": 0.1,
 }
@@ -57,12 +57,12 @@ class Problem:
 
     @property
     def context(self) -> str:
-        """The question up to the answer, as a model is prompted with it."""
+        """The question up to the answer, as a prompt."""
         return CONTEXT.format(problem=self.text)
 
     @property
     def completion(self) -> str:
-        """The answer with the space before it, as a model is to continue."""
+        """The answer with the space before it, as the expected continuation."""
         return COMPLETION.format(answer=self.answer)
 
 
@@ -83,7 +83,7 @@ def _of(a: int, sign: str, b: int) -> int:
 
 
 def questions(kind: ProblemKind, seed: int = TEST_SEED, count: int = TESTS) -> list[Problem]:
-    """Different problems of one kind; as many as there are where these are fewer than `count`."""
+    """Distinct problems of one kind; all of them if there are fewer than `count`."""
     generator = random.Random(f"{seed}/{kind.name}")
     found: dict[str, Problem] = {}
     draws = 0
@@ -95,7 +95,7 @@ def questions(kind: ProblemKind, seed: int = TEST_SEED, count: int = TESTS) -> l
 
 
 def held_out() -> frozenset[str]:
-    """The test sets' problems, and the same with their numbers the other way round."""
+    """The test sets' problems, also with their numbers swapped."""
     texts = {problem.text for kind in KINDS.values() for problem in questions(kind)}
     swapped = set()
     for text in texts:
@@ -107,7 +107,7 @@ def held_out() -> frozenset[str]:
 
 
 def arithmetic_documents() -> Iterator[Named]:
-    """Problems to learn from, none of them in a test set; several a document."""
+    """Problems for training, several per document, none of them in a test set."""
     out = held_out()
     generator = random.Random("text")
     kinds = list(KINDS.values())

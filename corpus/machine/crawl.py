@@ -1,6 +1,6 @@
-"""A crawl of Python's documentation, as pydoc's own HTTP server has it, into WARC.
+"""Crawls Python's documentation, as served by pydoc's own HTTP server, into WARC.
 
-pydoc imports what it documents: in a process of its own, in an empty folder.
+pydoc imports what it documents, so it runs in a separate process, in an empty folder.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from corpus.formats.pages import page_text
 from corpus.machine.documents import Room, hashed
 
 SERVER = Path(__file__).with_name("pydoc_server.py")
-TIMEOUT = 60  # seconds that a page may take
+TIMEOUT = 60  # seconds per page
 INSTEAD = "give text of your own with corpus.text=PATH"
 
-# Modules that do something when they are imported, or tell of this machine and not of Python.
+# Modules that act when imported, or that describe this machine rather than Python.
 LEFT_OUT = {
     "__main__",
     "antigravity",
@@ -43,13 +43,13 @@ LEFT_OUT = {
     "turtledemo",
 }
 _LINK = re.compile(rb'<a href="([A-Za-z_][A-Za-z_0-9.]*)\.html(?:#[^"]*)?"')
-_FAILED = b"<title>Pydoc: Error"  # pydoc says 200 all the same
+_FAILED = b"<title>Pydoc: Error"  # pydoc returns 200 all the same
 
 
 def crawl(stream: BinaryIO, max_bytes: int, progress: Callable[[str], None]) -> None:
     """Follows the links from the index, breadth first, until there are `max_bytes` of text.
 
-    Raises RunError if there is no server to be had.
+    Raises RunError if no server can be started.
     """
     progress("crawling Python's documentation over loopback")
     room = Room(max_bytes)
@@ -65,9 +65,9 @@ def crawl(stream: BinaryIO, max_bytes: int, progress: Callable[[str], None]) -> 
 
 
 def _visits(port: int) -> Iterator[tuple[str, bytes, bytes]]:
-    """Address, request and response of each page, the index left out: it is a list of names.
+    """Address, request and response of each page except the index, which is a list of names.
 
-    Pages as far from the index come mixed, the same way each time.
+    Pages at the same distance from the index are shuffled deterministically.
     """
     seen: set[str] = set()
     level = _links(_get(port, "/index.html")[1])
@@ -93,7 +93,7 @@ def _wanted(parts: list[str]) -> bool:
 
 
 def _get(port: int, path: str) -> tuple[bytes, bytes]:
-    """Request and response as they went over the wire."""
+    """Request and response as sent over the wire."""
     headers = {"Host": f"127.0.0.1:{port}", "User-Agent": "phalanx", "Accept": "text/html"}
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
     try:
@@ -121,7 +121,7 @@ def _head(first: str, headers: Iterable[tuple[str, str]]) -> bytes:
 
 @contextmanager
 def _server() -> Iterator[int]:
-    """pydoc's server, for as long as it is needed; gives its port. Raises RunError."""
+    """Runs pydoc's server inside the block; yields its port. Raises RunError."""
     with tempfile.TemporaryDirectory() as folder:
         server = subprocess.Popen(
             [sys.executable, "-B", "-P", "-S", "-s", str(SERVER)],
@@ -143,7 +143,7 @@ def _server() -> Iterator[int]:
 
 
 def _environment() -> dict[str, str]:
-    """As little as will do, as a page shows it; a fixed seed gives sets an order."""
+    """A minimal environment, as pages show it; a fixed hash seed makes the order of sets stable."""
     environment = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1"}
     if libraries := os.environ.get("LD_LIBRARY_PATH"):  # on clusters Python may not start without
         environment["LD_LIBRARY_PATH"] = libraries
@@ -165,5 +165,5 @@ def _record(kind: WarcRecordType, content: bytes, uri: str | None = None) -> byt
 
 
 def _member(record: bytes) -> bytes:
-    """Each record is compressed for itself, so that damage to one leaves the others whole."""
+    """Compresses each record separately, so that damage to one does not affect the others."""
     return gzip.compress(record, mtime=0)

@@ -1,4 +1,4 @@
-"""Docstrings of the installed packages: a document a module. Nothing is imported."""
+"""Docstrings of the installed packages, one document per module. Imports none of them."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def docstring_documents() -> Iterator[Named]:
-    """A module's docstrings in their order, each below the name of what it describes."""
+    """A module's docstrings in order, each below the name of its object."""
     for name, path in sorted(_modules(), key=lambda named: hashed(named[0])):
         try:
             source = path.read_bytes()
-            with warnings.catch_warnings(action="ignore"):  # of escapes that mean nothing
+            with warnings.catch_warnings(action="ignore"):  # about invalid escapes
                 docstrings = list(_docstrings(ast.parse(source), name))
         except (SyntaxError, ValueError, RecursionError, MemoryError, OSError):
-            # A template, code for another Python, or nested too deeply, of which the parser says
-            # that it has no memory.
+            # A template, code for another Python, or nesting so deep that the parser reports a
+            # lack of memory.
             continue
         if sum(len(docstring) for _, docstring in docstrings) >= SHORTEST:
             text = "\n\n\n".join(f"{title}\n\n{docstring}" for title, docstring in docstrings)
@@ -43,7 +43,7 @@ def _modules() -> Iterator[tuple[str, Path]]:
 
 
 def _docstrings(node: ast.AST, name: str) -> Iterator[tuple[str, str]]:
-    """Name and docstring of a module, class or function and of all that are defined in it."""
+    """Names and docstrings of a module, class or function and of everything defined in it."""
     if isinstance(node, _Documented) and (docstring := ast.get_docstring(node)):
         yield name, docstring
     for child in ast.iter_child_nodes(node):

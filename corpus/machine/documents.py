@@ -1,4 +1,4 @@
-"""Documents found on this machine: in which order they are taken, and how many."""
+"""The order in which documents of this machine are taken, and how many."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import NamedTuple
 
 
 class Named(NamedTuple):
-    """A document's text under a name that is the same in every run."""
+    """A document's text under a name that is stable across runs."""
 
     name: str
     text: str
 
 
 def hashed(name: str) -> bytes:
-    """Sorting names by this mixes them, the same way each time; a cut leaves a fair sample."""
+    """A sort key that shuffles names deterministically, so that a prefix is a fair sample."""
     return hashlib.sha256(name.encode()).digest()
 
 
 class Room:
-    """How much more text may be taken, of `max_bytes` in UTF-8; 0: any amount."""
+    """How much more text may be taken, of `max_bytes` in UTF-8; 0: unlimited."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max = max_bytes
@@ -29,16 +29,16 @@ class Room:
         self.full = False
 
     def take(self, text: str) -> bool:
-        """Whether this text is taken: it is not blank, was not taken before, and fits."""
+        """Whether this text is taken: it is not blank, not a duplicate, and fits."""
         try:
             data = text.encode()
-        except UnicodeEncodeError:  # half a surrogate pair
+        except UnicodeEncodeError:  # an unpaired surrogate
             return False
         digest = hashlib.sha256(data).digest()
         if self.full or digest in self._seen or not text.strip():
             return False
         if self._max and self._taken + len(data) > self._max:
-            # One long document must not be the end of the sample.
+            # One long document must not end the sample.
             self.full = self._taken > 0.9 * self._max
             return False
         self._taken += len(data)
@@ -47,7 +47,7 @@ class Room:
 
 
 def chosen(documents: Iterable[Named], max_bytes: int) -> Iterator[Named]:
-    """The documents, in their order, that there is room for."""
+    """The documents that fit, in order."""
     room = Room(max_bytes)
     for document in documents:
         if room.take(document.text):

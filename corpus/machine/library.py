@@ -24,7 +24,7 @@ NOT_LIBRARY = {
 
 
 def library_documents() -> Iterator[Named]:
-    """A document a file; what is not UTF-8 is left out."""
+    """One document per file; files that are not UTF-8 are skipped."""
     library = Path(sysconfig.get_path("stdlib"))
     found: list[tuple[str, Path]] = []
     for root, folders, files in os.walk(library):
@@ -41,7 +41,7 @@ def library_documents() -> Iterator[Named]:
 
 
 def manual_documents() -> Iterator[Named]:
-    """Raises InputError where the manual is not installed."""
+    """Raises InputError if the manual is not installed."""
     try:
         from pydoc_data.topics import topics
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Makes the files, each once."""
+"""Generates the files, each once."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ Progress = Callable[[str], None]
 
 class _Recipe(NamedTuple):
     suffix: str
-    description: str  # what is done, for people
+    description: str  # the action, for display
     documents: Callable[[], Iterable[Named]]
-    of_packages: bool = False  # another set of installed packages gives other text
+    of_packages: bool = False  # depends on the set of installed packages
 
 
 _RECIPES = {
@@ -50,12 +50,12 @@ _RECIPES = {
 
 
 def machine_file(kind: MachineText, folder: Path, max_bytes: int, progress: Progress) -> Path:
-    """The file of this kind of text in `folder`, made if it is not there.
+    """The file of this kind of text in `folder`, generated if missing.
 
-    `max_bytes` bounds its text in UTF-8; 0: all there is. The same installation gives the same
+    `max_bytes` limits its text in UTF-8; 0: unlimited. The same installation generates the same
     texts in the same order.
 
-    Raises InputError where the machine has no such text, RunError if it cannot be made.
+    Raises InputError if the machine has no such text, RunError if it cannot be generated.
     """
     path, recipe = machine_path(kind, folder, max_bytes), _RECIPES.get(kind)
     if path.exists():
@@ -73,7 +73,7 @@ def machine_file(kind: MachineText, folder: Path, max_bytes: int, progress: Prog
 
 
 def machine_path(kind: MachineText, folder: Path, max_bytes: int) -> Path:
-    """Where `machine_file` has this text, or will have it."""
+    """The path of this text's file, whether or not it exists."""
     recipe = _RECIPES.get(kind)
     suffix = recipe.suffix if recipe else ".warc.gz"
     packages = f"-{installed_hash()}" if recipe and recipe.of_packages else ""
@@ -83,7 +83,7 @@ def machine_path(kind: MachineText, folder: Path, max_bytes: int) -> Path:
 
 @contextmanager
 def _published(path: Path) -> Iterator[BinaryIO]:
-    """A new file that gets its name when it is whole; the first to have it stays."""
+    """A new file, renamed when it is complete; if another process was first, its file stays."""
     make_folder(path.parent)
     new = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:

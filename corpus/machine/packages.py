@@ -17,18 +17,18 @@ TESTS = {"test", "tests"}
 
 def package_folders() -> list[str]:
     """The site-packages folders of this interpreter, sorted."""
-    # Not sys.path: what it holds depends on how the program was started.
+    # Not sys.path, which depends on how the program was started.
     return sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
 
 
 def installed_hash() -> str:
-    """Eight digits that tell one set of installed packages and versions from another."""
+    """Eight digits that identify a set of installed packages and versions."""
     packages = sorted(f"{each.name}=={each.version}" for each in _packages())
     return hashlib.sha256("\n".join(packages).encode()).hexdigest()[:8]
 
 
 def package_documents() -> Iterator[Named]:
-    """Each package's description and prose files; what is not UTF-8 is left out."""
+    """Each package's description and prose files; files that are not UTF-8 are skipped."""
     for package in sorted(_packages(), key=lambda package: hashed(package.name.lower())):
         try:
             description = (package.read_text("METADATA") or "").partition("\n\n")[2]

@@ -1,7 +1,7 @@
 """pydoc's own HTTP server, run as a script.
 
-It serves on 127.0.0.1, prints its port, and ends when its standard input does: so it never lives
-longer than who started it, however that one went.
+It serves on 127.0.0.1, prints its port, and ends when its standard input closes, so it never
+outlives the process that started it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 import sys
 import warnings
 
-# What differs from run to run, leads away, or tells of this machine.
+# What differs between runs, links elsewhere, or describes this machine.
 _ADDRESS = re.compile(r"(?: |&nbsp;)(?:at(?: |&nbsp;)0x|handle(?: |&nbsp;))[0-9a-f]{6,}", re.I)
 _BAR = re.compile(r"(?<=<body>).*?(?=<div style=\"clear:both)", re.DOTALL)  # versions, menus
 _AWAY = re.compile(
@@ -23,7 +23,7 @@ _LIBRARY = os.path.dirname(os.__file__)
 
 def main() -> None:
     """Serves until standard input closes; prints the port, or exits with the server's error."""
-    # Modules say things when they are imported; the port must be all that is printed.
+    # Modules may print when imported; only the port must be printed.
     stdout, sys.stdout = sys.stdout, sys.stderr
     warnings.simplefilter("ignore")
     server = pydoc._start_server(page, "127.0.0.1", 0)  # type: ignore[attr-defined]
@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def page(url: str, content_type: str) -> str:
-    """pydoc's page, the same in each run."""
+    """pydoc's page, made the same in each run."""
     html: str = pydoc._url_handler(url, content_type)  # type: ignore[attr-defined]
     return _ADDRESS.sub("", _AWAY.sub("", _BAR.sub("", html))).replace(_LIBRARY, "")
 

@@ -1,4 +1,4 @@
-"""`phalanx prepare`: scan, select, tokenise, publish, in parallel and going on where it was killed.
+"""`phalanx prepare`: scan, select, tokenise, publish; parallel, and resumable after a kill.
 
 Imports corpus.contamination, corpus.filters, corpus.formats, corpus.sources, corpus.store,
 corpus.tokenizer.

@@ -1,7 +1,7 @@
-"""Work that survives a kill: what is done is a file, and is not done again.
+"""Resumable work: each finished piece is a file, and is not repeated.
 
-What all processes need is a file too, of numbers and text: where others may have written it, it
-makes no process run anything.
+Data shared by all processes is in a file too, as numbers and text only, so that a file written by
+others cannot execute code.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from corpus.store.atomic import make_once
 FILTERS, RULES = "filters.npz", "rules.json"
 
 Progress = Callable[[str, int, int], None]
-"""Told what is going on, and how many bytes of how many are done (0 of 0: nobody knows)."""
+"""Called with the current phase, bytes done and bytes in total (0 of 0: unknown)."""
 
 
 class Meter:
-    """Progress of phases that each go through all units."""
+    """Progress of phases that each process all units."""
 
     def __init__(self, units: Sequence[Unit], progress: Progress) -> None:
         self._progress = progress
@@ -33,17 +33,17 @@ class Meter:
         self._phase, self._counted, self._offset = "", 0, 0
 
     def say(self, what: str) -> None:
-        """Reports work whose length nobody knows."""
+        """Reports work of unknown length."""
         self._progress(what, 0, 0)
 
     def begin(self, phase: str, left: Sequence[Unit]) -> None:
-        """A phase of which these units are left to do."""
+        """Starts a phase in which these units are left to do."""
         self._phase = phase
         self._offset = self._bytes - sum(unit.bytes for unit in left) - self._counted
         self.on_progress(self._counted)
 
     def on_progress(self, counted: int) -> None:
-        """Bytes done in all phases, of what was left to do in each."""
+        """Reports bytes done over all phases, relative to what was left to do in each."""
         self._counted = counted
         self._progress(self._phase, counted + self._offset, self._bytes)
 
@@ -51,7 +51,7 @@ class Meter:
 def survey_all(
     work: Path, units: Sequence[Unit], filters: Callable[[], Filters], pool: Workers, meter: Meter
 ) -> list[UnitScan]:
-    """The scans of all units; `filters` is asked once, however often the work is taken up."""
+    """The scans of all units; `filters` is called once, however often the work is resumed."""
     if not (work / FILTERS).exists():
         filters().save(work / FILTERS)
     left = [unit for unit in units if not _survey_file(work, unit).exists()]
@@ -62,18 +62,18 @@ def survey_all(
 
 
 def keep_rules(work: Path, rules: Rules | None) -> None:
-    """For all processes; `kept_rules` gives them again."""
+    """Saves the rules for all processes; `kept_rules` reads them."""
     content = None if rules is None else asdict(rules)
     make_once(work / RULES, lambda: json.dumps(content).encode())
 
 
 def kept_rules(work: Path) -> Rules | None:
-    """Reads what `keep_rules` wrote; None: nothing is cut."""
+    """Reads what `keep_rules` wrote; None: no decontamination."""
     content = json.loads((work / RULES).read_bytes())
     return None if content is None else Rules(**content)
 
 
-@lru_cache(maxsize=1)  # once in a process
+@lru_cache(maxsize=1)  # once per process
 def _filters(path: Path, _modified_ns: int) -> Filters:
     return Filters.load(path)
 

@@ -1,4 +1,4 @@
-"""What a corpus is made of before anything is read: sources, files, settings, and their key."""
+"""What a corpus consists of before it is read: sources, files, settings, and their key."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ CACHE = Path("~/.cache/phalanx")
 
 @dataclass(frozen=True, kw_only=True)
 class Inventory:
-    """All that a preparation reads: settings, benchmarks, vocabulary, sources with their files."""
+    """Everything that a preparation reads: settings, benchmarks, vocabulary, source files."""
 
     corpus: CorpusConfig
     contamination: ContaminationConfig | None  # None: no decontamination
     benchmarks: tuple[Benchmark, ...]
     vocabulary: Vocabulary
     sources: tuple[tuple[TextSource, list[TextFile]], ...]
-    root: Path  # of the cache
+    root: Path  # the cache folder
 
     @property
     def settings(self) -> str:
-        """All that the tokens depend on but the text. Weights are not in it."""
+        """Everything that the tokens depend on besides the text, so without the weights."""
         corpus = self.corpus
         content: dict[str, Any] = {
             "format": FORMAT,
@@ -69,7 +69,7 @@ class Inventory:
 
     @property
     def key(self) -> str:
-        """Equal for the same settings and, by name, size and time, the same files."""
+        """Equal for the same settings and files of the same name, size and time."""
         files = [
             [str(file.path), file.format, file.bytes, file.modified_ns]
             for _, files in self.sources
@@ -79,7 +79,7 @@ class Inventory:
 
     @property
     def accepted_key(self) -> str:
-        """Also equal only for the same damage allowed."""
+        """Like `key`, but also differs with the fraction of damage allowed."""
         return f"{self.key}-{self.corpus.max_damaged:g}"
 
     @property
@@ -99,7 +99,7 @@ class Inventory:
 
     @property
     def filtered(self) -> bool:
-        """Whether documents are judged, and so must be seen whole."""
+        """Whether documents are filtered, and so must be read in full."""
         return self.filters_quality or self.deduplicates or self.contamination is not None
 
 
@@ -111,7 +111,7 @@ def take_inventory(
 ) -> Inventory:
     """Raises InputError for settings, files and benchmarks that cannot be used.
 
-    Raises NotMadeError for text of the machine that is not there, where `progress` is None.
+    Raises NotMadeError for machine text that does not exist yet, if `progress` is None.
     """
     vocabulary = choose(model)
     check_duplicates(corpus.duplicates)
@@ -129,7 +129,7 @@ def take_inventory(
 
 
 def read_benchmarks(settings: ContaminationConfig) -> tuple[Benchmark, ...]:
-    """Raises InputError where there are none, or one cannot be used."""
+    """Raises InputError if there are none, or one cannot be used."""
     if not settings.benchmarks:
         raise InputError(
             "contamination.benchmarks: there are none; nearest: "
@@ -146,7 +146,7 @@ def read_benchmarks(settings: ContaminationConfig) -> tuple[Benchmark, ...]:
 
 
 def rules_of(settings: ContaminationConfig) -> Rules:
-    """Takes from the settings what cutting a document needs."""
+    """The settings for cutting a document."""
     return Rules(
         window=settings.window,
         min_piece=settings.min_piece,
@@ -156,7 +156,7 @@ def rules_of(settings: ContaminationConfig) -> Rules:
 
 
 def cache_root(corpus: CorpusConfig) -> Path:
-    """Raises InputError where everybody may write to it."""
+    """Raises InputError if it is world-writable."""
     root = expanded("corpus.cache", corpus.cache) if corpus.cache else CACHE.expanduser()
     require_own(root)
     return root

@@ -1,4 +1,4 @@
-"""From text to a folder of token files, once; killed at any moment, it goes on from there."""
+"""Turns text into a folder of token files, once; a killed preparation resumes."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from corpus.tokenizer.chunks import pieces
 from corpus.tokenizer.encoder import encoder_of
 from corpus.tokenizer.tokenizer import Tokenizer
 
-LEARNED_FROM = 1 << 26  # characters of each source that a vocabulary is trained on
-EXAMPLE = 1 << 14  # characters of a document that the classifier learns from
+LEARNED_FROM = 1 << 26  # characters of each source used to train a vocabulary
+EXAMPLE = 1 << 14  # characters of a document used to train the classifier
 
 TOKENIZER = "tokenizer.json"
 
@@ -45,7 +45,7 @@ def prepare(
     contamination: ContaminationConfig | None = None,
     progress: Progress | None = None,
 ) -> Prepared:
-    """The corpus as tokens, from the cache if this text was prepared with these settings before.
+    """The corpus as tokens, from the cache if the same text and settings were prepared before.
 
     Safe to call from several processes: one prepares, the others wait. Raises InputError for
     text, settings or a cache folder that cannot be used, RunError if writing or a process fails.
@@ -75,7 +75,7 @@ def prepare(
 def prepared_before(
     corpus: CorpusConfig, model: ModelConfig, contamination: ContaminationConfig | None = None
 ) -> Prepared | None:
-    """What `prepare` would find in the cache, without reading text. Raises what it raises."""
+    """The cached result of `prepare`, without reading text. Raises what `prepare` raises."""
     try:
         inventory = take_inventory(corpus, model, contamination, None)
     except NotMadeError:
@@ -101,7 +101,7 @@ def check_enough(prepared: Prepared, inventory: Inventory, context: int) -> None
 
 
 class _Preparation:
-    """Two readings of the text, each unit's result kept as a file of its own in `work`."""
+    """Two passes over the text; each unit's result is kept as a file in `work`."""
 
     def __init__(self, inventory: Inventory, progress: Progress) -> None:
         self._inventory = inventory
@@ -174,7 +174,7 @@ class _Preparation:
             digests = scanned.joined("digests")
             digest.update(f"{scanned.source.name} {len(digests)}".encode())
             digest.update(digests.astype("<u8").tobytes())
-            # The same text, but read with other damage, is to have its own account of it.
+            # The same text read with different damage must get its own statistics.
             for scan in scanned.scans:
                 digest.update(
                     "".join(each.identity for each in scan.damage).encode(errors="surrogateescape")
@@ -189,14 +189,14 @@ class _Preparation:
 
 
 def examples(units: Sequence[Unit], most: int) -> list[str]:
-    """Beginnings of documents, as many from each unit."""
+    """Beginnings of documents, equally many from each unit."""
     each = -(-most // max(len(units), 1))
     records = chain.from_iterable(islice(texts(unit.read()), each) for unit in units)
     return [text[:EXAMPLE] for text in records if text.strip()]
 
 
 def vocabulary_text(chosen: Iterable[tuple[Unit, Selection]], rules: Rules | None) -> Iterator[str]:
-    """What a vocabulary is trained on: the training text, or the first of each source's."""
+    """Text to train a vocabulary on: the training text, or the beginning of each source's."""
     for _, group in groupby(chosen, key=lambda each: each[0].source.name):
         left = LEARNED_FROM
         for text in chain.from_iterable(training_text(*each, rules) for each in group):
@@ -211,7 +211,7 @@ def _tokenise_unit(work: Path, chosen: tuple[Unit, Selection]) -> None:
     tokenise(*chosen, how).save(_shard_file(work, chosen[0]))
 
 
-@lru_cache(maxsize=1)  # once in a process
+@lru_cache(maxsize=1)  # once per process
 def _writing(work: Path, _modified_ns: int) -> Writing:
     tokenizer = Tokenizer.load(work / TOKENIZER)
     return Writing(

@@ -1,4 +1,4 @@
-"""The last step of a preparation: shards become token files, with an account of what was kept."""
+"""The last step of a preparation: turns shards into token files, with statistics of the text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from corpus.tokenizer.tokenizer import Tokenizer
 
 
 class Done(NamedTuple):
-    """A unit and all that was made of it."""
+    """A unit and all its results."""
 
     unit: Unit
     scan: UnitScan
@@ -30,7 +30,7 @@ class Done(NamedTuple):
 
 
 def publish_corpus(folder: Path, fingerprint: str, done: Sequence[Done], work: Path) -> None:
-    """Makes `folder` from the shards in `work`."""
+    """Creates `folder` from the shards in `work`."""
 
     def fill(new: Path) -> None:
         shutil.copyfile(work / "tokenizer.json", new / "tokenizer.json")

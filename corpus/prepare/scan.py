@@ -1,4 +1,4 @@
-"""The first reading of a unit: what its documents are, as numbers; no text is kept."""
+"""The first pass over a unit: statistics of its documents; no text is kept."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from corpus.prepare.workers import advance
 from corpus.sources.units import Unit
 from corpus.store.atomic import from_text_array, save_arrays, text_array
 
-BATCH = 1 << 20  # characters that the filters see at once
+BATCH = 1 << 20  # characters per batch of the filters
 
 Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filters:
-    """What each document is to be asked; None: nothing."""
+    """The filters to apply to each document; None disables one."""
 
     classifier: Classifier | None = None
     duplicates: DuplicatesConfig | None = None
     grams: GramTable | None = None
 
     def save(self, path: Path) -> None:
-        """Whole or not at all."""
+        """Writes the file atomically."""
         content: dict[str, Array] = {}
         if self.classifier is not None:
             content["weights"] = self.classifier.weights
@@ -65,7 +65,7 @@ class Filters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitScan:
-    """Arrays over the records of one unit in their order."""
+    """Scan results of one unit: arrays over its records, in order."""
 
     sizes: Array  # bytes of UTF-8
     digests: Array  # 64 bits of the text's hash
@@ -77,7 +77,7 @@ class UnitScan:
     damage: tuple[Damage, ...]
 
     def save(self, path: Path) -> None:
-        """Whole or not at all."""
+        """Writes the file atomically."""
         arrays = {name: getattr(self, name) for name in self.__slots__ if name != "damage"}
         rows = [each.as_json() for each in self.damage]
         save_arrays(path, {**arrays, "damage": text_array(rows)})
@@ -93,7 +93,7 @@ class UnitScan:
 
 
 def scan(unit: Unit, filters: Filters) -> UnitScan:
-    """Reads the unit once."""
+    """Reads the unit once and computes its statistics."""
     config = unit.source.config
     scanner = Scanner(filters.grams) if filters.grams is not None else None
     compared = filters.duplicates if config.deduplicate or config.curated else None
@@ -128,14 +128,14 @@ class ScanBuilder:
             self.rows.append((len(encoded), digest_of(encoded), blank, record.ends))
 
     def hit(self, scanner: Scanner, texts: list[str]) -> None:
-        """`texts` are the last ones noted."""
+        """Searches `texts`, the last ones noted, for grams."""
         first = len(self.rows) - len(texts)
         self.hits += [
             (first + hit.text, hit.gram, hit.start, hit.stop) for hit in scanner.scan(texts)
         ]
 
     def scan(self) -> UnitScan:
-        """Turns what was collected into arrays."""
+        """Converts what was collected to arrays."""
         sizes, digests, blank, ends = zip(*self.rows, strict=True) if self.rows else ((),) * 4
         return UnitScan(
             sizes=np.array(sizes, np.int64),
@@ -150,12 +150,12 @@ class ScanBuilder:
 
 
 def digest_of(text: bytes) -> int:
-    """64 bits that say which text it is."""
+    """A 64-bit digest of the text."""
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 
 
 def _counted(unit: Unit, damage: list[Damage]) -> Iterator[Record]:
-    """The records; damage is put aside and progress told."""
+    """Yields the records; collects damage separately and reports progress."""
     for record in progressing(unit):
         if isinstance(record, Damage):
             damage.append(record)
@@ -164,9 +164,9 @@ def _counted(unit: Unit, damage: list[Damage]) -> Iterator[Record]:
 
 
 def progressing(unit: Unit) -> Iterator[Record | Damage]:
-    """Reads the unit and tells of its bytes, of which all are told in the end.
+    """Reads the unit and reports progress in bytes, which add up to the unit's size.
 
-    Text that was compressed is told of as if it were not, until the unit's bytes are used up.
+    Compressed text reports its uncompressed bytes until the unit's size is reached.
     """
     left = unit.bytes
     for record in unit.read():
@@ -178,7 +178,7 @@ def progressing(unit: Unit) -> Iterator[Record | Damage]:
 
 
 def batches(records: Iterable[Record]) -> Iterator[list[Record]]:
-    """Groups records into lists of BATCH characters or more; the last may have fewer."""
+    """Groups records into lists of at least BATCH characters; the last may have fewer."""
     batch: list[Record] = []
     held = 0
     for record in records:

@@ -1,4 +1,4 @@
-"""What becomes of each document: the filters' decisions, taken over the whole corpus."""
+"""Decides which documents are kept, from the filters' results over the entire corpus."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Array = npt.NDArray[Any]
 
 
 class Disposition(IntEnum):
-    """What becomes of a record: kept in one of two parts, or dropped for one of three reasons."""
+    """The fate of a record: kept in one of two parts, or dropped for one of three reasons."""
 
     TRAIN = 0
     VALIDATION = 1
@@ -40,17 +40,17 @@ class Disposition(IntEnum):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Selection:
-    """What to do with the records of one unit."""
+    """The decisions for the records of one unit."""
 
-    dispositions: Array  # (records,) Fate
-    digests: Array  # (records,) as in Survey: the second reading must find the same text
-    tail: float  # of each training document, for validation; 0: whole documents are
-    hits: Array  # (hits, 4) as in Survey: what to cut, without grams that are too common
+    dispositions: Array  # (records,) Disposition
+    digests: Array  # (records,) as in UnitScan: the second pass must find the same text
+    tail: float  # of each training document, for validation; 0: entire documents are
+    hits: Array  # (hits, 4) as in UnitScan: what to cut, without grams that are too common
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceScan:
-    """All units of one source as one."""
+    """Scan results of every unit of one source."""
 
     source: TextSource
     units: list[Unit]
@@ -58,7 +58,7 @@ class SourceScan:
 
     @property
     def damage(self) -> list[Damage]:
-        """The damage of all units, in their order."""
+        """The damage of all units, in order."""
         return [each for scan in self.scans for each in scan.damage]
 
     def joined(self, name: str) -> Array:
@@ -66,7 +66,7 @@ class SourceScan:
         return np.concatenate([getattr(scan, name) for scan in self.scans])
 
     def parted(self, dispositions: Array) -> list[Array]:
-        """Splits an array over the source's records into one for each unit."""
+        """Splits an array over the source's records into one per unit."""
         ends = np.cumsum([len(scan.sizes) for scan in self.scans])
         return np.split(dispositions, ends[:-1])
 
@@ -77,7 +77,7 @@ def select(
     corpus: CorpusConfig,
     contamination: ContaminationConfig | None,
 ) -> list[Selection]:
-    """A choice for each unit. Raises InputError naming all sources with no text."""
+    """The decisions for each unit. Raises InputError naming all sources without text."""
     sources = by_source(units, scans)
     names = [scanned.source.name for scanned in sources]
     dispositions = dict(
@@ -106,7 +106,7 @@ def select(
 
 
 def by_source(units: Sequence[Unit], scans: Sequence[UnitScan]) -> list[SourceScan]:
-    """The sources in their order."""
+    """Groups the scans by source, in order."""
     found: dict[str, SourceScan] = {}
     for unit, scan in zip(units, scans, strict=True):
         scanned = found.setdefault(
@@ -118,7 +118,7 @@ def by_source(units: Sequence[Unit], scans: Sequence[UnitScan]) -> list[SourceSc
 
 
 def check_damage(sources: Sequence[SourceScan], most: float) -> None:
-    """Raises InputError, naming all sources of which more than this fraction is damaged."""
+    """Raises InputError naming all sources in which more than this fraction is damaged."""
     of_each(partial(_check_damage, most=most), sources)
 
 
@@ -152,8 +152,8 @@ def _check_damage(scanned: SourceScan, most: float) -> None:
 
 
 def list_damage(path: Path, sources: Sequence[SourceScan]) -> None:
-    """Writes a line for each record that could not be read."""
-    # A file's name may be no UTF-8.
+    """Writes one line for each record that could not be read."""
+    # File names need not be valid UTF-8.
     with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
         for scanned in sources:
             for each in scanned.damage:
@@ -161,7 +161,7 @@ def list_damage(path: Path, sources: Sequence[SourceScan]) -> None:
 
 
 def require_text(scanned: SourceScan) -> None:
-    """Raises InputError for a source that is empty or blank, or of which nothing can be read."""
+    """Raises InputError for a source that is empty, blank or unreadable."""
     if scanned.joined("blank").all():
         place = scanned.source.config.path or scanned.source.name
         damage, what = scanned.damage, f"{scanned.source.setting}: {place}"
@@ -184,14 +184,14 @@ def _dispositions(scanned: SourceScan, corpus: CorpusConfig) -> Array:
 
 
 def _mixed(digests: Array) -> Array:
-    """Other bits of the same hash, as those below choose what is held out."""
+    """Other bits of the same hash, as those below decide what is held out."""
     return (digests * np.uint64(0x9E3779B97F4A7C15)) ^ (digests >> np.uint64(29))
 
 
 def _drop_copies(
     sources: list[SourceScan], dispositions: dict[str, Array], corpus: CorpusConfig
 ) -> None:
-    """Curated text stays where a copy of it is in another source; else the first one does."""
+    """Keeps curated text if it has a copy in another source; otherwise the first document."""
     compared = [scanned for scanned in sources if scanned.scans[0].signatures.shape[1]]
     compared.sort(key=lambda scanned: not scanned.source.config.curated)
     if not any(scanned.source.config.deduplicate for scanned in compared):
@@ -218,7 +218,7 @@ def _drop_copies(
 
 
 def _hold_out(scanned: SourceScan, dispositions: Array, corpus: CorpusConfig) -> float:
-    """Marks the documents held out; returns the tail held out of each where none are."""
+    """Marks held-out documents; if there are none, returns the tail to hold out of each."""
     kept = np.flatnonzero(dispositions == Disposition.TRAIN)
     if not len(kept):
         lost = {
@@ -237,14 +237,14 @@ def _hold_out(scanned: SourceScan, dispositions: Array, corpus: CorpusConfig) ->
 
 
 def _first_of_document(scanned: SourceScan) -> Array:
-    """The digest of each record, or of the first record of its document."""
+    """The digest of the first record of each record's document."""
     digests, ends = scanned.joined("digests"), scanned.joined("ends")
     begins = np.concatenate([[True], ends[:-1]])
     return digests[np.maximum.accumulate(np.where(begins, np.arange(len(ends)), 0))]
 
 
 def without_common(selections: list[Selection], settings: ContaminationConfig) -> list[Selection]:
-    """Drops hits of grams that too many of the documents still there have in them."""
+    """Drops hits of grams that too many of the remaining documents contain."""
     grams = 1 + max(
         (int(selection.hits[:, 1].max(initial=-1)) for selection in selections), default=-1
     )

@@ -1,4 +1,4 @@
-"""Which text is held out for validation."""
+"""Chooses the text held out for validation."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-ENOUGH = 16_384  # bytes of validation text that even a small source should give up
+ENOUGH = 16_384  # bytes of validation text expected even from a small source
 LINE = 1 << 16  # characters within which a line is expected to end
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HeldOut:
-    """Whole documents, or where there are too few of them the tail of each."""
+    """Entire documents, or if there are too few of them the tail of each."""
 
     documents: npt.NDArray[np.bool_]
-    tail: float  # of each document; 0: whole documents
+    tail: float  # of each document; 0: entire documents
 
 
 def hold_out(
     sizes: npt.NDArray[np.int64], digests: npt.NDArray[np.uint64], fraction: float
 ) -> HeldOut:
-    """What of these documents is for validation, about `fraction` of their bytes.
+    """Chooses about `fraction` of the documents' bytes for validation.
 
-    A document is held out if the hash of its content says so, whatever the others are and
-    wherever it stands; so equal documents are never on both sides, and a corpus that grows keeps
-    its held-out part. If that gives a share of the bytes far from `fraction`, as it must with few
-    documents or one huge one, the tail of each document is held out instead.
+    Whether a document is held out depends only on the hash of its content, so equal documents are
+    never in both parts, and a growing corpus keeps its held-out part. If the resulting share of
+    bytes is far from `fraction`, as with few documents or one huge one, the tail of each document
+    is held out instead.
     """
     total = int(sizes.sum())
     chosen = digests < np.uint64(int(fraction * 2**64))
@@ -39,7 +39,7 @@ def hold_out(
 
 
 def divide(text: str, tail: float) -> tuple[str, str]:
-    """Head and tail; the tail begins a line, if there is one, and is about that fraction."""
+    """Splits into head and tail; the tail is about that fraction and begins a line if possible."""
     at = round(len(text) * (1 - tail))
     after = text.find("\n", max(at - 1, 0), at + LINE) + 1
     if not 0 < after < len(text):

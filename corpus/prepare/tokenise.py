@@ -1,4 +1,4 @@
-"""The second reading of a unit: what was chosen of it becomes two shards of tokens."""
+"""The second pass over a unit: turns the selected text into two shards of tokens."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ PARTS = ("train", "validation")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shard:
-    """What a unit gave: a `.bin` file a part in `folder`, and this."""
+    """A unit's result: statistics, and a `.bin` file for each part in `folder`."""
 
     lengths: dict[str, Lengths]  # by part
     cut: int  # documents from which overlaps with benchmarks were removed
-    cut_away: int  # documents that this left nothing of
+    cut_away: int  # documents of which nothing was left
     removed: int  # characters
 
     def save(self, path: Path) -> None:
-        """Whole or not at all; it is there only if the `.bin` files are."""
+        """Writes the file atomically, after the `.bin` files."""
         counts = np.array([self.cut, self.cut_away, self.removed], np.int64)
         save_arrays(path, {**self.lengths, "counts": counts})
 
@@ -49,18 +49,18 @@ class Shard:
 
 
 def shard_file(folder: Path, unit: int, part: str) -> Path:
-    """Where the tokens of one part of a unit lie."""
+    """The file for the tokens of one part of a unit."""
     return folder / f"tokens-{unit:07}.{part}.bin"
 
 
 def dropped_file(folder: Path, unit: int) -> Path:
-    """Where a unit's dropped and cut documents are listed."""
+    """The file that lists a unit's dropped and cut documents."""
     return folder / f"dropped-{unit:07}.jsonl"
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Writing:
-    """How documents become tokens."""
+    """The settings for turning documents into tokens."""
 
     encoder: Encoder
     end_of_text: int
@@ -78,7 +78,7 @@ class Stretch(NamedTuple):
 
 
 def tokenise(unit: Unit, selection: Selection, how: Writing) -> Shard:
-    """Writes the unit's `.bin` files, and which documents were dropped, anew."""
+    """Writes the unit's `.bin` files and the list of dropped documents, replacing earlier ones."""
     train, validation = (
         TokenWriter(shard_file(how.folder, unit.number, part), how.dtype) for part in PARTS
     )
@@ -102,7 +102,7 @@ def tokenise(unit: Unit, selection: Selection, how: Writing) -> Shard:
 
 
 def training_text(unit: Unit, selection: Selection, rules: Rules | None) -> Iterator[str]:
-    """What `tokenise` would write for training."""
+    """The text that `tokenise` would write for training."""
     kept = KeptRecords(selection, rules, io.StringIO())
     for record in unit.read():
         if isinstance(record, Record):
@@ -113,7 +113,7 @@ def training_text(unit: Unit, selection: Selection, rules: Rules | None) -> Iter
 
 
 class KeptRecords:
-    """What is kept of the records of a unit, given in their order."""
+    """Selects what is kept of a unit's records, which must be passed in order."""
 
     def __init__(self, selection: Selection, rules: Rules | None, dropped: IO[str]) -> None:
         self._selection = selection
@@ -145,7 +145,7 @@ class KeptRecords:
                 yield Stretch(held_out, True, True)
 
     def require_all(self, unit: Unit) -> None:
-        """Raises InputError where there were fewer records than the first reading found."""
+        """Raises InputError if there were fewer records than in the first pass."""
         if self._number + 1 != len(self._selection.digests):
             raise _changed(unit.stretches[-1].path)
 

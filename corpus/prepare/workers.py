@@ -1,4 +1,4 @@
-"""Work spread over processes: progress while it runs, a clear end when it fails."""
+"""Distributes work over processes, with progress and clean failure."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ Result = TypeVar("Result")
 POLL_S = 0.2
 _PR_SET_PDEATHSIG = 1
 
-_done: Any = None  # in a worker: bytes done by all of them
+_done: Any = None  # in a worker: a counter of bytes done by all workers
 
 
 def advance(size: int) -> None:
-    """Called by work in progress: so many bytes are done."""
+    """Called by work in progress: this many bytes are done."""
     if _done is not None:
         with _done.get_lock():
             _done.value += size
 
 
 class Workers:
-    """At most `count` processes, started when there is work for more than one."""
+    """At most `count` processes, started if there is work for more than one."""
 
     def __init__(self, count: int | None, on_progress: Callable[[int], None]) -> None:
-        """`on_progress` hears from time to time how many bytes are done in all."""
+        """`on_progress` is called periodically with the total bytes done."""
         self._count = count or cores()
         self._on_progress = on_progress
         self._pool: ProcessPoolExecutor | None = None
@@ -44,9 +44,9 @@ class Workers:
         self._counter: Any = self._context.Value("q", 0)
 
     def map(self, work: Callable[[Task], Result], jobs: Sequence[Task]) -> Iterator[Result]:
-        """Results as they come, in any order.
+        """Yields results as they arrive, in any order.
 
-        Raises what `work` raises; RunError where a process died.
+        Raises what `work` raises; RunError if a process died.
         """
         if min(self._count, len(jobs)) <= 1:
             yield from self._here(work, jobs)
@@ -75,7 +75,7 @@ class Workers:
             self._pool.shutdown()
 
     def kill(self) -> None:
-        """Whatever the processes are doing: what is unfinished is done again the next time."""
+        """Kills the processes at once; unfinished work is repeated next time."""
         if self._pool is not None:
             for process in list(self._pool._processes.values()):  # public from Python 3.14 on
                 process.kill()
@@ -103,7 +103,7 @@ class Workers:
 
 
 class _Here:
-    """The counter of work that is done in this process: whoever listens is told at once."""
+    """The counter for work done in this process, which reports at once."""
 
     def __init__(self, counter: Any, on_progress: Callable[[int], None]) -> None:
         self._counter = counter
@@ -135,7 +135,7 @@ def workers(count: int | None, on_progress: Callable[[int], None]) -> Iterator[W
 
 
 def cores() -> int:
-    """Those this process may run on."""
+    """The number of cores this process may use."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
@@ -144,14 +144,14 @@ def _begin(counter: Any, parent: int) -> None:
     _done = counter
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     os.environ["OMP_NUM_THREADS"] = "1"
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it and ends the work
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles it and ends the work
     die_with_parent(parent)
 
 
 def die_with_parent(parent: int | None = None) -> None:
-    """A process whose parent is gone, however it went, must not live on (Linux).
+    """Makes this process die when its parent does, for whatever reason (Linux).
 
-    `parent`: its number, where that is known: it may be gone already.
+    `parent`: its process id, if known: the parent may be gone already.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Faults of several sources told in one answer."""
+"""Collects the errors of several sources into one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Made = TypeVar("Made")
 
 
 def of_each(do: Callable[[Thing], Made], things: Iterable[Thing]) -> list[Made]:
-    """`do` of each. Raises one InputError with the faults of all that raised one."""
+    """Applies `do` to each. Raises one InputError with the messages of all that failed."""
     made, faults = [], []
     for thing in things:
         try:

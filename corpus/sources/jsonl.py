@@ -10,11 +10,11 @@ from typing import Any
 from configs.errors import InputError
 from corpus.formats.streams import Block, Broken, blocks
 
-LARGEST = 1 << 31  # bytes, unpacked
+LARGEST = 1 << 31  # bytes, decompressed
 
 
 def json_rows(path: Path, setting: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each row and, for errors, where it is.
+    """Yields each row with its location for error messages.
 
     Raises InputError, with file and line, for what cannot be read.
     """
@@ -33,7 +33,7 @@ def json_rows(path: Path, setting: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _content(path: Path, setting: str) -> bytes:
-    """All of it, unpacked: a small file may unpack to more than there is memory."""
+    """The decompressed content, with a limit: a small file may decompress to more than memory."""
     parts, size = [], 0
     for block in _blocks(path, setting):
         if isinstance(block, Broken):

@@ -1,4 +1,4 @@
-"""The sources of a corpus: which they are, how much each weighs, which files they consist of."""
+"""The sources of a corpus: their names, weights and files."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextSource:
-    """A source with its share: all shares add up to 1."""
+    """A source with its share; the shares sum to 1."""
 
     name: str
     share: float
-    setting: str  # what errors call it
-    field_setting: str  # names the field of its JSONL; with ++ where a file may not have it yet
+    setting: str  # its name in error messages
+    field_setting: str  # names the field of its JSONL; with ++ if a file may not have it yet
     config: SourceConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextFile:
-    """A file of text as it was when listed: size in bytes, time of change in nanoseconds."""
+    """A text file as it was when listed: size in bytes, modification time in nanoseconds."""
 
     path: Path
     format: TextFormat
@@ -45,11 +45,10 @@ class TextFile:
 
 
 def sources_of(corpus: CorpusConfig) -> tuple[TextSource, ...]:
-    """corpus.text as the only source, else corpus.sources in their order.
+    """corpus.text as the only source, else corpus.sources in order.
 
-    Weights are any numbers from 0 on: a source's share is its weight divided by their sum.
-    Raises InputError for weights that are negative or all 0, and for names and places that cannot
-    be used.
+    A source's share is its weight divided by the sum of all weights. Raises InputError for weights
+    that are negative or all 0, and for names and paths that cannot be used.
     """
     if corpus.text is not None:
         config = SourceConfig(weight=1.0, path=corpus.text, field=corpus.field)
@@ -110,7 +109,7 @@ def _check(name: str, config: SourceConfig) -> None:
 
 
 def require_name(setting: str, name: str) -> None:
-    """Raises InputError for a name that files cannot bear."""
+    """Raises InputError for a name that cannot be part of a file name."""
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise InputError(f"{setting}: letters, digits, _ and - make a name, as files bear it")
 
@@ -129,14 +128,14 @@ def _total(weights: dict[str, float]) -> float:
 
 
 class NotMadeError(Exception):
-    """Text of the machine has not been made yet."""
+    """Machine text has not been generated yet."""
 
 
 def files_of_all(
     sources: Sequence[TextSource], corpus: CorpusConfig, texts: Path, progress: Progress | None
 ) -> list[tuple[TextSource, list[TextFile]]]:
-    """Each source with its files, as `files_of` has them. Its errors name all sources at fault."""
-    # Text of the machine takes minutes; a path that is missing is to be told before.
+    """Each source with its files, as in `files_of`. Errors name all sources at fault."""
+    # Machine text takes minutes to generate; report missing paths first.
     given = [source for source in sources if source.config.machine is None]
     found = of_each(lambda source: files_of(source, corpus, texts, progress), given)
     files = {source.name: each for source, each in zip(given, found, strict=True)}
@@ -151,8 +150,8 @@ def files_of(
 ) -> list[TextFile]:
     """The files of one source, in the order of their names.
 
-    `texts` is where text of the machine is kept; it is made if it is not there, unless `progress`
-    is None: then that raises NotMadeError. Raises InputError where there are no files.
+    `texts` is where machine text is kept; it is generated if missing, unless `progress` is None:
+    then this raises NotMadeError. Raises InputError if there are no files.
     """
     config = source.config
     if config.machine is not None:
@@ -179,7 +178,7 @@ def files_of(
 
 
 def _several(source: TextSource, corpus: CorpusConfig, place: Path) -> list[TextFile]:
-    """The files of a folder, or those that a pattern matches."""
+    """The files in a folder, or those that match a pattern."""
     known, others = _sorted_out(source, corpus, place)
     if not known:
         endings, nearest = _endings(others, corpus)
@@ -196,7 +195,7 @@ def _several(source: TextSource, corpus: CorpusConfig, place: Path) -> list[Text
 def _sorted_out(
     source: TextSource, corpus: CorpusConfig, place: Path
 ) -> tuple[list[tuple[Path, TextFormat]], list[Path]]:
-    """Files whose format is known, with it, and the others."""
+    """Files of a known format, with it, and the other files."""
     if place.is_dir():
         paths = _walk(place)
     elif glob.has_magic(str(place)):
@@ -217,17 +216,17 @@ def _sorted_out(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeftOut:
-    """Files of a folder or pattern that are not read, as their endings say nothing."""
+    """Files of a folder or pattern that are not read, as their extension is unknown."""
 
     source: str
     files: int
     read: int
-    endings: str  # for people: ".html 12, .csv 3"
-    nearest: str  # the override that reads the commonest; empty where none has an ending
+    endings: str  # for display: ".html 12, .csv 3"
+    nearest: str  # the override that reads the most common extension; empty if none has one
 
 
 def left_out(corpus: CorpusConfig) -> Iterator[LeftOut]:
-    """A source each; nothing of what is not there or cannot be read, which `files_of` tells."""
+    """One for each source; omits missing or unreadable sources, which `files_of` reports."""
     for source in sources_of(corpus):
         path = source.config.path
         if path is None:
@@ -249,7 +248,7 @@ def left_out(corpus: CorpusConfig) -> Iterator[LeftOut]:
 
 
 def _endings(files: Sequence[Path], corpus: CorpusConfig) -> tuple[str, str]:
-    """How many files end how, the commonest first, and the override that reads those."""
+    """Counts by extension, most common first, and the override that reads the most common."""
     counts = Counter(ending_of(path) for path in files).most_common()
     said = listed([f"{ending or 'no ending'} {count:,}" for ending, count in counts])
     first = next((ending for ending, _ in counts if ending), "")
@@ -259,11 +258,11 @@ def _endings(files: Sequence[Path], corpus: CorpusConfig) -> tuple[str, str]:
 
 
 def _walk(folder: Path) -> list[Path]:
-    """All files, those of linked folders too. Raises OSError for a folder that cannot be read."""
+    """All files, following links. Raises OSError for a folder that cannot be read."""
     files, seen = [], set[str]()
     for root, folders, names in os.walk(folder, onerror=_raise, followlinks=True):
         seen.add(os.path.realpath(root))
-        # .git, .venv and the like are not anybody's text, and a link may lead back.
+        # .git, .venv and the like contain no text of interest, and links may form cycles.
         folders[:] = [
             name
             for name in folders
@@ -278,7 +277,7 @@ def _raise(error: OSError) -> None:
 
 
 def expanded(setting: str, path: str) -> Path:
-    """With ~ for a home. Raises InputError for the home of nobody."""
+    """Expands ~. Raises InputError for the home of an unknown user."""
     try:
         return Path(path).expanduser()
     except RuntimeError as error:

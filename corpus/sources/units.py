@@ -1,7 +1,7 @@
-"""Units of work: what one process reads at a time. They depend on the files alone.
+"""Units of work: what one process reads at a time. They depend only on the files.
 
-So the output is the same for every number of workers, and a unit that is done need not be done
-again after a kill.
+So the output is the same for every number of workers, and finished units need not be repeated
+after a kill.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SMALL = 1 << 24  # bytes; smaller files share a unit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stretch:
-    """A file, or bytes `start` to `stop` of one."""
+    """A file, or its bytes `start` to `stop`."""
 
     path: Path
     format: TextFormat
@@ -31,20 +31,20 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
-    """Small files together, or a part of a large one: what one process reads at a time."""
+    """Several small files, or a part of a large one: what one process reads at a time."""
 
     number: int  # in the corpus, from 0
     source: TextSource
     stretches: tuple[Stretch, ...]
-    whole: bool  # long documents are put together, as filters must see all of them
+    whole: bool  # joins the parts of long documents, as filters need entire documents
 
     @property
     def bytes(self) -> int:
-        """As they lie on disk."""
+        """The size on disk."""
         return sum(stretch.bytes for stretch in self.stretches)
 
     def read(self) -> Iterator[Record | Damage]:
-        """Yields the records in order, and damage where it lies between them."""
+        """Yields records and damage, in order."""
         for stretch in self.stretches:
             found = read(
                 stretch.path,
@@ -57,7 +57,7 @@ class Unit:
 
 
 def units_of(sources: Sequence[tuple[TextSource, list[TextFile]]], *, whole: bool) -> list[Unit]:
-    """Every file once, in order."""
+    """Covers every file once, in order."""
     units: list[Unit] = []
     for source, files in sources:
         held: list[Stretch] = []

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, whenever the process dies."""
+"""Files that are either complete or absent, whenever the process dies."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 
 def save_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    """An .npz file."""
+    """Writes an .npz file."""
     unfinished = path.with_suffix(".unfinished")
     with unfinished.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
@@ -23,17 +23,17 @@ def save_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
 
 
 def text_array(content: object) -> npt.NDArray[np.uint8]:
-    """What JSON can say, to go with other arrays."""
+    """Encodes JSON data as an array, for storage beside other arrays."""
     return np.frombuffer(json.dumps(content).encode(), np.uint8)
 
 
 def from_text_array(array: npt.NDArray[np.uint8]) -> Any:
-    """What `text_array` was given."""
+    """Decodes what `text_array` encoded."""
     return json.loads(array.tobytes())
 
 
 def make_once(path: Path, make: Callable[[], bytes]) -> None:
-    """Writes the file, unless an earlier start did."""
+    """Writes the file, unless an earlier start has."""
     if not path.exists():
         unfinished = path.with_suffix(".unfinished")
         unfinished.write_bytes(make())

@@ -1,14 +1,14 @@
-"""The folder a corpus is prepared into: published whole, recognised later, checked when opened.
+"""The folder of a prepared corpus: published atomically, found by key, verified when opened.
 
-CACHE/texts/           text of this machine, made once (corpus.machine)
+CACHE/texts/           text generated on this machine, once (corpus.machine)
 CACHE/known/KEY        which folder the text and settings of that key were prepared into
-CACHE/work-KEY/        what a preparation that is not finished has done so far
+CACHE/work-KEY/        results so far of an unfinished preparation
 CACHE/FINGERPRINT/     a prepared corpus:
-    manifest.json          what it holds, and the size of every file
+    manifest.json          its contents, and the size of every file
     tokenizer.json
     SOURCE.train.bin/.idx, SOURCE.validation.bin/.idx
-    dropped.jsonl          documents that a filter dropped, and why
-    damaged.txt            what could not be read
+    dropped.jsonl          documents dropped by a filter, and why
+    damaged.txt            records that could not be read
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from configs.errors import InputError, RunError
 from configs.reading import is_plain_name, read_small
 
 MANIFEST = "manifest.json"
-MODE = 0o775  # of new folders: whatever the umask, not everybody writes there
+MODE = 0o775  # of new folders: never world-writable, whatever the umask
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedSource:
-    """One source of a corpus, and what became of its documents."""
+    """One source of a corpus, and statistics of its documents."""
 
     name: str
-    bytes: int  # of the text that was kept
-    tokens: int  # to train on
+    bytes: int  # of the text kept
+    tokens: int  # for training
     validation_tokens: int
     documents: int  # kept
     damaged: int  # records that could not be read
@@ -46,13 +46,13 @@ class PreparedSource:
     low_quality: int  # dropped by the quality filter
     duplicates: int  # dropped as near copies of others
     cut: int  # documents that lost overlaps with benchmarks
-    cut_away: int  # those of them that nothing was left of
+    cut_away: int  # those of which nothing was left
     cut_characters: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A corpus as tokens: a folder with a tokenizer and two token files a source."""
+    """A corpus as tokens: a folder with a tokenizer and two token files per source."""
 
     folder: Path
     fingerprint: str  # SHA-256 of everything the tokens depend on
@@ -64,17 +64,17 @@ class Prepared:
 
     @property
     def tokenizer(self) -> Path:
-        """The tokenizer.json that the tokens were made with."""
+        """The tokenizer.json that the tokens were created with."""
         return self.folder / "tokenizer.json"
 
     @property
     def damaged(self) -> Path:
-        """A line for each record that could not be read."""
+        """One line for each record that could not be read."""
         return self.folder / "damaged.txt"
 
     @property
     def dropped(self) -> Path:
-        """A JSON object for each document that a filter dropped or cut."""
+        """One JSON object for each document that a filter dropped or cut."""
         return self.folder / "dropped.jsonl"
 
     @property
@@ -89,12 +89,12 @@ class Prepared:
 
     @property
     def documents(self) -> int:
-        """Documents kept of all sources."""
+        """The number of documents kept, over all sources."""
         return sum(source.documents for source in self.sources)
 
 
 def seal(prepared: Prepared) -> None:
-    """Writes the manifest: all of `prepared` but its folder, and the size of every file there."""
+    """Writes the manifest: `prepared` except its folder, and the size of every file there."""
     content = {key: value for key, value in asdict(prepared).items() if key != "folder"}
     content["files"] = {
         path.name: path.stat().st_size for path in sorted(prepared.folder.iterdir())
@@ -104,7 +104,7 @@ def seal(prepared: Prepared) -> None:
 
 
 def reopen(folder: Path) -> Prepared:
-    """What an earlier preparation left in `folder`. Raises InputError if a file is not whole."""
+    """The result of an earlier preparation. Raises InputError if a file is incomplete."""
     content = check_whole(folder)
     try:
         sources = tuple(PreparedSource(**source) for source in content["sources"])
@@ -116,7 +116,7 @@ def reopen(folder: Path) -> Prepared:
 
 
 def check_whole(folder: Path) -> dict[str, Any]:
-    """The manifest. Raises InputError naming the file that is missing, cut short or damaged."""
+    """The manifest. Raises InputError naming a file that is missing, truncated or damaged."""
     try:
         content: dict[str, Any] = json.loads(read_small(folder / MANIFEST))
         sizes: dict[str, int] = dict(content["files"])
@@ -142,15 +142,15 @@ def _require_plain(folder: Path, names: Iterable[object]) -> None:
 
 
 def require_own(root: Path) -> None:
-    """Raises InputError where everybody on the machine may put another corpus in its place.
+    """Raises InputError if other users on the machine could replace the corpus.
 
-    A group may share a cache. Folders above it are of no harm where the sticky bit keeps what is in
-    them to its owners, as in /tmp.
+    A group may share a cache. World-writable parent folders are safe if the sticky bit protects
+    their contents, as in /tmp.
     """
     for folder in dict.fromkeys([root, *root.absolute().parents, *root.resolve().parents]):
         try:
             mode = folder.stat().st_mode
-        except OSError:  # not there yet, or told of where it is read
+        except OSError:  # missing, or reported when it is read
             continue
         if mode & stat.S_IWOTH and (folder == root or not mode & stat.S_ISVTX):
             raise InputError(
@@ -167,7 +167,7 @@ def find(root: Path, key: str) -> Path | None:
         name = read_small(note) if note.is_file() else ""
     except OSError as error:
         raise InputError(f"corpus.cache: cannot read {note}: {error.strerror}") from error
-    # A power cut may have left the note empty.
+    # A power failure may have left the note empty.
     if not is_plain_name(name) or not (root / name).is_dir():
         return None
     require_own(note.parent)
@@ -176,7 +176,7 @@ def find(root: Path, key: str) -> Path | None:
 
 
 def remember(root: Path, key: str, folder: Path) -> None:
-    """Notes, by a rename, that `key` was prepared into `folder`; `find` reads it."""
+    """Records atomically that `key` was prepared into `folder`; `find` reads it."""
     (root / "known").mkdir(MODE, exist_ok=True)
     note = root / "known" / f"{key}.{uuid4().hex}"
     note.write_text(folder.name, encoding="utf-8")
@@ -184,7 +184,7 @@ def remember(root: Path, key: str, folder: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """And those above it that are missing, which not everybody may write to."""
+    """Creates the folder and missing parents, none of them world-writable."""
     for folder in (*reversed(path.parents), path):
         if not folder.is_dir():
             folder.mkdir(MODE, exist_ok=True)
@@ -192,9 +192,9 @@ def make_folder(path: Path) -> None:
 
 @contextmanager
 def writable(root: Path, setting: str, doing: str) -> Iterator[None]:
-    """Makes the folder. Raises InputError where it cannot, or cannot be written in.
+    """Creates the folder. Raises InputError if it cannot be created or is not writable.
 
-    What fails to be written within is a RunError.
+    Write failures inside the block raise RunError.
     """
     try:
         make_folder(root)
@@ -214,9 +214,9 @@ def writable(root: Path, setting: str, doing: str) -> Iterator[None]:
 
 @contextmanager
 def alone(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """One process at a time; the system lets the next one in when it ends, however it ends.
+    """Locks out other processes; the system releases the lock however this process ends.
 
-    `path` is a file that is there for this alone.
+    `path` is a file used only for this lock.
     """
     path.parent.mkdir(MODE, exist_ok=True)
     with path.open("w") as lock:
@@ -229,9 +229,9 @@ def alone(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
 
 
 def publish(root: Path, name: str, fill: Callable[[Path], None]) -> Path:
-    """`root/name`, filled in a folder of its own and renamed, so that it is whole or absent.
+    """Fills a temporary folder and renames it to `root/name`, so that it is complete or absent.
 
-    If another process publishes it first, its work is taken and ours discarded.
+    If another process publishes it first, its result is used and ours discarded.
     """
     target, scratch = root / name, root / f".{name}.{uuid4().hex}"
     scratch.mkdir(MODE)
@@ -248,13 +248,13 @@ def publish(root: Path, name: str, fill: Callable[[Path], None]) -> Path:
 
 
 def clear_scratch(root: Path, name: str) -> None:
-    """Deletes what a killed process left of `publish`."""
+    """Deletes what a killed process left behind in `publish`."""
     for scratch in root.glob(f".{name}.*"):
         shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _sync(folder: Path) -> None:
-    """To the disk, before the rename says that all is there."""
+    """Flushes to disk, before the rename makes it visible."""
     for path in folder.iterdir():
         handle = os.open(path, os.O_RDONLY)
         try:

@@ -1,7 +1,7 @@
 """Megatron-core's token files: `.bin` holds the tokens, `.idx` the length of each document.
 
-The format is that of `megatron.core.datasets.indexed_dataset`; written here so that the processes
-that tokenise import neither Megatron-core nor torch, and so that a billion lengths stay arrays.
+The format is that of `megatron.core.datasets.indexed_dataset`, reimplemented so that tokenising
+processes import neither Megatron-core nor torch, and so that a billion lengths stay in arrays.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ Lengths = npt.NDArray[np.int32]
 
 
 def dtype_for(vocabulary: int) -> np.dtype[np.integer]:
-    """Megatron-core's choice: 16 bits where they suffice."""
+    """Megatron-core's choice: 16 bits if they suffice."""
     return np.dtype(np.uint16 if vocabulary < 65_500 else np.int32)
 
 
 class TokenWriter:
-    """Appends documents to a `.bin` file and remembers their lengths."""
+    """Appends documents to a `.bin` file and records their lengths."""
 
     def __init__(self, path: Path, dtype: np.dtype[np.integer]) -> None:
         self._file = path.open("wb")
@@ -43,7 +43,7 @@ class TokenWriter:
         self._lengths: list[int] = []
 
     def add(self, tokens: Tokens, end: int | None) -> None:
-        """A document, or with `end` None a part of one that goes on."""
+        """Adds a document, or with `end` None a part of an unfinished one."""
         for start in range(0, len(tokens), LONGEST):
             stretch = np.ascontiguousarray(tokens[start : start + LONGEST], dtype=self._dtype)
             self._file.write(stretch.data)
@@ -57,7 +57,7 @@ class TokenWriter:
 
     @property
     def lengths(self) -> Lengths:
-        """Tokens of each document written so far, shape (documents,)."""
+        """Tokens of each document so far, shape (documents,)."""
         return np.array(self._lengths, dtype=np.int32)
 
     def __enter__(self) -> TokenWriter:
@@ -75,7 +75,7 @@ class TokenWriter:
 def join(
     prefix: Path, shards: Iterable[Path], lengths: Sequence[Lengths], dtype: np.dtype[np.integer]
 ) -> int:
-    """Writes `prefix`.bin and .idx from `.bin` shards in order; returns the tokens."""
+    """Writes `prefix`.bin and .idx from `.bin` shards in order; returns the number of tokens."""
     with Path(f"{prefix}.bin").open("wb") as whole:
         for shard in shards:
             with shard.open("rb") as part:
@@ -87,7 +87,7 @@ def join(
 
 
 def write_index(path: Path, lengths: Lengths, dtype: np.dtype[np.integer]) -> None:
-    """The `.idx` of documents of one sequence each."""
+    """Writes the `.idx` of documents with one sequence each."""
     starts = np.zeros(len(lengths), dtype=np.int64)
     np.cumsum(lengths[:-1].astype(np.int64) * dtype.itemsize, out=starts[1:])
     documents = np.arange(len(lengths) + 1, dtype=np.int64)
@@ -98,7 +98,7 @@ def write_index(path: Path, lengths: Lengths, dtype: np.dtype[np.integer]) -> No
 
 
 def check_index(prefix: Path) -> int:
-    """The tokens of `prefix`.bin, by its .idx. Raises InputError where the two do not match."""
+    """The number of tokens in `prefix`.bin. Raises InputError if the .idx does not match."""
     path, tokens = Path(f"{prefix}.idx"), Path(f"{prefix}.bin")
     with path.open("rb") as file:
         head = file.read(_HEADER.size)

@@ -1,4 +1,4 @@
-"""Cuts long text where byte-level BPE never merges across."""
+"""Splits long text where byte-level BPE never merges."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ PIECE = 1 << 16  # characters
 def pieces(text: str, size: int = PIECE) -> Iterator[str]:
     """The text in order, at most `size` characters at a time.
 
-    Cuts fall before white space that follows something else, if there is such a place, and then
-    the tokens of the pieces together are the very tokens of the whole.
+    Splits fall before white space that follows another character, if there is such a place; the
+    tokens of the pieces are then exactly those of the full text.
     """
     start = 0
     while len(text) - start > size:

@@ -1,7 +1,7 @@
 """Text to arrays of token ids, as fast as one core can.
 
-`tokenizers` keeps offsets, words and strings of every token; the corpus needs the ids only. For a
-byte-level BPE vocabulary, GPT-2's among them, `tiktoken` gives the same ids several times faster.
+`tokenizers` keeps offsets, words and strings of every token; the corpus needs only the ids. For a
+byte-level BPE vocabulary, such as GPT-2's, `tiktoken` produces the same ids several times faster.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from corpus.tokenizer.chunks import pieces
 from corpus.tokenizer.tokenizer import Tokenizer
 
 PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
-"""How GPT-2 and ByteLevel of `tokenizers` cut text into words (tiktoken's way of writing it)."""
+"""How GPT-2 and ByteLevel of `tokenizers` split text into words (in tiktoken's syntax)."""
 
 Ids = npt.NDArray[np.integer]
 
@@ -27,12 +27,12 @@ class Encoder(Protocol):
     """Turns texts into arrays of token ids."""
 
     def encode(self, texts: Sequence[str]) -> list[Ids]:
-        """The ids of each text, without end-of-text; all text is text, special tokens too."""
+        """The ids of each text, without end-of-text; special tokens are encoded as plain text."""
         ...
 
 
 def encoder_of(tokenizer: Tokenizer) -> Encoder:
-    """The fastest that gives the tokenizer's own ids."""
+    """The fastest encoder that produces the tokenizer's own ids."""
     ranks = _ranks(tokenizer, json.loads(tokenizer.to_json()))
     return _TokenizersEncoder(tokenizer) if ranks is None else _TiktokenEncoder(ranks)
 
@@ -53,7 +53,7 @@ class _TokenizersEncoder:
 
 class _TiktokenEncoder:
     def __init__(self, ids: dict[bytes, int]) -> None:
-        """`ids`: the id of each token's bytes, in the order in which BPE merges."""
+        """`ids`: the id of each token's bytes, in BPE's merge order."""
         ranks = {token: rank for rank, token in enumerate(ids)}
         self._inner = tiktoken.Encoding(
             "phalanx", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens={}
@@ -76,9 +76,9 @@ def _ranks(tokenizer: Tokenizer, content: dict[str, Any]) -> dict[bytes, int] | 
     """Ids by the bytes of tokens, bytes first, then merges in order; None if tiktoken would differ.
 
     tiktoken merges any two neighbours whose bytes together are a token, lowest rank first; BPE
-    only pairs in its list. They agree if no two merges make the same token and every token is what
-    BPE makes of its own bytes: a pair of neighbours that tiktoken would merge and BPE not is then
-    never left over, because within the pair's bytes both merge the same pairs in the same order.
+    only pairs in its list. They agree if no two merges produce the same token and BPE encodes every
+    token's bytes as that token: a pair of neighbours that tiktoken would merge and BPE would not
+    then never occurs, because within the pair's bytes both merge the same pairs in the same order.
     """
     if not _plain_byte_level(content):
         return None
@@ -111,7 +111,7 @@ def _plain_byte_level(content: dict[str, Any]) -> bool:
 
 
 def byte_characters() -> dict[str, int]:
-    """The character that stands for each byte in GPT-2's vocabulary, in its order of bytes."""
+    """The character for each byte in GPT-2's vocabulary, in its order of bytes."""
     shown = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAC + 1), *range(0xAE, 0xFF + 1)]
     hidden = [byte for byte in range(256) if byte not in shown]
     return {

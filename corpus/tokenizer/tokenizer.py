@@ -1,4 +1,4 @@
-"""Text to token ids and back, whichever vocabulary was chosen."""
+"""Converts text to token ids and back, for any vocabulary."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 class Tokenizer:
     """A tokenizer.json with an end-of-text token.
 
-    Encoding treats all text as text: a document that says "<|endoftext|>" does not end there.
+    Encoding has no special tokens: a document that contains "<|endoftext|>" does not end there.
     """
 
     def __init__(self, inner: tokenizers.Tokenizer, *, name: str) -> None:
@@ -67,7 +67,7 @@ class Tokenizer:
         return self._inner.encode(text, add_special_tokens=False).ids
 
     def merged(self, word: str) -> list[str]:
-        """The tokens that the model makes of a word, both in the characters of its vocabulary."""
+        """The tokens that the model splits a word into, both in its vocabulary's characters."""
         return [token.value for token in self._inner.model.tokenize(word)]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
@@ -78,7 +78,7 @@ class Tokenizer:
         ]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Ids beyond the vocabulary (a model's is padded) are left out."""
+        """Skips ids beyond the vocabulary (a model's is padded)."""
         return self._inner.decode([int(token) for token in ids], skip_special_tokens=False)
 
 
@@ -87,12 +87,12 @@ def _from_json(text: str, name: str) -> Tokenizer:
 
 
 class StreamDecoder:
-    """Decodes token by token; a character that takes several tokens appears with its last."""
+    """Decodes token by token; a character of several tokens appears with its last."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         # Some vocabularies drop the space before the first token, so new text is what the last
-        # tokens shown and the new ones say together, beyond what the last ones said alone.
+        # tokens shown and the new ones decode to together, beyond what the last ones did alone.
         self._shown: list[int] = []
         self._pending: list[int] = []
 
@@ -106,7 +106,7 @@ class StreamDecoder:
         return fresh
 
     def flush(self) -> str:
-        """What is left when no more tokens come: the marks of an unfinished character."""
+        """The rest when no more tokens come: replacement marks of an unfinished character."""
         fresh = self._fresh()
         self._shown, self._pending = [], []
         return fresh

@@ -1,4 +1,4 @@
-"""The vocabulary that `model.tokenizer` asks for: trained on the corpus, GPT-2's, or a file's."""
+"""The vocabulary selected by `model.tokenizer`: trained on the corpus, GPT-2's, or from a file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GPT2_FILES = {  # SHA-256 of the files that OpenAI released, as tiktoken checks 
 
 @dataclass(frozen=True, kw_only=True)
 class Vocabulary:
-    """A choice that has been checked."""
+    """A validated choice."""
 
     identity: str  # equal if and only if the same text gives the same tokens
     trains: bool
@@ -65,7 +65,7 @@ def _trained(size: int) -> Vocabulary:
 
 
 def gpt2(size: int) -> Vocabulary:
-    """OpenAI's own. Raises InputError where the size is another."""
+    """OpenAI's vocabulary. Raises InputError if the size differs."""
     if size != GPT2_SIZE:
         raise InputError(
             f"model.vocab={size} does not fit model.tokenizer=gpt2, which has {GPT2_SIZE} tokens"
@@ -98,7 +98,7 @@ def _from_file(path: Path, size: int) -> Vocabulary:
 
 
 def _require_all_text(tokenizer: Tokenizer, path: Path) -> None:
-    """Raises InputError where letters would vanish or make it fail."""
+    """Raises InputError if letters would be dropped or fail."""
     for letter in string.ascii_letters + string.digits:
         try:
             found = tokenizer.encode(letter)

@@ -1,4 +1,4 @@
-"""The words of a command line: flags and settings, help, mistakes explained in a line.
+"""Command-line arguments: flags and settings, help, one-line explanations of mistakes.
 
 Imports launcher.run.
 Imported by launcher, launcher.commands.

@@ -1,6 +1,6 @@
-"""The words behind `phalanx COMMAND`: flags anywhere among the settings, mistakes told in a line.
+"""The arguments of `phalanx COMMAND`: flags anywhere among the settings, mistakes in one line.
 
-Hydra's own parser wants its flags before the settings, and answers all else with a usage text.
+Hydra's own parser requires flags before settings, and answers anything else with a usage text.
 Imports neither Hydra nor torch.
 """
 
@@ -43,7 +43,7 @@ FLAGS = (
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """Flags by their long names with their values, "" where they have none; and the settings."""
+    """Flags by long name with their values ("" if a flag takes none), and the settings."""
 
     flags: dict[str, str]
     overrides: list[str]
@@ -55,12 +55,12 @@ class Arguments:
 
     @property
     def folder(self) -> Path | None:
-        """Of config files of the user's own."""
+        """The folder of the user's own config files."""
         given = self.flags.get("--config-dir")
         return None if given is None else Path(given)
 
     def for_hydra(self) -> list[str]:
-        """As Hydra's parser reads them."""
+        """The arguments in the order that Hydra's parser expects."""
         flags = [
             f"{flag}={value}" if value else flag
             for flag, value in self.flags.items()
@@ -71,7 +71,7 @@ class Arguments:
 
 
 def parse(words: Sequence[str], command: str = "") -> Arguments:
-    """Raises InputError, a line for each word that is neither a flag nor a setting."""
+    """Raises InputError, with one line for each word that is neither a flag nor a setting."""
     flags: dict[str, str] = {}
     overrides: list[str] = []
     faults: list[str] = []
@@ -106,7 +106,7 @@ def parse(words: Sequence[str], command: str = "") -> Arguments:
 
 
 def command_of(words: Sequence[str]) -> tuple[str | None, list[str]]:
-    """The command, before which only flags may stand, and all other words."""
+    """The command, which only flags may precede, and all other words."""
     for number, word in enumerate(words):
         before = words[number - 1] if number else ""
         if word.startswith("-") or SHORT.get(before, before) in WITH_VALUE:
@@ -116,7 +116,7 @@ def command_of(words: Sequence[str]) -> tuple[str | None, list[str]]:
 
 
 def written(word: str, value: str | None, command: str) -> str | None:
-    """What was meant, as a setting is written: the setting of this name, or of this last word."""
+    """The setting that was probably meant, as key=value: matches the full name or its last part."""
     name = word.lstrip("-").replace("-", "_")
     if find(name) is None:
         name = next(_by_last_word(name, command), "")
@@ -129,7 +129,7 @@ def written(word: str, value: str | None, command: str) -> str | None:
 
 
 def _by_last_word(word: str, command: str) -> Iterator[str]:
-    """Settings whose last word is this or close to it, the command's own before others."""
+    """Settings whose last part is this word or similar, the command's own first."""
     last = {name: name.rpartition(".")[2] for name in settings()}
     for close in difflib.get_close_matches(word.rpartition(".")[2], set(last.values()), cutoff=0.7):
         same = [name for name, end in last.items() if end == close]
@@ -174,8 +174,8 @@ def _no_setting(word: str, command: str) -> str:
 
 
 def _quoted(word: str, sweeps: bool) -> str:
-    """Quotes a text with = in it, as of a run directory's name, which Hydra reads in no other way,
-    and one with blanks at its ends, which Hydra would take off.
+    """Quotes a value with = in it, as of a run directory, which Hydra cannot parse otherwise,
+    and one with leading or trailing blanks, which Hydra would strip.
     """
     key, _, value = word.partition("=")
     if value != value.strip():

@@ -1,4 +1,4 @@
-"""What TAB offers: commands, flags, settings, values, files. Imports neither Hydra nor torch."""
+"""Tab completion: commands, flags, settings, values, files. Imports neither Hydra nor torch."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from launcher.command_line.arguments import FLAGS, SHORT, WITH_VALUE
 
 
 def complete(words: Sequence[str], commands: Sequence[str]) -> list[str]:
-    """Every word that the last of `words` may become; the words before it are those typed.
+    """All completions of the last of `words`; the words before it are complete.
 
     Args:
-        words: of the command line, `phalanx` itself left out; the last may be "".
+        words: of the command line without `phalanx` itself; the last may be "".
         commands: of `phalanx`.
     """
     *before, word = words
@@ -37,7 +37,7 @@ def _flags(word: str) -> list[str]:
 
 
 def _settings(word: str) -> list[str]:
-    """Up to the next dot, so that a large group is not listed whole."""
+    """Completes up to the next dot, so that a large group is not listed in full."""
     depth = word.count(".") + 1
     names = [*groups(), *settings()]
     found: dict[str, None] = {}
@@ -72,7 +72,7 @@ def _folders(before: Sequence[str]) -> tuple[Path, ...]:
 
 
 def _files(prefix: str, begun: str) -> Iterator[str]:
-    """Files and folders, which end in a slash so that their files come next."""
+    """Files, and folders with a trailing slash so that their files can be completed next."""
     folder, slash, name = begun.rpartition("/")
     where = Path(f"{folder}{slash}" or ".").expanduser()
     if where.is_dir():

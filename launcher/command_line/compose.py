@@ -21,8 +21,8 @@ from launcher.run.settings import go_on, kept_settings, key_of, with_overrides
 def hydra_app(command: Callable[[Run, list[str]], None]) -> Callable[[], None]:
     """Makes `command(run, overrides)` a Hydra app: --help, --cfg, --multirun, tab completion.
 
-    An existing run directory brings the settings it was started with; those given now win.
-    `overrides` are those given, and where the config files lie if not only in this package.
+    An existing run directory supplies the settings it was started with; new overrides win.
+    `overrides` are the given ones, plus the search path if config files lie outside this package.
     """
     composed: list[tuple[DictConfig, list[str], str]] = []
 
@@ -34,7 +34,7 @@ def hydra_app(command: Callable[[Run, list[str]], None]) -> Callable[[], None]:
 
     def app() -> None:
         added = _make_addable(sys.argv)
-        # Hydra only composes: were the command run inside, Hydra would tell its errors as well.
+        # Hydra only composes: if the command ran inside, Hydra would report its errors as well.
         composed.clear()
         compose_only()
         jobs = [(words, config.get("run_dir")) for config, words, _ in composed]
@@ -49,7 +49,7 @@ def hydra_app(command: Callable[[Run, list[str]], None]) -> Callable[[], None]:
 
 
 def _search_path(about: HydraConf) -> list[str]:
-    """Folders of --config-dir as an override, for who composes again."""
+    """Folders of --config-dir as an override, for composing again."""
     own = [
         f"'file://{source.path}'"
         for source in about.runtime.config_sources
@@ -59,10 +59,10 @@ def _search_path(about: HydraConf) -> list[str]:
 
 
 def _make_addable(arguments: list[str]) -> dict[str, str]:
-    """What goes on may set what only the run's own settings have, and not the shipped ones.
+    """Lets a resumed run override settings that only the run has, and not the shipped configs.
 
-    Such overrides become additions to Hydra; whether they are settings at all `load` sees. Returns
-    what each was before.
+    Such overrides become additions for Hydra; `load` checks whether they are valid settings.
+    Returns what each was before.
     """
     given = [word.partition("=")[2] for word in arguments if word.startswith("run_dir=")]
     folders = [each.strip("'\"") for each in given]
@@ -83,7 +83,7 @@ def compose_run(overrides: list[str]) -> Run:
 
 
 def composed_run(run: Run, given: list[str], overrides: list[str]) -> Run:
-    """`run` under some overrides more; `given` are those it was composed of."""
+    """`run` with further overrides; `given` are those it was composed from."""
     with hydra.initialize_config_module(version_base="1.3", config_module="configs"):
         where = [each for each in given if each.startswith("hydra.searchpath=")]
         composed = hydra.compose("config", overrides=[*where, *overrides])
@@ -91,7 +91,7 @@ def composed_run(run: Run, given: list[str], overrides: list[str]) -> Run:
 
 
 def merge_overrides(stored: Sequence[str], given: Sequence[str]) -> list[str]:
-    """Stored overrides, less those given anew; a group given anew drops its stored values too."""
+    """Stored overrides, less those given again; a group given again drops its stored values too."""
     anew = {key_of(override) for override in given}
     kept = [
         override

@@ -1,4 +1,4 @@
-"""What Hydra and OmegaConf have to say of a mistake, in a line with the nearest that works."""
+"""Explains Hydra's and OmegaConf's errors in one line, with the nearest valid alternative."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OF_HYDRA = ("hydra", "query", "install", "uninstall")
 
 
 def explain(error: Exception, words: Sequence[str] = ()) -> InputError | None:
-    """A composition error of these arguments; None for any other error."""
+    """Explains a composition error of these arguments; None for any other error."""
     if isinstance(error, yaml.MarkedYAMLError):
         return broken_yaml(error)
     if not isinstance(error, OmegaConfBaseException | HydraException):
@@ -65,7 +65,7 @@ def _no_file(path: str, options: list[str], arguments: Arguments) -> InputError:
 
 
 def _unknown(key: str, arguments: Arguments) -> InputError:
-    """All settings of the command line that there are not, beside the one that was met first."""
+    """All unknown settings of the command line, beside the one that Hydra met first."""
     if key in CHOSEN_ALONE:
         path = file_of(key, _chosen(key, arguments), arguments)
         return InputError(
@@ -82,7 +82,7 @@ def _unknown(key: str, arguments: Arguments) -> InputError:
 
 
 def is_known(name: str) -> bool:
-    """Whether a setting or group has this name, or it is a new name in a group of named ones."""
+    """Whether a setting or group has this name, or it is a new key in a group with free keys."""
     name = name.partition("@")[0].strip("/")
     if name in groups() or name.split(".")[0] in OF_HYDRA or find(name) is not None:
         return True
@@ -99,7 +99,7 @@ def _nothing_of(name: str) -> str:
 
 
 def _new_name(key: str, arguments: Arguments) -> str:
-    """A name of the user's own in a group that has none such yet."""
+    """For a user-defined name in a group that has no such name yet."""
     whole = next((it for it in arguments.overrides if it.startswith(key)), f"{key}=VALUE")
     return f"{key}: a name of your own is new there, and is added with +; nearest: +{whole}"
 
@@ -113,7 +113,7 @@ def _unreadable(word: str) -> InputError:
 
 
 def _unsaid(key: str, setting: Setting, arguments: Arguments) -> InputError:
-    """A value that no file and no argument has; of a file of the user's own, all of them."""
+    """A setting without a value; for a file of the user's own, all such settings."""
     group, _, name = key.partition(".")
     path = file_of(group, _chosen(group, arguments), arguments)
     if path is None:
@@ -135,7 +135,7 @@ def _unsaid(key: str, setting: Setting, arguments: Arguments) -> InputError:
 
 
 def _chosen(group: str, arguments: Arguments) -> str:
-    """The file of a group that the arguments name; "" where they do not."""
+    """The file of a group selected by the arguments; "" if none is."""
     given = [it.lstrip("+") for it in arguments.overrides]
     return next((it.partition("=")[2] for it in given if it.startswith(f"{group}=")), "")
 

@@ -21,16 +21,16 @@ WIDEST = 100
 SHOWN_VERSIONS = ("torch", "megatron-core", "deepspeed")
 COMPLETION = 'eval "$(phalanx -sc install=bash)"'
 FLAGS = (
-    ("--multirun", "a run for each of several values: train.seed=1,2"),
-    ("--cfg job", "shows the composed configuration, and starts nothing"),
-    ("--config-dir DIR", "config files of your own: DIR/model/mine.yaml is model=mine"),
-    ("--config-name NAME", "begins from DIR/NAME.yaml in place of config.yaml"),
-    ("--info, --hydra-help", "what Hydra has to say"),
+    ("--multirun", "one run for each of several values: train.seed=1,2"),
+    ("--cfg job", "prints the composed configuration and starts nothing"),
+    ("--config-dir DIR", "your own config files: DIR/model/mine.yaml is model=mine"),
+    ("--config-name NAME", "starts from DIR/NAME.yaml instead of config.yaml"),
+    ("--info, --hydra-help", "Hydra's own information and help"),
 )
 
 
 def version() -> str:
-    """Ours and those that results depend on, without importing them."""
+    """Our version and those that results depend on, without importing the packages."""
     others = [f"{name} {_version(name)}" for name in SHOWN_VERSIONS]
     return f"phalanx {_version('phalanx')}, {', '.join(others)}, Python {platform.python_version()}"
 
@@ -43,19 +43,19 @@ def _version(package: str) -> str:
 
 
 def usage() -> str:
-    """All commands, and where to go from here."""
+    """All commands, and pointers to further help."""
     rows = [
         *_title("usage: phalanx COMMAND [setting=value ...] [flags]"),
         *_rows([(name, command.does) for name, command in COMMANDS.items()], 17),
         *_title("begin with"),
         *_rows([("phalanx doctor", COMMANDS["doctor"].does)]),
-        *_rows([("phalanx train --dry-run", "what a first training would be")]),
+        *_rows([("phalanx train --dry-run", "checks and prints a first training run")]),
         *_rows([("phalanx train", COMMANDS["train"].examples[0][1])]),
         *_title("help"),
         *_rows([("phalanx COMMAND --help", "what a command does, with examples")]),
         *_rows([("phalanx help SETTING", "one setting or group: train.save_every, layout")]),
         *_rows([("phalanx help settings", "all of them")]),
-        *_rows([("phalanx --version", "and the versions of what it stands on")]),
+        *_rows([("phalanx --version", "with the versions of its main dependencies")]),
         *_title("completion with TAB, in bash"),
         *_rows([(COMPLETION, "best as a line of ~/.bashrc")]),
     ]
@@ -63,7 +63,7 @@ def usage() -> str:
 
 
 def asked(words: Sequence[str]) -> str:
-    """`phalanx help WORDS`. Raises InputError for what there is no help for."""
+    """`phalanx help WORDS`. Raises InputError if there is no help for them."""
     if not words or words[0] in ("help", "--help", "-h"):
         return usage()
     if words[0] in COMMANDS:
@@ -84,7 +84,7 @@ def _close(name: str, known: list[str]) -> str:
 
 
 class Composed:
-    """The values that settings have with these arguments, and which files were chosen."""
+    """The values of settings under these arguments, and which config files were selected."""
 
     def __init__(self, arguments: Arguments) -> None:
         import hydra
@@ -101,7 +101,7 @@ class Composed:
         self._config = config
 
     def default(self, name: str) -> str | None:
-        """As it would be typed; None where there is nothing to type."""
+        """The value as it would be typed; None if it cannot be typed."""
         if name in groups():
             return typed(self._chosen.get(name))
         setting = find(name)
@@ -113,7 +113,7 @@ class Composed:
 
 
 def typed(value: Any) -> str | None:
-    """A value as it is typed behind a setting; None for `...`, and for what is no single word."""
+    """A value as typed after a setting; None for `...`, and for values that are not one word."""
     if value is ...:
         return None
     if value is None:
@@ -131,7 +131,7 @@ def typed(value: Any) -> str | None:
 
 
 def of_command(command: str, words: Sequence[str] = ()) -> str:
-    """What it does, its settings with their values under `words`, examples."""
+    """What the command does, its settings with their values under `words`, and examples."""
     about = COMMANDS[command]
     kept = [word for word in words if word not in ("--help", "-h")]
     composed = Composed(parse([it for it in kept if not it.startswith("against")], command))
@@ -224,7 +224,7 @@ def _spread(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _settings(names: Iterable[str], composed: Composed, *, whole: bool) -> list[str]:
-    """A row for each; `whole`: values have their sentences too."""
+    """One row per setting; `whole`: values have their sentences too."""
     rows: list[str] = []
     for name in names:
         setting = find(name)
@@ -260,7 +260,7 @@ def _title(text: str) -> list[str]:
 
 
 def _wrapped(text: str, indent: str) -> list[str]:
-    # A line may end at a bar between values, but not inside of what a setting takes.
+    # A line may break at a bar between values, but not inside a setting's type.
     whole = re.sub(r"\[[a-z ]+\]$", lambda it: it[0].replace(" ", "\xa0"), text)
     lines = textwrap.wrap(
         whole.replace("|", "| "),
@@ -274,7 +274,7 @@ def _wrapped(text: str, indent: str) -> list[str]:
 
 
 def _rows(pairs: Sequence[tuple[str, str]], left: int = 0) -> list[str]:
-    """Two columns; what is too long for the left one has a line of its own."""
+    """Two columns; an entry too long for the left one gets its own line."""
     column = left or (34 if _width() >= 90 else 28)
     rows: list[str] = []
     for name, text in pairs:
@@ -290,7 +290,7 @@ def _rows(pairs: Sequence[tuple[str, str]], left: int = 0) -> list[str]:
 
 
 def _broken(line: str) -> Iterator[str]:
-    """A long command goes on in another line, as a shell reads it."""
+    """Breaks a long command into lines that the shell accepts."""
     if len(line) <= _width():
         yield line
         return

@@ -1,7 +1,7 @@
-"""Where Phalanx's packages come from: its own folder, whatever lies in the current one.
+"""Makes imports resolve to Phalanx's own packages, whatever is in the current folder.
 
 `python -m launcher.train` puts the current folder first on the path, and a `models/` or `configs/`
-there would be taken for ours.
+there would shadow ours.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from pathlib import Path
 
 
 def settle() -> None:
-    """Leaves the current folder out, unless it is the one that Phalanx lies in.
+    """Removes the current folder from the path, unless Phalanx lies in it.
 
-    Ranks start without the current folder (`python -P`), so they are told of ours where nothing
-    else does.
+    Ranks start without the current folder (`python -P`), so PYTHONPATH points them to ours where
+    nothing else does.
     """
     if sys.flags.safe_path or not sys.path:
         return

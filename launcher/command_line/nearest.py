@@ -1,4 +1,4 @@
-"""What was probably meant: the likest of the names that there are."""
+"""Finds the known name that was probably meant."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterable, Sequence
 
 from configs.words import listed
 
-NEAR = 0.6  # difflib's own cutoff
+NEAR = 0.6  # difflib's default cutoff
 
 
 def by_likeness(name: str, known: Iterable[str]) -> list[str]:
-    """All of them, the likest first."""
+    """All of them, the most similar first."""
 
     def likeness(other: str) -> float:
         whole = difflib.SequenceMatcher(None, name, other).ratio()
@@ -22,7 +22,7 @@ def by_likeness(name: str, known: Iterable[str]) -> list[str]:
 
 
 def nearest(name: str, known: Sequence[str], prefix: str = "") -> str:
-    """`nearest: ...`, and where none is near, `known: ...`, the likest first."""
+    """`nearest: ...`, or if none is similar enough, `known: ...`, the most similar first."""
     if not known:
         return "there is none to choose"
     ordered = by_likeness(name, known)

@@ -1,4 +1,4 @@
-"""Config files of the user's own, in the folder of --config-dir: looked at before Hydra is."""
+"""Validates the user's own config files in the folder of --config-dir before Hydra reads them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from launcher.command_line.arguments import Arguments
 from launcher.command_line.nearest import nearest
 
 OURS = "config"
-"""The file that every run begins with, which brings a value for every setting."""
+"""The primary config that every run starts from, which has a value for every setting."""
 
 
 def require_own_configs(arguments: Arguments) -> None:
-    """Raises InputError for a folder that is not there, and for a file to begin with that is not
-    there or does not begin with ours.
+    """Raises InputError for a folder that does not exist, and for a primary config that does not
+    exist or does not extend ours.
     """
     folder = arguments.folder
     if folder is not None and not folder.is_dir():
@@ -45,7 +45,7 @@ def require_own_configs(arguments: Arguments) -> None:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A file's settings. Raises InputError where it is no YAML, or no settings."""
+    """A file's settings. Raises InputError if it is not YAML, or holds no settings."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.MarkedYAMLError as error:
@@ -56,7 +56,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def broken_yaml(error: yaml.MarkedYAMLError, path: Path | None = None) -> InputError:
-    """The line where a file cannot be read."""
+    """Reports the line that cannot be parsed."""
     where = error.problem_mark or error.context_mark
     if where is None:
         return InputError(f"{path or 'a config file'}: {error.problem}")
@@ -64,7 +64,7 @@ def broken_yaml(error: yaml.MarkedYAMLError, path: Path | None = None) -> InputE
 
 
 def file_of(group: str, name: str, arguments: Arguments) -> Path | None:
-    """The user's own file of a group; None where it is one of ours."""
+    """The user's own file of a group; None if it is one of ours."""
     if arguments.folder is None:
         return None
     path = arguments.folder / group / f"{name}.yaml"
@@ -72,7 +72,7 @@ def file_of(group: str, name: str, arguments: Arguments) -> Path | None:
 
 
 def unsaid(path: Path, kind: type[Any]) -> list[str]:
-    """Settings that a file of a group has to say and does not; none where it builds on another."""
+    """Required settings missing from a file of a group; none if it extends another file."""
     content = read_yaml(path)
     if "defaults" in content:
         return []

@@ -1,4 +1,4 @@
-"""A file for each `phalanx COMMAND`: what it checks, does and shows.
+"""One file per `phalanx COMMAND`: its checks, actions and output.
 
 Imports corpus, evals, launcher.command_line, launcher.console, launcher.failure,
 launcher.inference, launcher.run, launcher.start, launcher.training, models, parallel, slurm.

@@ -1,4 +1,4 @@
-"""`phalanx cancel run_dir=DIR`: the run saves and ends, and its jobs with it."""
+"""`phalanx cancel run_dir=DIR`: makes a run save and end, along with its jobs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from launcher.start.registry import LAUNCHERS
 
 
 def cancel(run: Run, _overrides: list[str]) -> None:
-    """Raises InputError where no launcher has anything of this run to end."""
+    """Raises InputError if no launcher has anything of this run to end."""
     folder = existing_folder(run)
     cancelled = [what for each in LAUNCHERS.values() if (what := each.cancel(folder)) is not None]
     if not cancelled:

@@ -1,8 +1,8 @@
 """`phalanx convert`: a checkpoint to and from Hugging Face's GPT-2 format.
 
 `run_dir=RUN convert.to=DIR` (or `checkpoint=...`) writes model.safetensors, config.json and the
-tokenizer, in `precision`. `convert.source=DIR run_dir=RUN` makes a run of such a folder, to
-generate from or to go on training. Only weights travel: Hugging Face has no place for optimizer
+tokenizer, in `precision`. `convert.source=DIR run_dir=RUN` creates a run from such a folder, for
+generation or further training. Only weights are converted: Hugging Face's format has no optimizer
 states.
 """
 
@@ -35,7 +35,7 @@ SHARD = "5GB"
 
 
 def convert(run: Run, overrides: list[str]) -> None:
-    """Exports or imports. Raises InputError unless exactly one of the two is asked for."""
+    """Exports or imports. Raises InputError unless exactly one of the two is requested."""
     if (run.convert.to is None) == (run.convert.source is None):
         raise InputError(
             "convert: needs convert.to=DIR, to write a checkpoint in Hugging Face's format, or "
@@ -71,7 +71,7 @@ def _export(run: Run, target: Path, console: Console) -> None:
     with atomic_folder("convert.to", target) as filling:
         folder = filling.folder
         save_torch_state_dict(weights, folder, max_shard_size=SHARD)
-        for file in folder.iterdir():  # safetensors keeps them from all others
+        for file in folder.iterdir():  # safetensors makes them readable by the owner only
             file.chmod(0o666 & ~_umask())
         _write_json(folder / "config.json", gpt2_config(shape, run.precision.value, end))
         if end is not None:
@@ -117,14 +117,14 @@ def _make_run(
     kept = folder.path / manifest.TOKENIZER
     with given.tokenizer() as tokenizer:
         write_tensors(_with_moments(weights), state, tokenizer, folder.checkpoints)
-        # The checkpoint's own goes with it, once training has made newer ones.
+        # The checkpoint's copy goes when newer checkpoints replace it.
         shutil.copyfile(tokenizer, kept)
     made = compose_run(_overrides(given.path.name, shape, kept, overrides))
     folder.write(made, made, "")
 
 
 def _with_moments(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """As a run that has not made its first step has them."""
+    """The weights with zero moments, as in a run before its first step."""
     import torch
 
     tensors = {f"master.{name}": weight for name, weight in weights.items()}

@@ -1,4 +1,4 @@
-"""`phalanx decontaminate`: text without what overlaps benchmarks, or benchmarks marked."""
+"""`phalanx decontaminate`: removes benchmark overlap from text, or marks benchmarks."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def decontaminate(run: Run, overrides: list[str]) -> None:
 
 
 def filter_table(filtered: list[Filtered]) -> Table:
-    """A row a source: its documents, how many were cut, characters removed."""
+    """One row per source: its documents, how many were cut, characters removed."""
     table = Table(title="training text without what overlaps benchmarks", box=box.SIMPLE_HEAD)
     table.add_column("source")
     for heading in ("documents", "damaged", "cut", "nothing left", "characters removed"):
@@ -58,7 +58,7 @@ def filter_table(filtered: list[Filtered]) -> Table:
 
 
 def study_table(rows: list[Row]) -> Table:
-    """As table C.1 of Brown et al. (2020)."""
+    """As in table C.1 of Brown et al. (2020)."""
     table = Table(
         title="benchmark examples seen in training: how many, and scores on them",
         box=box.SIMPLE_HEAD,
@@ -92,7 +92,7 @@ _COLUMNS: tuple[tuple[str, Callable[[list[Row]], list[str]]], ...] = (
         lambda rows: ["" if row.verdict is Verdict.unscored else row.verdict for row in rows],
     ),
 )
-"""Counts, then scores; a column that says nothing is not shown."""
+"""Counts, then scores; a column without values is not shown."""
 
 
 def _number(score: float | None) -> str:

@@ -1,4 +1,4 @@
-"""`phalanx doctor`: what this machine has, and what will work on it."""
+"""`phalanx doctor`: what this machine has, and what works on it."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ OPTIONAL = {
 }
 
 
-_FOUND = 24  # characters that are kept for what was found; more moves the rest of its line
+_FOUND = 24  # characters of the second column; a longer entry shifts the rest of its line
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was looked for, what was found, and what that means for a run."""
+    """What was checked, what was found, and what that means for a run."""
 
     what: str
     found: str
@@ -55,7 +55,7 @@ def doctor(run: Run, _overrides: list[str]) -> None:
         line = f" {finding.what:<{left}}  {finding.found:<{middle}}"
         console.print(f"{mark:<2}", style=style or None, end="")
         beside = len(line) + len(finding.means) + 4 <= console.width
-        # What does not fit beside it stands below, whole: a path in two pieces cannot be copied.
+        # Longer text goes below, unbroken: a wrapped path cannot be copied.
         apart = "  " if beside else "\n" + " " * (left + 5)
         console.print(f"{line if beside else line.rstrip()}{apart}{finding.means}".rstrip())
 
@@ -120,7 +120,7 @@ def _compiler() -> Iterator[Finding]:
 
 
 def _path() -> str:
-    """Where programs are looked for, those installed beside this Python among them."""
+    """The path searched for programs, including the folder of this Python."""
     return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 
 
@@ -132,7 +132,7 @@ def _cluster() -> Iterator[Finding]:
 
 
 def _of_job() -> str:
-    """What the job was given, as far as SLURM says it."""
+    """The job's allocation, as far as SLURM reports it."""
     nodes, gpus = environment.nodes(os.environ), environment.gpus_per_node(os.environ)
     tasks = environment.tasks_per_node(os.environ)
     said = (
@@ -151,7 +151,7 @@ def _version(package: str) -> str | None:
 
 
 def _run(*command: str) -> str:
-    """What a program prints; nothing where it is not there or fails."""
+    """The output of a program; empty if it is missing or fails."""
     try:
         result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):

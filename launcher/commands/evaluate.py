@@ -1,7 +1,7 @@
-"""`phalanx evaluate`: what a model scores on tasks, with none, one and a few examples before them.
+"""`phalanx evaluate`: a model's scores on tasks, zero-shot, one-shot and few-shot.
 
-`run_dir=DIR` takes the run's newest checkpoint and its layout; `checkpoint=DIR` any checkpoint, or
-a folder in Hugging Face's GPT-2 format. `task=[arithmetic,reading]` chooses what is asked.
+`run_dir=DIR` uses the run's newest checkpoint and its layout; `checkpoint=DIR` any checkpoint, or
+a folder in Hugging Face's GPT-2 format. `task=[arithmetic,reading]` selects the tasks.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ STUDY = "contamination"
 
 
 def evaluate(run: Run, _overrides: list[str]) -> None:
-    """Checks the settings, has the ranks ask the model, writes and prints the scores."""
+    """Checks the settings, has the ranks run the tasks, writes and prints the scores."""
     source = source_of(run, "evaluate")
     plan = resolve_inference(run, source, "evaluate", data=True)
     if run.evaluate.harness:
@@ -67,8 +67,8 @@ def evaluate(run: Run, _overrides: list[str]) -> None:
 
 
 def _out(run: Run, source: ModelSource) -> tuple[Path, Callable[[Path], Path] | None]:
-    """Where results go, and what is tried where that is taken. Raises InputError for a name that is
-    taken and was given.
+    """The results folder, and how to rename it if that name is taken. Raises InputError if a name
+    was given and is taken.
     """
     given = run.evaluate.out
     if given is not None:
@@ -88,7 +88,7 @@ def _out(run: Run, source: ModelSource) -> tuple[Path, Callable[[Path], Path] | 
 
 
 def results_table(rows: list[dict[str, Any]]) -> Table:
-    """A task a line, a column for each number of examples; scores in percent, or BLEU."""
+    """One row per task, one column per number of examples; scores in percent, or BLEU."""
     asked = list(dict.fromkeys(row["asked"] for row in rows))
     table = Table(title="scores, with their standard errors", box=box.SIMPLE_HEAD)
     table.add_column("task", no_wrap=True)
@@ -103,7 +103,7 @@ def results_table(rows: list[dict[str, Any]]) -> Table:
 
 
 def harness_table(found: dict[str, Any]) -> Table:
-    """What the harness found, with its standard errors, in its own words."""
+    """The harness's own metrics, with their standard errors."""
     table = Table(title="lm-evaluation-harness", box=box.SIMPLE_HEAD)
     table.add_column("task", no_wrap=True)
     for heading in ("shown", "metric", "value", "standard error"):
@@ -134,7 +134,7 @@ def _cell(row: dict[str, Any]) -> str:
 
 
 def _study(run: Run, rows: list[dict[str, Any]], folder: Path, console: Console) -> None:
-    """Each score on all questions, on those that the corpus has not, and on those that it has."""
+    """Each score on all questions, on those not in the corpus, and on those in it."""
     benchmarks = {}
     for row in rows:
         name = f"{row['task']}-{row['asked']}"

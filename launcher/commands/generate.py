@@ -1,6 +1,6 @@
 """`phalanx generate`: text from a model, under any tensor x pipeline layout.
 
-`run_dir=DIR` takes the run's newest checkpoint and its layout; `checkpoint=DIR` any checkpoint, or
+`run_dir=DIR` uses the run's newest checkpoint and its layout; `checkpoint=DIR` any checkpoint, or
 a folder in Hugging Face's GPT-2 format.
 """
 

@@ -2,7 +2,7 @@
 
 `against=NAME` is a layout; `against.SETTING=VALUE` any setting of the other run, as in
 `against.engine=deepspeed against.layout.zero=3`. Both runs are ordinary trainings of a few steps
-that save after each; losses, gradient norms and every tensor are then compared.
+that save after each step; losses, gradient norms and every tensor are then compared.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ _ROUGHNESS = (Precision.float32, Precision.fp16, Precision.bf16)
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One of the two runs that are compared."""
+    """One of the two runs being compared."""
 
-    name: str  # its folder, and what it is called in the report
+    name: str  # the name of its folder, also used in the report
     plan: ResolvedRun
 
     def __str__(self) -> str:
@@ -64,14 +64,14 @@ class Side:
 
 
 def app() -> None:
-    """Takes `against` out of the arguments and runs the command on the rest."""
+    """Removes `against` from the arguments and runs the command on the rest."""
     mine, against = split_arguments(sys.argv[1:])
     sys.argv[1:] = mine
     hydra_app(lambda run, overrides: parity(run, overrides, against))()
 
 
 def split_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """The arguments of the run, and as overrides what `against` says of the other."""
+    """The run's arguments, and the overrides that `against` gives for the other run."""
     mine, against = [], []
     for argument in arguments:
         if argument.startswith("against."):
@@ -84,7 +84,7 @@ def split_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:
 
 
 def parity(run: Run, overrides: list[str], against: list[str]) -> None:
-    """Trains both and prints how they differ. Raises RunError where they do."""
+    """Trains both and prints their differences. Raises RunError if they differ."""
     if not against:
         raise InputError(
             "against: there is nothing to compare with; nearest: against=tp2_pp2 (a layout) or "
@@ -106,7 +106,7 @@ def parity(run: Run, overrides: list[str], against: list[str]) -> None:
 
 
 def judge(run: RunFolder, against: RunFolder, precision: Precision, console: Console) -> None:
-    """Compares two finished runs and prints how they differ. Raises RunError where they do."""
+    """Compares two finished runs and prints their differences. Raises RunError if they differ."""
     from parallel.parity import Tolerance, compare
 
     tolerance = Tolerance.of(precision)
@@ -141,7 +141,7 @@ def _compose_other(run: Run, overrides: list[str], against: list[str]) -> Run:
 
 
 def _side(name: str, run: Run) -> Side:
-    """A few steps of the run, as the whole run would take them."""
+    """The first few steps of the run, exactly as the full run would take them."""
     first = 0
     if run.checkpoint is not None:
         first = TrainState.read(manifest.find(Path(run.checkpoint).expanduser())).step
@@ -160,7 +160,7 @@ def _side(name: str, run: Run) -> Side:
 
 @contextmanager
 def _folder(run: Run) -> Iterator[Path]:
-    """`run_dir`, where both runs stay to be looked at, or a folder that goes afterwards."""
+    """`run_dir`, which keeps both runs for inspection, or a temporary folder."""
     if run.run_dir is None:
         with tempfile.TemporaryDirectory(prefix="phalanx-parity-") as scratch:
             yield Path(scratch)
@@ -185,14 +185,14 @@ def _trace(folder: RunFolder) -> Trace:
     steps = [row for row in read_lines(folder.metrics) if "loss" in row]
     return Trace(
         losses=[row["loss"] for row in steps],
-        # Written as null where a step of fp16 was skipped.
+        # null where fp16 skipped a step.
         grad_norms=[math.inf if it is None else it for it in (r["grad_norm"] for r in steps)],
         tensors=_Saved(folder.checkpoints, [row["step"] for row in steps]),
     )
 
 
 class _Saved(Mapping[int, "dict[str, Tensor]"]):
-    """The tensors after each step, read from the disk when they are asked for."""
+    """The tensors after each step, read from disk on access."""
 
     def __init__(self, checkpoints: Path, steps: list[int]) -> None:
         self.folders = [manifest.step_folder(checkpoints, step) for step in steps]

@@ -1,4 +1,4 @@
-"""`phalanx plan`: what a layout would cost, with no cluster and before any queue."""
+"""`phalanx plan`: predicts the cost of a layout, without a cluster or a queue."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ PAGE = "plan.html"
 
 
 def plan(run: Run, overrides: list[str]) -> None:
-    """Plans the layout, or the fastest that a search finds, and prints or writes the answer."""
+    """Plans the layout, or the fastest one found by a search, and prints or writes the result."""
     device, ranks = _ranks(run)
     found = _search(run, device, ranks) if run.plan.search else None
     asked = _layout(run, ranks, overrides)
@@ -83,7 +83,7 @@ def plan(run: Run, overrides: list[str]) -> None:
 
 
 def _write_timeline(path: str, planned: Plan) -> None:
-    """Says on stderr what is in it: stdout may be somebody's JSON."""
+    """Reports on stderr what the file contains: stdout may carry JSON."""
     played, shown = planned.played_for_a_file()
     whole = planned.job.micro_batches
     _write("plan.timeline", path, json.dumps(perfetto(played, whole)))
@@ -105,7 +105,7 @@ def _write(setting: str, path: str, text: str) -> None:
 
 
 def _ranks(run: Run) -> tuple[DeviceName, int | None]:
-    """The device to plan for and the ranks of the cluster; a cluster of GPUs is meant as CUDA."""
+    """The device to plan for and the cluster's ranks; a GPU cluster implies CUDA."""
     cluster = run.cluster
     if cluster.gpu is not None and run.device is not DeviceName.cpu:
         machine_of(cluster)
@@ -117,7 +117,7 @@ def _ranks(run: Run) -> tuple[DeviceName, int | None]:
 
 
 def _layout(run: Run, ranks: int | None, overrides: list[str]) -> Layout:
-    """As asked; where no layout was asked for and there is one GPU, that of one rank."""
+    """The requested layout; the single-rank layout if none was requested and there is one GPU."""
     asked = _names_a_layout(overrides) or run.run_dir is not None
     if ranks == 1 and not asked:
         return Layout(micro_batch=1)
@@ -125,7 +125,7 @@ def _layout(run: Run, ranks: int | None, overrides: list[str]) -> Layout:
 
 
 def _search(run: Run, device: DeviceName, ranks: int | None) -> Found:
-    """Raises InputError where nothing is valid or nothing fits."""
+    """Raises InputError if no layout is valid or none fits."""
     if ranks is None:
         raise InputError(
             f"plan.search=true cluster={run.cluster.name}: for how many ranks is not said; "
@@ -159,7 +159,7 @@ def _fits_nowhere(run: Run, ranks: int, found: Found) -> str:
 
 
 def _larger(run: Run, nodes: int) -> str:
-    """The fewest nodes, doubling, on which something fits."""
+    """The smallest number of nodes, by doubling, on which something fits."""
     machine = machine_of(run.cluster)
     calibration = calibrated(run.cluster.software, machine.gpu)
     for _ in range(8):
@@ -172,7 +172,7 @@ def _larger(run: Run, nodes: int) -> str:
 
 
 def _traces(planned: Plan) -> list[Any]:
-    # Megatron-core and torch warn of what is not there, which a trace does without.
+    # Megatron-core and torch warn about missing packages, which a trace does not need.
     warnings.filterwarnings("ignore")
     from parallel.planner.trace.trace import trace, traced_ranks
 

@@ -1,4 +1,4 @@
-"""`phalanx prepare`: text, JSONL or WARC/WET to token files, with an account of what was kept."""
+"""`phalanx prepare`: text, JSONL or WARC/WET to token files, with a summary of what was kept."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from launcher.console.tables import print_table
 from launcher.run.corpus import human, mixture_table, notes, orders_to_make, shares_of
 from parallel.rules import check_ranges
 
-SHOWN = 5  # damaged records; the file, which `notes` name, has them all
+SHOWN = 5  # damaged records; the file that `notes` names lists all of them
 
 
 def prepare(run: Run, overrides: list[str]) -> None:
-    """Prepares the corpus and the orders of its epochs; prints what became of the text."""
+    """Prepares the corpus and the orders of its epochs; prints statistics of the text."""
     check_ranges(run, ("corpus", "contamination", "model"))
     console = Console(soft_wrap=True, highlight=False, markup=False)
     with progress_bar(console) as on_progress:
@@ -37,7 +37,7 @@ def prepare(run: Run, overrides: list[str]) -> None:
 
 
 def source_table(prepared: Prepared) -> Table:
-    """What became of the documents of each source."""
+    """Document counts of each source: kept and removed."""
     columns = {
         "blank": "blank",
         "damaged": "damaged",

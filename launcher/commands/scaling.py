@@ -1,7 +1,7 @@
-"""`phalanx scaling`: power laws of loss, fitted to finished runs; what they say of another run.
+"""`phalanx scaling`: fits power laws of loss to finished runs, and predicts another run.
 
-The composed run is the one that is predicted: `phalanx scaling model=scaling_256`. A finished run
-of that model is left out of the fit, and its loss stands beside what was predicted.
+The predicted run is the composed one: `phalanx scaling model=scaling_256`. A finished run of that
+model is excluded from the fit, and its loss is shown beside the prediction.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ FIGURE, REPORT = "scaling.png", "scaling.json"
 
 
 def scaling(run: Run, _overrides: list[str]) -> None:
-    """Fits the laws, prints them with the prediction, writes figure and report."""
+    """Fits the laws, prints them with the prediction, writes a figure and a report."""
     check_ranges(run, ("scaling",))
     folder = expanded("scaling.runs", run.scaling.runs)
     asked = _planned(run)
@@ -64,7 +64,7 @@ def scaling(run: Run, _overrides: list[str]) -> None:
 
 
 def finished_runs(folder: Path) -> list[Trained]:
-    """Those of a folder's runs that are done, by compute. Raises InputError for no such folder."""
+    """A folder's finished runs, by compute. Raises InputError if the folder does not exist."""
     if not folder.is_dir():
         raise InputError(
             f"scaling.runs={folder}: there is no such folder; nearest: phalanx train "

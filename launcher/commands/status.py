@@ -1,4 +1,4 @@
-"""`phalanx status run_dir=DIR`: how a run stands."""
+"""`phalanx status run_dir=DIR`: the state of a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from launcher.start.slurm_job import read_starts
 
 
 def status(run: Run, _overrides: list[str]) -> None:
-    """Prints owner, step, checkpoint, starts, end and job. Raises InputError for no run."""
+    """Prints owner, step, checkpoint, starts, end and job. Raises InputError if there is no run."""
     folder = existing_folder(run)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     for line in _lines(run, folder):
@@ -26,7 +26,7 @@ def status(run: Run, _overrides: list[str]) -> None:
 
 
 def existing_folder(run: Run) -> RunFolder:
-    """Raises InputError where `run_dir` holds no run."""
+    """Raises InputError if `run_dir` holds no run."""
     if run.run_dir is None:
         raise InputError("run_dir=null: which run? nearest: run_dir=DIR")
     folder = RunFolder(Path(run.run_dir).expanduser().resolve())

@@ -1,7 +1,7 @@
-"""`phalanx train`: checks the run, shows its layout, starts its ranks.
+"""`phalanx train`: checks the run, prints its layout, starts its ranks.
 
 Under torchrun (`torchrun --nproc-per-node 4 -m launcher.train ...`) every process composes the same
-configuration and is one of the ranks itself; rank 0 alone writes and speaks.
+configuration and is itself one of the ranks; only rank 0 writes and prints.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 
 def train(run: Run, overrides: list[str]) -> None:
-    """Resolves and prepares the run, then starts its ranks; under torchrun, is a rank."""
+    """Resolves and prepares the run, then starts its ranks; under torchrun, runs as a rank."""
     if "RANK" in os.environ:
         _train_as_rank(run, overrides)
         return
@@ -68,21 +68,21 @@ def train(run: Run, overrides: list[str]) -> None:
         plan = plan_or_none
         if launcher.waits:
             launcher.start(plan, folder, console)
-            if run.run_dir is None:  # somebody's first look, most likely
+            if run.run_dir is None:  # most likely a first-time user
                 from launcher.console.next_steps import next_steps
 
                 console.print(next_steps(plan.run, folder.path, overrides))
             return
-    launcher.start(plan, folder, console)  # whose ranks take the directory over
+    launcher.start(plan, folder, console)  # its ranks take over the run directory
 
 
 def prepare(
     plan: ResolvedRun, asked: Run, folder: RunFolder, overrides: list[str], console: Console
 ) -> ResolvedRun | None:
-    """All that is done once for a run, before its ranks begin. None: there is nothing to do.
+    """Prepares the run once, before its ranks start. Returns None if there is nothing to do.
 
-    The plan that is returned keeps the learning rates of a run that goes on. Raises InputError for
-    text, checkpoints and folders that cannot be used, and for changes of a run that nobody meant.
+    The returned plan keeps the learning rates of a resumed run. Raises InputError for text,
+    checkpoints and folders that cannot be used, and for unconfirmed changes to a run.
 
     Args:
         asked: the settings before `plan` resolved them.
@@ -131,9 +131,9 @@ def prepare(
 
 
 def engine_config(plan: ResolvedRun) -> dict[str, Any] | None:
-    """The file that the engine is given; None: it takes none.
+    """The configuration passed to the engine; None if it takes none.
 
-    Raises InputError where it cannot be.
+    Raises InputError if it is invalid.
     """
     kind = ENGINES[plan.run.engine.name]
     if kind.config is None:
@@ -145,7 +145,7 @@ def engine_config(plan: ResolvedRun) -> dict[str, Any] | None:
 def _corpus(
     plan: ResolvedRun, overrides: list[str], console: Console
 ) -> tuple[Prepared | None, str]:
-    """The run's corpus; None, and why, where a script or command is only to be looked at."""
+    """The run's corpus; None with the reason if a script or command is only printed."""
     try:
         return corpus_to_train_on(plan, overrides, console), ""
     except NotPrepared as error:
@@ -155,7 +155,7 @@ def _corpus(
 
 
 def require_same_text(run: Run, prepared: Prepared, state: TrainState, checkpoint: Path) -> None:
-    """Raises InputError where a checkpoint was trained on another corpus."""
+    """Raises InputError if a checkpoint was trained on another corpus."""
     if state.corpus not in ("", prepared.fingerprint):
         raise InputError(
             f"corpus {corpus_name(run)}: checkpoint={checkpoint} was trained on other text, "
@@ -171,7 +171,7 @@ def go_on(
     overrides: list[str],
     console: Console,
 ) -> tuple[ResolvedRun, Run]:
-    """Shows what is other than at the last start. Raises InputError where that must be meant."""
+    """Prints changes since the last start. Raises InputError if one needs confirmation."""
     before = folder.resolved()
     found = changes(before, plan.run)
     require_meant(found, state.step, plan.run, overrides)
@@ -183,14 +183,14 @@ def go_on(
 
 
 def _train_as_rank(run: Run, overrides: list[str]) -> None:
-    """Rank 0 prepares while the others wait; all then read what it wrote."""
+    """Rank 0 prepares while the others wait; then all read what it wrote."""
     from launcher.start.world import noting_failure
     from launcher.training.stop import Signals
 
     rank = int(os.environ["RANK"])
     signals = Signals(run.launch.signal)
-    die_with_parent(owner())  # a rank whose agent is gone must not live on
-    # A run that is new has no directory yet; what it fails with is only printed.
+    die_with_parent(owner())  # a rank must not outlive its agent
+    # A new run has no directory yet; its failures are only printed.
     logs = RunFolder(Path(run.run_dir or "/nowhere").expanduser()).logs
     with noting_failure(logs, rank):
         _train_in_world(run, overrides, rank, signals)
@@ -214,7 +214,7 @@ def _train_in_world(run: Run, overrides: list[str], rank: int, signals: Signals)
         if path is None:
             return
         folder = RunFolder(Path(path))
-        # After the world is joined, which silences what these imports have to say.
+        # Imported after joining the world, which silences the warnings of these imports.
         from configs.load import read
         from launcher.training.trainer import train_session
 

@@ -1,4 +1,4 @@
-"""What a terminal shows: tables, progress bars, the commands to go on with.
+"""Terminal output: tables, progress bars, suggested next commands.
 
 Imports corpus, evals, launcher.run, models, parallel.
 Imported by launcher, launcher.commands, launcher.start.

@@ -1,4 +1,4 @@
-"""What can be done with a run that is over: commands to paste, for who has just made the first."""
+"""Commands to paste after a finished run, for users who have just completed their first."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MORE = 10  # steps
 
 
 def next_steps(run: Run, folder: Path, given: Sequence[str]) -> str:
-    """Five commands, a line each with what it does; `given` are the overrides of the run."""
+    """Five commands, each with a description; `given` are the overrides of the run."""
     where, phalanx = override("run_dir", shown(folder)), _phalanx()
     same = [each for each in given if lasts(each) and key_of(each) != "train.steps"]
     other = "pp2" if run.layout.pipeline != 2 or run.layout.tensor > 1 else "tp2"
@@ -40,7 +40,7 @@ def next_steps(run: Run, folder: Path, given: Sequence[str]) -> str:
 
 
 def _phalanx() -> str:
-    """The command as it can be typed here."""
+    """The command as it can be typed in this shell."""
     beside, found = Path(sys.executable).with_name("phalanx"), shutil.which("phalanx")
     on_the_path = found is not None and beside.exists() and os.path.samefile(found, beside)
     return shown(beside) if beside.exists() and not on_the_path else "phalanx"

@@ -1,4 +1,4 @@
-"""A plan in the terminal."""
+"""Renders a plan in the terminal."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _STAGES = 16  # of a long pipeline only the first are shown, and the fullest
 
 
 def planned_for(plan: Plan) -> str:
-    """What the answer is of, before the answer."""
+    """A heading that says what was planned for."""
     ranks = f"{plan.layout.world_size} rank{'s' if plan.layout.world_size > 1 else ''}"
     if plan.device is DeviceName.cuda:
         cluster = plan.run.cluster
@@ -44,7 +44,7 @@ def planned_for(plan: Plan) -> str:
 def beside_the_search(
     run: Run, layout: Layout, device: DeviceName, ranks: int | None, found: Found
 ) -> dict[str, Any]:
-    """The layout that was typed beside what a search has found: its place, or why it has none."""
+    """The given layout compared with a search's results: its place, or why it has none."""
     settings = {"layout": str(layout), "micro_batch": layout.micro_batch}
     faults = violations(run, layout, ranks=ranks, device=device)
     if faults:
@@ -64,7 +64,7 @@ def beside_the_search(
 
 
 def asked_line(asked: dict[str, Any]) -> str:
-    """One line of what `beside_the_search` found."""
+    """Formats the result of `beside_the_search` as one line."""
     name = f"asked    {asked['layout']}, micro-batch {asked['micro_batch']}"
     if not asked["valid"]:
         return f"{name}: cannot be: " + "; ".join(asked["why"])
@@ -75,12 +75,12 @@ def asked_line(asked: dict[str, Any]) -> str:
 
 
 def plan_tables(plan: Plan) -> list[tuple[Table, int]]:
-    """Each with how many of its columns name what its rows are of."""
+    """The tables, each with the number of leading columns that identify its rows."""
     return [(memory_table(plan), 1), (traffic_table(plan), 3)]
 
 
 def memory_table(plan: Plan) -> Table:
-    """Memory of a rank in GiB, a row a stage and a column a category."""
+    """Memory of a rank in GiB, one row per stage and one column per category."""
     limit = plan.machine.memory_bytes / _GIB
     table = _table(f"memory of a rank by stage, GiB of {limit:,.1f} (* the fullest)")
     table.add_column("stage")
@@ -106,7 +106,7 @@ def _shown_stages(plan: Plan) -> list[int]:
 
 
 def traffic_table(plan: Plan) -> Table:
-    """Collectives in a step of the first, the middle and the last stage."""
+    """Collectives per step of the first, the middle and the last stage."""
     stages = sorted({0, plan.layout.pipeline // 2, plan.layout.pipeline - 1})
     table = _table("traffic of a rank in a step")
     for name in ("stage", "group", "collective", "link", "time"):
@@ -133,7 +133,7 @@ def _traffic_cells(plan: Plan, traffic: Traffic) -> tuple[str, ...]:
 
 
 def search_tables(found: Found, run: Run) -> list[Table]:
-    """The `plan.top` fastest layouts, and those that no other beats in both memory and time."""
+    """The `plan.top` fastest layouts, and the Pareto front of memory and time."""
     ranks = found.ranked[0].layout.world_size
     best = _table(
         f"the fastest of {len(found.ranked):,} layouts of {ranks} ranks that fit "
@@ -162,7 +162,7 @@ def _candidate_columns(table: Table, candidates: Iterable[Candidate]) -> None:
 
 
 def why_the_runner_up_lost(found: Found) -> str:
-    """In which settings the second differs from the first, and what that costs."""
+    """The settings in which the second layout differs from the first, and their cost."""
     first, second = found.ranked[0], found.ranked[1]
     ours, theirs = asdict(first.layout), asdict(second.layout)
     changes = [
@@ -184,7 +184,7 @@ def layout_yaml(layout: Layout) -> str:
 
 
 def trace_table(plan: Plan, traces: list[RankTrace]) -> Table:
-    """Parameters, peak memory and traffic of each traced rank, beside the plan's."""
+    """Parameters, peak memory and traffic of each traced rank, beside the plan's figures."""
     table = _table("analytic beside trace (the engine's own code on fake tensors)")
     for name in ("rank", "stage", "what"):
         table.add_column(name)
@@ -215,7 +215,7 @@ def _compare(table: Table, place: tuple[str, str], what: str, mine: float, its: 
 
 
 def headline_table() -> Table:
-    """Figures told of GPT-3, beside those computed here."""
+    """Published figures of GPT-3, beside those computed here."""
     table = _table("GPT-3 in numbers")
     for name in ("what", "told", "computed"):
         table.add_column(name, justify="left" if name == "what" else "right")

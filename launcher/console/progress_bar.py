@@ -1,4 +1,4 @@
-"""A bar for work that is counted in bytes."""
+"""A progress bar for work measured in bytes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rich.progress import (
 
 @contextmanager
 def progress_bar(console: Console) -> Iterator[Callable[[str, int, int], None]]:
-    """To be told what is going on, and how many bytes of how many are done (0 of 0: unknown)."""
+    """Yields a callback that takes the phase, bytes done and total bytes (0 of 0: unknown)."""
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -34,7 +34,7 @@ def progress_bar(console: Console) -> Iterator[Callable[[str, int, int], None]]:
 
         def on_progress(what: str, done: int, total: int) -> None:
             nonlocal phase
-            if what != phase:  # each phase has a speed of its own
+            if what != phase:  # each phase has its own speed
                 bar.reset(task, description=what, completed=done, total=total or None)
                 phase = what
             bar.update(task, completed=done, total=total or None)

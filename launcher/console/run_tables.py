@@ -1,4 +1,4 @@
-"""What a user sees before training: who holds what, and what is about to happen."""
+"""What is printed before training: who holds what, and what is about to happen."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from parallel.batch_schedule import BatchPlan
 from parallel.layout import Layout
 from parallel.parameter_count import rank_parameters
 
-_ROWS = 16  # of a large world only the first ranks are shown; layout.txt has them all
+_ROWS = 16  # of a large world only the first ranks are shown; layout.txt lists all of them
 
 
 def shown(path: Path) -> str:
-    """A path as short as it can be typed here."""
+    """The shortest form of a path that can be typed here."""
     try:
         return str(path.relative_to(Path.cwd()))
     except ValueError:
@@ -32,7 +32,7 @@ def shown(path: Path) -> str:
 
 
 def layout_table(shape: ModelShape, layout: Layout, rows: int | None = _ROWS) -> Table:
-    """Which layers and how many parameters each rank holds; `rows` None: all ranks."""
+    """The layers and parameters of each rank; `rows` None: all ranks."""
     table = Table(title=_title(layout), box=box.SIMPLE_HEAD)
     for heading in ("rank", "tensor", "pipeline", "data", "layers", "parameters"):
         table.add_column(heading, justify="right" if heading != "layers" else "left")
@@ -73,7 +73,7 @@ def _layers(shape: ModelShape, layout: Layout, stage: int) -> str:
 
 
 def run_summary(plan: ResolvedRun, prepared: Prepared | None, folder: Path) -> str:
-    """`prepared` None: the text is still to be prepared."""
+    """`prepared` None: the corpus is still to be prepared."""
     run = plan.run
     text = "not prepared"
     if prepared is not None:
@@ -97,7 +97,7 @@ def run_summary(plan: ResolvedRun, prepared: Prepared | None, folder: Path) -> s
 
 
 def _batch(run: Run) -> str:
-    """The global batch in samples; where it grows, from what and until when."""
+    """The global batch in samples; with a batch ramp, its start and its length."""
     optimizer, size = run.optimizer, run.train.global_batch
     if not optimizer.ramp_tokens or optimizer.ramp_start >= size:
         return str(size)

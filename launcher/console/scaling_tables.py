@@ -1,4 +1,4 @@
-"""Power laws as people see them: tables, and a figure like figure 3.1 of Brown et al. (2020)."""
+"""Power laws as tables, and as a figure like figure 3.1 of Brown et al. (2020)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from evals.scaling import AXES, PowerLaw, Prediction, Trained
 def runs_table(
     fitted: Sequence[Trained], asked: Trained, measured: Trained | None, predicted: Prediction
 ) -> Table:
-    """The fitted runs, and the asked one with its loss, measured or predicted."""
+    """The fitted runs, and the composed run with its loss, measured or predicted."""
     table = Table(title="runs", box=box.SIMPLE_HEAD)
     table.add_column("model", no_wrap=True)
     for heading in ("parameters", "tokens", "tokens a parameter", "PF-days", "held-out loss"):
@@ -55,7 +55,7 @@ def draw(
     predicted: Prediction,
     picture: Path,
 ) -> None:
-    """Learning curves over compute, the line through their ends, and what it says of one more."""
+    """Learning curves over compute, the line through their ends, and the prediction."""
     import matplotlib
 
     matplotlib.use("agg")
@@ -82,6 +82,6 @@ def draw(
     axes.yaxis.set_major_formatter("{x:.1f}")
     legend = axes.legend(fontsize=8, title="model, parameters")
     for entry in legend.get_texts():
-        entry.set_parse_math(False)  # a name with a $ in it is a name
+        entry.set_parse_math(False)  # a $ in the name is literal
     figure.savefig(picture, dpi=150)
     pyplot.close(figure)

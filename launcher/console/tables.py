@@ -1,4 +1,4 @@
-"""Tables and lines on a terminal of any width, and in a file: no word and no number is ever cut."""
+"""Tables and lines on a terminal of any width, and in files; words and numbers are never cut."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from rich.measure import Measurement
 from rich.table import Column, Table
 
 _ANY_WIDTH = 100_000
-_INDENT = 9  # of our labelled lines: "memory   12.3 of 80.0 GiB"
+_INDENT = 9  # of labelled lines: "memory   12.3 of 80.0 GiB"
 
 
 def print_table(console: Console, table: Table, *, keys: int = 1) -> None:
-    """A table as wide as the terminal lets it be; in a file or a pipe as wide as it is.
+    """Prints a table fitted to the terminal's width; in a file or a pipe at its natural width.
 
-    Where it is too wide, its words come to stand on several lines, then its columns move together,
-    and at last some of them follow below, behind the first `keys` columns again.
+    A table that is too wide first wraps its words, then narrows the space between columns, and
+    finally moves columns into further tables below, each repeating the first `keys` columns.
     """
     wide = console.width if console.is_terminal else _ANY_WIDTH
     if table.title:
@@ -25,7 +25,7 @@ def print_table(console: Console, table: Table, *, keys: int = 1) -> None:
     before = console.width
     try:
         for part in _fitted(console, table, keys, wide):
-            # The rest of a line that is wider than all this is the terminal's to wrap.
+            # Lines that are still too wide are wrapped by the terminal.
             console.width = max(wide, _measured(console, part).maximum)
             console.print(part, soft_wrap=False, crop=False)
     finally:
@@ -33,7 +33,7 @@ def print_table(console: Console, table: Table, *, keys: int = 1) -> None:
 
 
 def print_lines(console: Console, text: str) -> None:
-    """Labelled lines, which go on under their text where the terminal ends; in a file as is."""
+    """Prints labelled lines, wrapped with a hanging indent; unchanged in a file."""
     for line in text.splitlines():
         if console.is_terminal and len(line) > console.width:
             line = textwrap.fill(
@@ -47,12 +47,12 @@ def print_lines(console: Console, text: str) -> None:
 
 
 def many(count: int, one: str, more: str | None = None) -> str:
-    """1 rank, 2 ranks."""
+    """A count with its noun: 1 rank, 2 ranks."""
     return f"{count:,} {one if count == 1 else more or f'{one}s'}"
 
 
 def _fitted(console: Console, table: Table, keys: int, wide: int) -> list[Table]:
-    """The table in as many parts as are needed, each as narrow as it has to be."""
+    """The table in as many parts as needed, each no wider than necessary."""
     every = range(len(table.columns))
     for tight in (False, True):
         whole = _part(table, every, tight=tight)
@@ -72,7 +72,7 @@ def _fitted(console: Console, table: Table, keys: int, wide: int) -> list[Table]
 
 
 def _part(table: Table, columns: Iterable[int], *, tight: bool) -> Table:
-    """Some columns of a table; `tight`: with one space between them."""
+    """Some columns of a table; `tight`: one space between them."""
     part = Table(
         box=table.box,
         padding=0 if tight else table.padding,
@@ -89,9 +89,9 @@ def _part(table: Table, columns: Iterable[int], *, tight: bool) -> Table:
 
 
 def _squeeze(console: Console, table: Table, wide: int) -> bool:
-    """Takes width from the widest columns, words whole, till the table fits; whether it does.
+    """Narrows the widest columns, without breaking words, until the table fits; whether it does.
 
-    A column of numbers (those that stand on the right) gives of its heading only.
+    In a column of numbers (right-aligned) only the heading wraps.
     """
     widths = [_natural(console, column) for column in table.columns]
     least = [_least(console, column) for column in table.columns]
@@ -118,7 +118,7 @@ def _least(console: Console, column: Column) -> int:
 
 
 def _sizes(console: Console, cells: Iterable[object], *, whole: bool) -> Sequence[int]:
-    """The width of each cell: of its longest line, or of its longest word."""
+    """The width of each cell: of its longest line if `whole`, else of its longest word."""
     options = console.options.update(width=_ANY_WIDTH)
     measured = [Measurement.get(console, options, cell) for cell in cells]  # type: ignore[arg-type]
     return [each.maximum if whole else each.minimum for each in measured]

@@ -1,4 +1,4 @@
-"""What is known of ranks that failed: status, step, collective, and the report of all of them.
+"""Diagnosis of failed ranks: status, step, collective, and the combined failure report.
 
 Imports launcher.run, parallel, slurm.
 Imported by launcher, launcher.commands, launcher.start, launcher.training,

@@ -1,7 +1,7 @@
-"""In which collective a rank waits: torch's flight recorder, which gloo and NCCL both write.
+"""The collective a rank waits in, from torch's flight recorder, which gloo and NCCL both write.
 
-PyTorch's "Flight Recorder" keeps the last collectives of every process group in memory; what is not
-retired is under way.
+PyTorch's "Flight Recorder" keeps the last collectives of every process group in memory; those not
+retired are in progress.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ import torch
 
 from parallel.runtime import pair_allreduce
 
-SIZE = "TORCH_FR_BUFFER_SIZE"  # collectives that are remembered; unset or 0: none
+SIZE = "TORCH_FR_BUFFER_SIZE"  # how many collectives it keeps; unset or 0: none
 DEFAULT_SIZE = "2000"  # what torch's documentation recommends
 _DUMPS = ("_dump_nccl_trace_json", "_dump_fr_trace_json")
-_AT_MOST = 3  # collectives that are named
+_AT_MOST = 3  # collectives listed
 
 
 def turn_on() -> None:
-    """Before the first process group is made."""
+    """Enables the recorder. Call it before the first process group is created."""
     os.environ.setdefault(SIZE, DEFAULT_SIZE)
 
 
 def waits_in(logs: Path, rank: int, error: BaseException | None = None) -> str:
-    """The collectives of this rank that are under way, and where its code is.
+    """This rank's collectives in progress, and where its code is.
 
-    Leaves the recorder's memory in logs/flight_recorder_rank_N.json.
+    Writes the recorder's buffer to logs/flight_recorder_rank_N.json.
 
     Args:
-        error: that ended the wait, and the collective with it: then the last one is named.
+        error: the error that aborted the collective; the last collective is then listed.
     """
     found = list(_recorded())
     path = logs / f"flight_recorder_rank_{rank}.json"
-    with suppress(OSError):  # a full disk must not hide what is known
+    with suppress(OSError):  # a full disk must not hide the diagnosis
         path.write_text(json.dumps(found), encoding="utf-8")
     entries = [entry for dump in found for entry in dump["entries"]]
     under_way = [entry for entry in entries if not entry.get("retired", True)]
@@ -61,7 +61,7 @@ def _recorded() -> Iterator[dict[str, Any]]:
             continue
         try:
             recorded = json.loads(dump())
-        except (RuntimeError, ValueError):  # a backend that was never opened
+        except (RuntimeError, ValueError):  # a backend that was never initialized
             continue
         if recorded.get("entries"):
             yield recorded
@@ -80,7 +80,7 @@ def _main_thread() -> traceback.StackSummary:
 
 
 def _innermost(lines: traceback.StackSummary) -> Iterator[str]:
-    """The line furthest in that is not torch's own."""
+    """The innermost line outside torch itself."""
     for line in reversed(lines):
         parts = Path(line.filename).parts
         if "torch" in parts or line.filename.startswith("<"):

@@ -1,7 +1,7 @@
-"""Where a rank stands: its step and what it does, readable by others even once it is dead.
+"""Each rank's step and phase, readable by other processes even after the rank dies.
 
-Kept in a file of its node's own memory: a note is a copy of some bytes without a system call, and
-outlives the process whatever ended it. Imports no torch.
+Kept in a file in the node's shared memory: an update copies a few bytes without a system call, and
+survives the process however it ended. Imports no torch.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-VARIABLE = "PHALANX_RANK_STATUS"  # the folder, which whoever starts the ranks makes
+VARIABLE = "PHALANX_RANK_STATUS"  # the folder, created by whoever starts the ranks
 _SIZE = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The step a rank is in, and what it is doing."""
+    """A rank's current step and phase."""
 
-    step: int | None  # None: before the first
-    phase: str  # what it does, in words
+    step: int | None  # None: before the first step
+    phase: str  # the current activity, in words
 
     def __str__(self) -> str:
         return f"{self.phase}, " + ("before a step" if self.step is None else f"step {self.step}")
 
 
 class RankStatus:
-    """One rank's own, as far as it is in a run."""
+    """This rank's step and phase, mirrored to shared memory."""
 
     def __init__(self) -> None:
         self.status = Status(None, "starting")
         self._memory: mmap.mmap | None = None
 
     def open(self, rank: int) -> None:
-        """From now on the place is kept where others find it, if there is such a folder."""
+        """Mirrors the status to the shared folder from now on, if there is one."""
         folder = os.environ.get(VARIABLE)
         if folder is None:
             return
@@ -50,7 +50,7 @@ class RankStatus:
         self.note(self.status.phase)
 
     def note(self, phase: str, step: int | None = None) -> None:
-        """`step` None: the same as before."""
+        """Updates the phase and the step; `step` None keeps the current one."""
         self.status = Status(self.status.step if step is None else step, phase)
         if self._memory is not None:
             text = json.dumps(asdict(self.status)).encode()[:_SIZE]
@@ -58,7 +58,7 @@ class RankStatus:
 
     @contextmanager
     def during(self, phase: str) -> Iterator[None]:
-        """Notes the phase, and the one before it again at the block's end."""
+        """Sets the phase inside the block, and restores the previous one after it."""
         before = self.status.phase
         self.note(phase)
         yield
@@ -66,12 +66,12 @@ class RankStatus:
 
 
 current_status = RankStatus()
-"""Of this process."""
+"""The status of this process."""
 
 
 @contextmanager
 def kept_on_this_node() -> Iterator[Path]:
-    """The folder for the ranks that are started meanwhile."""
+    """The shared folder for the ranks started inside the block."""
     shared = Path("/dev/shm")
     parent = shared if os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
     _clear_those_of_the_dead(parent)
@@ -84,13 +84,13 @@ def kept_on_this_node() -> Iterator[Path]:
 
 
 def _prefix() -> str:
-    """Containers may share this memory and not the numbers of their processes."""
+    """A folder prefix: containers may share this memory but not process ids."""
     numbers = Path("/proc/self/ns/pid")
     return f"phalanx-ranks-{numbers.stat().st_ino if numbers.exists() else 0}-"
 
 
 def _clear_those_of_the_dead(parent: Path) -> None:
-    """Of launchers of ours that were killed. Others may leave there what they like."""
+    """Deletes folders of launchers that were killed. Other programs may keep files there too."""
     for folder in parent.glob(f"{_prefix()}*-*"):
         number = folder.name.removeprefix(_prefix()).split("-")[0]
         if number.isdecimal() and _is_ours(folder) and not Path(f"/proc/{number}").exists():
@@ -100,12 +100,12 @@ def _clear_those_of_the_dead(parent: Path) -> None:
 def _is_ours(folder: Path) -> bool:
     try:
         return folder.lstat().st_uid == os.getuid()
-    except OSError:  # gone by now
+    except OSError:  # already gone
         return False
 
 
 def owner() -> int | None:
-    """The process that keeps this rank's folder, and has started it."""
+    """The process that owns this rank's folder and started the rank."""
     folder = os.environ.get(VARIABLE)
     return None if folder is None else _owner(Path(folder))
 
@@ -115,12 +115,12 @@ def _owner(folder: Path) -> int:
 
 
 def known_ranks(folder: Path) -> list[int]:
-    """The ranks of this node that have come as far as to say where they are."""
+    """The ranks of this node that have reported a status."""
     return [int(path.name) for path in folder.iterdir() if path.name.isdigit()]
 
 
 def last_status(folder: Path, rank: int) -> Status | None:
-    """Where a rank of this node stood last."""
+    """The last status of a rank of this node."""
     try:
         return Status(**json.loads((folder / str(rank)).read_bytes().split(b"\0")[0]))
     except (OSError, ValueError, TypeError):

@@ -1,4 +1,4 @@
-"""What a rank leaves behind when it fails: a note of which rank, where, doing what, and why.
+"""The note that a failing rank leaves: which rank, where, in what phase, and why.
 
 Imports no torch.
 """
@@ -28,20 +28,20 @@ _LOST_PEER = re.compile(
     re.IGNORECASE,
 )
 _WAITED_MS = re.compile(r"timed out waiting (\d+)ms|ran for (\d+) milliseconds", re.IGNORECASE)
-"""As gloo and NCCL say it."""
+"""As worded by gloo and NCCL."""
 
 
 class FailureKind(StrEnum):
-    """Of what a run fails; what follows from it is in `launcher.failure.report`."""
+    """The kinds of failure; `launcher.failure.report` maps each to its consequence."""
 
     settings = "settings"
     loss = "loss"
     disk = "disk"
     memory = "memory"
-    node = "node"  # a device, a disk or a link of it
+    node = "node"  # one of its devices, disks or links
     hang = "hang"
     killed = "killed"
-    lost = "lost"  # ranks that left no word
+    lost = "lost"  # ranks that left no note
     code = "code"  # anything else
 
 
@@ -61,23 +61,23 @@ _BY_WORDS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """What a rank says of its own end, or what its node's agent says of it."""
+    """A rank's note about its own failure, or its node's agent's note about it."""
 
     rank: int
     message: str
     kind: FailureKind = FailureKind.code
-    lost_peer: bool = False  # it failed because another had
+    lost_peer: bool = False  # it failed because another rank had
     time: float = 0.0
     node: str = ""
     place: str = ""  # phase and step
     traceback: str = ""
     ended_by: str = ""  # the signal's name
-    waited_s: float = 0.0  # of a rank that gave up waiting for the others
-    waits_in: str = ""  # collectives under way, and the line of code
+    waited_s: float = 0.0  # if the rank gave up waiting for the others
+    waits_in: str = ""  # collectives in progress, and the line of code
 
     @property
     def of_input(self) -> bool:
-        """Whether wrong settings caused it."""
+        """Whether invalid settings caused it."""
         return self.kind is FailureKind.settings
 
     @classmethod
@@ -92,7 +92,7 @@ class Failure:
         waits_in: str = "",
         text: str = "",
     ) -> Failure:
-        """Of this process, now."""
+        """A failure of this process, now."""
         return cls(
             rank=rank,
             message=message,
@@ -108,7 +108,7 @@ class Failure:
 
     @classmethod
     def of(cls, rank: int, error: BaseException, waits_in: str = "") -> Failure:
-        """Of this process, by what it raised: what kind of failure, and whether a peer was lost."""
+        """This process's failure from its exception: the kind, and whether a peer was lost."""
         known = isinstance(error, InputError | RunError)
         text = " ".join(str(error).split()) if not isinstance(error, InputError) else str(error)
         text = text if known else f"{type(error).__name__}: {text}"
@@ -126,13 +126,13 @@ class Failure:
 
 
 def _waited_s(message: str) -> float:
-    """How long a collective waited that gave up by itself."""
+    """How long a collective waited before it timed out."""
     said = _WAITED_MS.search(message)
     return int(said[1] or said[2]) / 1000 if said else 0.0
 
 
 def kind_of(message: str) -> FailureKind:
-    """By the words of an error that is not one of the settings."""
+    """Classifies the message of an error that settings did not cause."""
     for kind, words in _BY_WORDS:
         if re.search(words, message, re.IGNORECASE):
             return kind
@@ -140,7 +140,7 @@ def kind_of(message: str) -> FailureKind:
 
 
 def oom_kills() -> int | None:
-    """How many processes of this machine the kernel has ended for their memory; None: not known."""
+    """The number of processes that this machine's OOM killer has ended; None if unknown."""
     try:
         match = re.search(r"^oom_kill (\d+)", Path("/proc/vmstat").read_text("ascii"), re.MULTILINE)
     except OSError:
@@ -151,19 +151,19 @@ def oom_kills() -> int | None:
 def note_for_others(
     logs: Path, codes: Mapping[int, int], statuses: Path, oom_before: int | None
 ) -> None:
-    """For ranks of this node that could leave no note themselves.
+    """Writes notes for ranks of this node that could not write their own.
 
     Args:
-        codes: exit statuses by rank, negative for a signal, of those that ended first.
-        statuses: the folder of their statuses, which says what they did last.
-        oom_before: `oom_kills` when they began.
+        codes: exit statuses by rank of those that ended first; negative for a signal.
+        statuses: the folder of their statuses, which holds their last phase.
+        oom_before: `oom_kills` when they started.
     """
     for rank in sorted({*known_ranks(statuses), *codes}):
         if note_path(logs, rank).exists():
             continue
         code = codes.get(rank, 0)
         message, kind, ended_by = "left no word", FailureKind.lost, ""
-        # SIGTERM is the agent's own, sent to the ranks that were left.
+        # The agent itself sends SIGTERM to the remaining ranks.
         if code < 0 and code != -signal.SIGTERM:
             ended_by = signal.Signals(-code).name
             message, kind = f"was ended by {ended_by}", FailureKind.killed
@@ -184,7 +184,7 @@ def note_for_others(
 
 
 def note_path(logs: Path, rank: int) -> Path:
-    """Where a rank leaves its note."""
+    """The path of a rank's note."""
     return logs / f"failure_rank_{rank}.json"
 
 
@@ -200,7 +200,7 @@ def clear_notes(logs: Path) -> None:
 
 
 def read_notes(logs: Path) -> list[Failure]:
-    """The notes of all ranks that left one; those that cannot be read are left out."""
+    """The notes of all ranks that left one, without those that cannot be read."""
     notes = []
     for path in logs.glob("failure_rank_*.json"):
         try:

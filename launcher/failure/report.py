@@ -1,7 +1,7 @@
-"""The report of a failure: which rank failed first, where and of what, who waited, what to do.
+"""The report of a failure: which rank failed first, where and why, who waited, what to do.
 
 When one rank dies the others lose their connections within milliseconds and fail too. A rank that
-lost a connection is a consequence; one that raised anything else, was killed or left no word is a
+lost a connection is a consequence; one that raised anything else, was killed or left no note is a
 cause. Imports no torch.
 """
 
@@ -27,11 +27,11 @@ _NAMED = 16
 
 @dataclass(frozen=True, slots=True)
 class Consequence:
-    """What follows from a failure of some kind."""
+    """The consequence of a kind of failure."""
 
     advice: str
-    again: bool  # a job is begun again
-    excludes: int | None = None  # the failures on one node after which it is excluded
+    again: bool  # the job is requeued
+    excludes: int | None = None  # the failures on one node after which the node is excluded
 
 
 CONSEQUENCES = {
@@ -73,13 +73,13 @@ CONSEQUENCES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """Of the end of one start.
+    """The report of one failed start.
 
     Attributes:
-        first: the rank that failed first; None where none of those that did left a word.
-        node: that is at fault, where it is known.
-        silent: ranks that left no word at all.
-        notes: of all ranks.
+        first: the rank that failed first; None if no rank that caused it left a note.
+        node: the faulty node, if known.
+        silent: ranks that left no note.
+        notes: the notes of all ranks.
     """
 
     kind: FailureKind
@@ -96,20 +96,20 @@ class Report:
 
     @property
     def consequence(self) -> Consequence:
-        """What follows from a failure of this kind."""
+        """The consequence of a failure of this kind."""
         return CONSEQUENCES[self.kind]
 
 
 def judge(
     notes: list[Failure], codes: Mapping[int, int], ranks: int, nodes: Sequence[str] = ()
 ) -> Report | None:
-    """Who failed first, and of what; None: nothing says that anybody failed.
+    """Determines which rank failed first, and why; None if there is no sign of a failure.
 
     Args:
-        notes: what ranks left, and agents for those of their node that were killed.
+        notes: left by ranks, and by agents for killed ranks of their node.
         codes: exit statuses by rank, of those that ended before the launcher stopped the others.
-        ranks: of the whole run.
-        nodes: that the ranks were on, in their order, where that is known.
+        ranks: the number of ranks in the run.
+        nodes: the ranks' nodes in order, if known.
     """
     if not notes and not codes:
         return None
@@ -127,7 +127,7 @@ def judge(
 
     if wrong:
         return report(FailureKind.settings, wrong[0].message, wrong[0])
-    # Those that gave up waiting were waiting for somebody, whoever was ended because of it.
+    # Ranks that timed out were waiting for another, even if others were killed because of it.
     if any(note.waited_s for note in notes):
         return report(FailureKind.hang, *_hang(notes, silent))
     if causes:
@@ -152,9 +152,9 @@ def _line(failure: Failure) -> str:
 
 
 def _hang(notes: list[Failure], silent: list[int]) -> tuple[str, Failure | None]:
-    """The ranks that did not answer are those that did not wait and lost no one."""
+    """The ranks that did not respond are those that neither waited nor lost a peer."""
     waited = min((note for note in notes if note.waited_s), key=lambda note: note.time)
-    others = [note for note in notes if not note.lost_peer]  # stood still, or were killed
+    others = [note for note in notes if not note.lost_peer]  # suspended or killed
     ranks = sorted({*silent, *(note.rank for note in others)})
     waits = f"waited {waited.waited_s:g} s ({waited.place})"
     if not ranks:
@@ -170,7 +170,7 @@ def _names(ranks: list[int]) -> str:
 
 
 def screen(report: Report, layout: Layout, logs: Path) -> str:
-    """All of it in words, a line each."""
+    """The full report as text, one line per item."""
     return "\n".join(_screen(report, layout, logs))
 
 
@@ -215,9 +215,9 @@ def report_of(
     codes: Mapping[int, int] | None = None,
     nodes: Sequence[str] = (),
 ) -> tuple[Report, str] | None:
-    """The report of the start that has just failed, and its screen, which is written down too.
+    """The report of the start that just failed and its text, written to the run directory too.
 
-    Arguments as of `judge`.
+    Arguments as in `judge`.
     """
     report = judge(read_notes(folder.logs), codes or {}, layout.world_size, nodes)
     if report is None:
@@ -232,14 +232,14 @@ def report_of(
         "node": report.node,
         "place": "" if first is None else first.place,
     }
-    with contextlib.suppress(OSError):  # the disk may be what it failed of
+    with contextlib.suppress(OSError):  # the disk itself may have failed
         folder.failure.write_text(text + "\n", encoding="utf-8")
         append_line(folder.failures, line)
     return report, text
 
 
 def nodes_to_leave_out(folder: RunFolder) -> list[str]:
-    """By all failures of a run so far."""
+    """The nodes to exclude, from all failures of the run so far."""
     at_fault: dict[tuple[str, FailureKind], int] = {}
     bad: list[str] = []
     for said in read_lines(folder.failures):

@@ -1,4 +1,4 @@
-"""Generation and evaluation on the ranks, from a run, a checkpoint or a Hugging Face folder.
+"""Distributed generation and evaluation with a run, a checkpoint or a Hugging Face folder.
 
 Imports corpus, evals, launcher.run, launcher.start, models, parallel.
 Imported by launcher, launcher.commands.

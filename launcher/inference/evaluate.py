@@ -1,4 +1,4 @@
-"""The ranks' part of an evaluation: rank 0 runs the tasks, all answer."""
+"""The ranks' part of an evaluation: rank 0 runs the tasks, all ranks run the model."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ def _line(result: Result) -> str:
 
 
 class _Progress:
-    """A line now and then, of how many questions have been answered."""
+    """Prints how many requests are done, periodically."""
 
     def __init__(self, terminal: IO[str]) -> None:
         self._terminal = terminal
         self._said = time.monotonic()
         self._answered = 0
-        self.scored, self.scores = 0, 0  # so far and in all; 0 in all where that is not known
+        self.scored, self.scores = 0, 0  # done and in total; the total is 0 if unknown
 
     def on_progress(self, count: int) -> None:
         self._answered += count

@@ -1,4 +1,4 @@
-"""The ranks' part of generating text: rank 0 asks and writes, all work."""
+"""The ranks' part of text generation: rank 0 submits and writes, all ranks run the model."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from launcher.inference.session import load_model
 from parallel.inference.decoding import Draw
 from parallel.runtime.device import Device
 
-_TOKENS_AT_ONCE = 8192  # of a batch, which bounds the memory of keys and values
+_TOKENS_AT_ONCE = 8192  # per batch, which bounds the memory of the KV cache
 _BY_STOP, _BY_TEXT, _BY_TOKENS = "stop", "end of text", "tokens"  # what ends a text
 
 
 def generate_session(run: Run, device: Device, terminal: IO[str]) -> None:
-    """Opens the model under the run's layout and writes prompts and texts. Collective."""
+    """Opens the model under the run's layout and writes the generated texts. Collective."""
     with load_model(run, device) as (model, tokenizer):
         ranks = DistributedModel(model, tokenizer, _TOKENS_AT_ONCE)
         if torch.distributed.get_rank() > 0:
@@ -79,7 +79,7 @@ class _Writer:
         )
 
     def _typed(self) -> Iterator[str]:
-        """Prompts from the lines that are typed, until the input ends."""
+        """Prompts from input lines, until the input ends."""
         context = self._ranks.model.shape.context
         while True:
             self._say("> ")
@@ -97,7 +97,7 @@ class _Writer:
             yield line.rstrip("\n")
 
     def _stream(self, prompt: str) -> None:
-        """Token by token, as they come; beams are told when the search is over."""
+        """Prints tokens as they are generated; beam search prints once it is done."""
         settings, stream = self._settings, _Stream(self._tokenizer, self._settings.stop)
         self._say(prompt)
         heard = None if settings.beams else (lambda token: self._say(stream.push(token)))
@@ -121,7 +121,7 @@ class _Writer:
 
 
 class _Stream:
-    """Text as it comes, but for what may be the beginning of a stop string."""
+    """Streams text, holding back what may be the beginning of a stop string."""
 
     def __init__(self, tokenizer: Tokenizer, stops: Sequence[str]) -> None:
         self._decoder = StreamDecoder(tokenizer)
@@ -150,5 +150,5 @@ class _Stream:
 
 
 def _overlap(text: str, stop: str) -> int:
-    """How much of the end of `text` is the beginning of `stop`."""
+    """The length of the suffix of `text` that is a prefix of `stop`."""
     return next((n for n in range(min(len(text), len(stop)), 0, -1) if text.endswith(stop[:n])), 0)

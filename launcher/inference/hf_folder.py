@@ -30,23 +30,23 @@ _PICKLED = (
 
 @dataclass(frozen=True, slots=True)
 class Gpt2Folder:
-    """Every method raises InputError where the folder is not one of a GPT-2 as ours.
+    """A model in GPT-2's format. Every method raises InputError if the folder is not supported.
 
     Attributes:
-        setting: that named the folder, and its value.
+        setting: the setting that named the folder, with its value.
     """
 
     path: Path
     setting: str
 
     def shape(self) -> ModelShape:
-        """By config.json, checked against the bytes of the weights."""
+        """From config.json, checked against the size of the weights."""
         from models.huggingface import shape_of_gpt2
 
         with self._named():
             shape = shape_of_gpt2(_read_json(self.path / CONFIG))
             stored = sum(path.stat().st_size for path in _weight_files(self.path))
-            if shape.parameters > stored:  # of a byte at the least
+            if shape.parameters > stored:  # each takes at least one byte
                 raise InputError(
                     f"{CONFIG} tells of {shape.parameters:,} parameters, and its weights have "
                     f"{stored:,} bytes"
@@ -54,7 +54,7 @@ class Gpt2Folder:
             return shape
 
     def weights(self) -> dict[str, Tensor]:
-        """Whole, float32, by our global names."""
+        """Unsharded float32 tensors by our global names."""
         from models.huggingface import from_gpt2
 
         shape = self.shape()
@@ -63,7 +63,7 @@ class Gpt2Folder:
 
     @contextmanager
     def tokenizer(self) -> Iterator[Path]:
-        """Its tokenizer.json; without one, GPT-2's if the vocabulary has its size."""
+        """Its tokenizer.json; without one, GPT-2's if the vocabulary sizes match."""
         path = self.path / manifest.TOKENIZER
         if path.exists():
             yield path
@@ -90,9 +90,9 @@ class Gpt2Folder:
 
 
 def _weight_files(source: Path) -> list[Path]:
-    """One safetensors file, or those that an index names; nothing else is opened.
+    """One safetensors file, or those listed in an index; opens nothing else.
 
-    Raises InputError where there are none, or the index names what is not in the folder.
+    Raises InputError if there are none, or the index lists a file that is not in the folder.
     """
     names: list[Any] = [_WEIGHTS]
     if (source / _INDEX).exists():

@@ -1,4 +1,4 @@
-"""What a text is to go on from: a prompt, a file of them, or an article's title. No torch."""
+"""Builds prompts from a setting, a file, or an article's title. Imports no torch."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from corpus.sources.sources import expanded
 from corpus.tokenizer.tokenizer import Tokenizer
 
 ARTICLE = "Title: {title}\nSubtitle: {subtitle}\nArticle:"
-"""Brown et al. 2020, figure 3.14; three earlier articles stand before it."""
+"""Brown et al. 2020, figure 3.14; three earlier articles precede it."""
 ARTICLES_APART = "\n\n"
 
 
 def prompts_of(settings: GenerateConfig) -> list[str]:
-    """Raises InputError where a file cannot be read, holds none or lacks a field."""
+    """Raises InputError if a file cannot be read, holds no prompt or lacks a field."""
     if settings.title is not None:
         return [_article_prompt(settings)]
     if settings.file is None:
@@ -32,7 +32,7 @@ def prompts_of(settings: GenerateConfig) -> list[str]:
 
 
 def require_room(prompts: list[str], tokenizer: Tokenizer, context: int) -> None:
-    """Raises InputError for a prompt that is empty or longer than the model's context."""
+    """Raises InputError for a prompt that is empty or exceeds the model's context."""
     for number, prompt in enumerate(prompts):
         which = f"prompt {number + 1}" if len(prompts) > 1 else f"generate.prompt={prompt[:30]!r}"
         if not prompt:

@@ -1,7 +1,7 @@
-"""A trained model that is asked: found, planned for, and opened under a layout.
+"""Inference with a trained model: finds it, plans for it, and opens it under a layout.
 
-`run_dir=DIR` takes the run's newest checkpoint and its layout; `checkpoint=DIR` any checkpoint, run
-or folder in Hugging Face's GPT-2 format. The model's shape is what was saved.
+`run_dir=DIR` uses the run's newest checkpoint and its layout; `checkpoint=DIR` any checkpoint, run
+or folder in Hugging Face's GPT-2 format. The model's shape is the saved one.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class ModelSource:
 
     @contextmanager
     def tokenizer(self) -> Iterator[Path]:
-        """The path of the model's tokenizer.json, for the length of the block."""
+        """The path of the model's tokenizer.json, valid inside the block."""
         if self.folder is None:
             yield self.path / manifest.TOKENIZER
             return
@@ -49,8 +49,8 @@ class ModelSource:
 
 
 def source_of(run: Run, command: str) -> ModelSource:
-    """Raises InputError where nothing is given, where it holds no whole model, or a tokenizer with
-    tokens that the model does not know.
+    """Raises InputError if no source is given, it holds no complete model, or its tokenizer has
+    tokens that the model does not.
     """
     source = _found(run, command)
     with source.tokenizer() as path:
@@ -84,9 +84,9 @@ def _found(run: Run, command: str) -> ModelSource:
 
 
 def resolve_inference(run: Run, source: ModelSource, command: str, *, data: bool) -> ResolvedRun:
-    """The ranks that hold the model; `data`: as many copies as the layout says share what is asked.
+    """The ranks that hold the model; `data`: the layout's data-parallel replicas share requests.
 
-    Raises InputError where the layout cannot be.
+    Raises InputError if the layout is invalid.
     """
     layout = replace(
         run.layout,
@@ -99,7 +99,7 @@ def resolve_inference(run: Run, source: ModelSource, command: str, *, data: bool
     )
     engine = replace(run.engine, name=EngineName.megatron, offload_optimizer=False)
     model = replace(run.model, **shape_fields(source.shape))
-    # Batches, steps and evaluations are training's, so their rules should not stand in the way.
+    # Batches, steps and evaluations belong to training; their rules must not reject inference.
     train = replace(run.train, global_batch=layout.data or 1, async_save=False)
     run = replace(run, layout=layout, engine=engine, model=model, train=train)
     plan = resolve(replace(run, checkpoint=str(source.path)))
@@ -109,7 +109,7 @@ def resolve_inference(run: Run, source: ModelSource, command: str, *, data: bool
 
 @contextmanager
 def run_inference(plan: ResolvedRun, command: str) -> Iterator[Path]:
-    """Runs the ranks of `command` (`launcher.worker`); the folder they wrote to, until it goes."""
+    """Runs the ranks of `command` (`launcher.worker`); yields their temporary output folder."""
     with tempfile.TemporaryDirectory(prefix="phalanx-") as scratch:
         folder = RunFolder(Path(scratch))
         folder.write(plan.run, plan.run, "")

@@ -1,4 +1,4 @@
-"""The tasks that an evaluation is asked for, with their data. Imports no torch."""
+"""The requested evaluation tasks, with their data. Imports no torch."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def tasks_of(run: Run) -> list[Task]:
 
 
 def _words_of_file(path: str) -> list[str]:
-    """WORD or WORD COUNT a line, as Norvig's list; the most frequent first."""
+    """WORD or WORD COUNT per line, as in Norvig's list; the most frequent first."""
     try:
         lines = expanded("evaluate.words", path).read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
@@ -58,7 +58,7 @@ def _words_of_file(path: str) -> list[str]:
 
 
 def _counted(run: Run) -> Counter[str]:
-    """Of the English that every installation has."""
+    """Word counts of the English text that comes with every installation."""
     from corpus.machine import machine_file
     from corpus.sources.jsonl import json_rows
 

@@ -1,4 +1,4 @@
-"""A run on disk and before its start: its directory, owner, settings, ranks and corpus.
+"""A run on disk and before it starts: its directory, owner, settings, rank count and corpus.
 
 Imports corpus, models, parallel, slurm.
 Imported by launcher, launcher.command_line, launcher.commands, launcher.console, launcher.failure,

@@ -1,7 +1,7 @@
-"""What a resume changes of a run: shown, and where it changes what is trained, asked to be meant.
+"""What a resume changes about a run. Prints it, and requires confirmation if training changes.
 
-A layout, an engine, a device, logging or more steps leave the training what it is. The optimizer,
-its schedule, the batch and the precision do not.
+The layout, engine, device, logging and a larger step count do not change what is trained. The
+optimizer, its schedule, the batch and the precision do.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from parallel.checkpoint.manifest import TrainState
 from parallel.lr_schedule import LearningRate
 
 _MEANING = ("optimizer", "precision", "train.global_batch")
-# How and where a start runs, or what the files that name a value say anyway.
+# How and where one start runs, or values that the files naming them already imply.
 _UNSHOWN = (*ONCE, "launch", "cluster", "checkpoint", "model.recipe")
 _SHOWN = 12
 
@@ -36,7 +36,7 @@ class Change:
 
     @property
     def of_meaning(self) -> bool:
-        """Whether the setting is one of those that change what is trained."""
+        """Whether the setting changes what is trained."""
         return _within(self.setting, _MEANING)
 
     def __str__(self) -> str:
@@ -44,13 +44,13 @@ class Change:
 
 
 def changes(before: Run, now: Run) -> list[Change]:
-    """Of settings that last, in the order of the schema."""
+    """Changes of persistent settings, in the order of the schema."""
     found = (Change(name, old, new) for name, old, new in _pairs(before, now) if old != new)
     return [change for change in found if not _within(change.setting, _UNSHOWN)]
 
 
 def lines(found: list[Change]) -> Iterator[str]:
-    """As a user sees them before the run goes on."""
+    """The lines printed before the run resumes."""
     for change in found[:_SHOWN]:
         yield f"changed  {change}"
     if len(found) > _SHOWN:
@@ -58,8 +58,8 @@ def lines(found: list[Change]) -> Iterator[str]:
 
 
 def require_meant(found: list[Change], step: int, run: Run, given: Collection[str]) -> None:
-    """Raises InputError where the training itself would change without a plain sign."""
-    # To decay anew can only be asked for by this, where an extension has written the end down.
+    """Raises InputError if training itself would change and the user has not allowed it."""
+    # If keep_schedule has fixed the decay's end, only this override can restart the decay.
     decays_anew = any(key_of(each) == "optimizer.decay_tokens" for each in given)
     changed = [
         change
@@ -79,10 +79,10 @@ def require_meant(found: list[Change], step: int, run: Run, given: Collection[st
 def keep_schedule(
     before: Run, plan: ResolvedRun, asked: Run, state: TrainState, given: Collection[str]
 ) -> tuple[ResolvedRun, Run, str]:
-    """A run that is made longer, or shorter, keeps the learning rates it would have had.
+    """Keeps the learning rates of a run whose number of steps changes.
 
-    Returns plan and settings, with the end of the decay written down where it would have moved, and
-    a line that says so.
+    Returns the plan and the settings, with the decay's end fixed explicitly if it would have moved,
+    and a line that reports it.
     """
     run = plan.run
     was, would = LearningRate.of(before), LearningRate.of(run)
@@ -90,7 +90,7 @@ def keep_schedule(
     follows_the_end = before.optimizer.decay_tokens is None and run.optimizer.decay_tokens is None
     if named or run.train.allow_changes or not follows_the_end or was == would:
         return plan, asked, ""
-    # One that ended while it still warmed up had no decay to keep.
+    # A run that ended during warmup had no decay to keep.
     if was.decay_tokens == would.decay_tokens or was.decay_tokens <= was.warmup_tokens:
         return plan, asked, ""
 

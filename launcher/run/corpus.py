@@ -1,4 +1,4 @@
-"""A run's corpus: prepared before ranks start, its mixture shown."""
+"""A run's corpus: prepared before the ranks start; its mixture as a table."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from parallel.batch_schedule import BatchPlan, steps_of
 
 
 def corpus_of_run(run: Run, folder: RunFolder) -> Prepared | None:
-    """What the run in `folder` was trained on, if `run` asks for the same text and it is there.
+    """The corpus that the run in `folder` was trained on, if it exists and `run` requests the same.
 
-    So a run goes on although its text has been moved since, or a package was installed.
+    This lets a run resume after its text has moved or a package has been installed.
     """
     if not (folder.config.is_file() and folder.corpus.is_file()):
         return None
@@ -45,13 +45,13 @@ def corpus_of_run(run: Run, folder: RunFolder) -> Prepared | None:
 
 
 class NotPrepared(InputError):
-    """Ranks that start elsewhere, or on GPUs, find their text prepared or do not start."""
+    """Raised where ranks start elsewhere, or on GPUs, and the corpus is not prepared yet."""
 
 
 def corpus_to_train_on(plan: ResolvedRun, overrides: list[str], console: Console) -> Prepared:
-    """The run's corpus. For ranks of this machine's CPU it is prepared if need be.
+    """The run's corpus, prepared first if necessary when the ranks run on this machine's CPU.
 
-    Raises NotPrepared where it is not and has to be.
+    Raises NotPrepared if it must be prepared beforehand and is not.
     """
     run = plan.run
     if plan.device is not DeviceName.cuda and starts_here(run):
@@ -76,17 +76,17 @@ def corpus_to_train_on(plan: ResolvedRun, overrides: list[str], console: Console
 
 
 def shares_of(run: Run) -> dict[str, float]:
-    """Each source's share of the samples; all add up to 1."""
+    """Each source's share of the samples; the shares sum to 1."""
     return {source.name: source.share for source in sources_of(run.corpus)}
 
 
 def samples_of_run(run: Run) -> int:
-    """Samples that the run reads from its first step to its last."""
+    """The number of samples the run reads from its first to its last step."""
     return BatchPlan.of(run).samples_after(steps_of(run))
 
 
 def orders_to_make(run: Run, prepared: Prepared) -> list[tuple[str, int]]:
-    """Source and epoch of the large orders that nobody has made yet."""
+    """Source and epoch of each large sample order that does not exist yet."""
     return list(
         missing_orders(
             prepared,
@@ -99,7 +99,7 @@ def orders_to_make(run: Run, prepared: Prepared) -> list[tuple[str, int]]:
 
 
 def mixture_table(run: Run, prepared: Prepared) -> Table:
-    """What the run will read of each source, and when a source begins anew."""
+    """What the run reads from each source, and at which step a source wraps around."""
     batches, context = BatchPlan.of(run), run.model.context
     plans = plan_mixture(prepared, shares_of(run), context=context, samples=samples_of_run(run))
     table = Table(title=f"mixture of {corpus_name(run)}", box=box.SIMPLE_HEAD)
@@ -123,7 +123,7 @@ def mixture_table(run: Run, prepared: Prepared) -> Table:
 
 
 def notes(run: Run, prepared: Prepared) -> list[str]:
-    """What a person may not have meant of their text, a line each."""
+    """Warnings about the corpus that may be unintended, one line each."""
     samples = samples_of_run(run)
     plans = plan_mixture(prepared, shares_of(run), context=run.model.context, samples=samples)
     found = [_skipped(prepared), *_unread(plans, samples), _repeated(run, plans)]
@@ -132,7 +132,7 @@ def notes(run: Run, prepared: Prepared) -> list[str]:
 
 
 def left_out_notes(run: Run) -> Iterator[str]:
-    """A line for each source of which files are not read because of how they end."""
+    """One line for each source with files that are skipped because of their extensions."""
     sources = list(left_out(run.corpus))
     for each in sources[:MOST]:
         of = f"{each.files:,} of {counted(each.files + each.read, 'file', 'files')}"
@@ -161,7 +161,7 @@ def _skipped(prepared: Prepared) -> str:
 
 
 def _unread(plans: Sequence[SourcePlan], samples: int) -> Iterator[str]:
-    """Sources of the mixture that the run reads nothing of."""
+    """Reports sources of the mixture from which the run reads no sample."""
     unread = [plan for plan in plans if not plan.samples]
     weightless = [plan for plan in unread if not plan.share]
     small = [plan for plan in unread if plan.share]
@@ -206,7 +206,7 @@ def _unused_vocabulary(run: Run, prepared: Prepared) -> str:
 
 
 def corpus_name(run: Run) -> str:
-    """What messages call the corpus: the path of `corpus.text`, else its config's name."""
+    """The corpus's name in messages: the path of `corpus.text`, or the name of its config."""
     return run.corpus.text or run.corpus.name
 
 

@@ -1,7 +1,7 @@
-"""launch.elastic: fewer or more nodes than were asked for get the planner's best layout.
+"""launch.elastic: the planner's best layout when the number of nodes differs from the configured.
 
-The global batch, the order of the data and the checkpoint stay what they are. The answer depends on
-the settings and the number of ranks alone, so that every rank comes to the same. Imports no torch.
+The global batch, the order of the data and the checkpoint are unchanged. The result depends only on
+the settings and the number of ranks, so every rank computes the same one. Imports no torch.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from parallel.rules import allowed
 
 
 def nodes_and_layout(run: Run, nodes: int, device: DeviceName) -> tuple[int, Layout]:
-    """How many of `nodes` nodes are trained on, the most that a layout fits, and that layout.
+    """The largest usable number of at most `nodes` nodes for which a layout fits, and that layout.
 
-    Raises InputError where nothing fits on launch.min_nodes or more.
+    Raises InputError if nothing fits on launch.min_nodes or more.
     """
     per_node = run.cluster.gpus_per_node
     assert per_node is not None  # a job knows its nodes
@@ -39,9 +39,9 @@ def nodes_and_layout(run: Run, nodes: int, device: DeviceName) -> tuple[int, Lay
 
 
 def layout_on(run: Run, ranks: int, device: DeviceName) -> Layout | None:
-    """The layout that was asked for, on the ranks it was asked for; else the planner's fastest.
+    """The configured layout on the configured number of ranks; otherwise the planner's fastest.
 
-    None: no layout of so many ranks is valid and fits.
+    None if no layout for this number of ranks is valid and fits.
     """
     asked = Layout.resolve(run.layout, ranks)
     as_asked = asked.world_size == ranks and ranks == (_asked_ranks(run) or ranks)
@@ -58,7 +58,7 @@ def layout_on(run: Run, ranks: int, device: DeviceName) -> Layout | None:
 
 
 def run_on(run: Run, ranks: int) -> Run:
-    """The run with as many nodes as `ranks` ranks take."""
+    """The run with as many nodes as `ranks` ranks need."""
     per_node = run.cluster.gpus_per_node
     if per_node is None:
         return run

@@ -1,4 +1,4 @@
-"""Files with a JSON object a line, which a start may be killed in the middle of writing to."""
+"""Files with one JSON object per line that tolerate a process killed while it was writing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """All whole lines; none where there is no such file."""
+    """All complete lines; an empty list if the file does not exist."""
     if not path.exists():
         return []
     rows = []
@@ -22,7 +22,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def append_line(path: Path, row: dict[str, Any]) -> None:
-    """Behind half a line, if somebody left one, on a line of its own."""
+    """Appends the row on a line of its own, even after an incomplete line."""
     with path.open("a+b") as file:
         torn = file.seek(0, os.SEEK_END) > 0 and _last_byte(path) != b"\n"
         file.write(b"\n" * torn + json.dumps(row).encode() + b"\n")

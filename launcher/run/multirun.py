@@ -1,4 +1,4 @@
-"""One job of several, which `--multirun` makes of settings with several values."""
+"""One job of a `--multirun` sweep over settings with several values."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from omegaconf import DictConfig, OmegaConf
 from configs.errors import InputError
 from configs.override import override
 
-LONGEST = 120  # of what a folder's name says of its job; file systems take 255 bytes
+LONGEST = 120  # characters of a folder name that describe its job; file systems allow 255 bytes
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    own: tuple[str, ...] = ()  # overrides that other jobs do not have
+    own: tuple[str, ...] = ()  # overrides that the other jobs lack
     beside: tuple[str | None, ...] = ()  # run directories of the other jobs
 
 
@@ -28,7 +28,7 @@ _JOB: ContextVar[_Job] = ContextVar("job", default=_ALONE)
 
 @contextmanager
 def job(number: int, jobs: Sequence[tuple[list[str], str | None]]) -> Iterator[None]:
-    """What runs inside is job `number` of those with these overrides and run directories."""
+    """Makes job `number`, of jobs with these overrides and run directories, the current one."""
     own = [it for it in jobs[number][0] if not all(it in given for given, _ in jobs)]
     others = [run_dir for other, (_, run_dir) in enumerate(jobs) if other != number]
     before = _JOB.set(_Job(tuple(own), tuple(others)))
@@ -39,14 +39,14 @@ def job(number: int, jobs: Sequence[tuple[list[str], str | None]]) -> Iterator[N
 
 
 def own_name() -> str:
-    """What sets this job apart, to end a folder's name with; "" for a job that is alone."""
+    """A folder-name suffix that distinguishes this job; "" outside a sweep."""
     own = [each for each in _JOB.get().own if not each.startswith("run_dir=")]
     safe = re.sub(r"[^\w.,=+-]+", "_", ",".join(own))[:LONGEST]
     return f"-{safe}" if safe else ""
 
 
 def require_own_folder(run_dir: str | None) -> None:
-    """Raises InputError where another job has the same one: each would go on with the last."""
+    """Raises InputError if another job has the same directory: each would resume the last one."""
     beside = _JOB.get().beside
     if run_dir is not None and run_dir in beside:
         raise InputError(
@@ -56,8 +56,8 @@ def require_own_folder(run_dir: str | None) -> None:
 
 
 def overrides_of(task: object, config: DictConfig) -> list[str]:
-    """A job's overrides as they were given, but for a run directory that is named by others'
-    values: ${hydra:job.num} is known while Hydra composes, so it is filled in, in `config` too.
+    """A job's overrides as given, except for a run directory that refers to other values:
+    ${hydra:job.num} is known only while Hydra composes, so it is filled in, in `config` too.
     """
     given = OmegaConf.to_container(task, resolve=False)
     assert isinstance(given, list)

@@ -1,9 +1,9 @@
-"""One owner of a run directory at a time, on every node that sees it.
+"""Ensures that a run directory has one owner at a time, across all nodes that share it.
 
-RUN/owner/00000007.json is the seventh owner's: a lease, which it renews by the file's time. Who
-finds it released, expired or of a dead process makes the eighth, which only one can: a file that is
-there already cannot be made again. So the newest number is the owner, whoever was asleep. Ages are
-reckoned by the file system's own clock, as those of nodes may differ. Imports no torch.
+RUN/owner/00000007.json is the lease of the seventh owner, which renews it by updating the file's
+time. A process that finds the lease released, expired or held by a dead process creates the eighth.
+Exclusive creation lets only one succeed, so the newest number is the owner even if an older owner
+was suspended. Ages use the file system's clock, as nodes' clocks may differ. Imports no torch.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from slurm import commands
 from slurm.environment import node_name
 
 FOLDER = "owner"
-VARIABLE = "PHALANX_OWNER"  # the number of the lease, for the ranks of its owner
-RENEWALS = 6  # in the time that a lease holds
-HANDOVER_S = 1800  # a job holds its lease so long between its script and its ranks
-_KEPT = 16  # old leases: a stale view of the folder must not make their numbers free again
+VARIABLE = "PHALANX_OWNER"  # number of the lease, passed to the owner's ranks
+RENEWALS = 6  # per lease duration
+HANDOVER_S = 1800  # how long a job's lease lasts between its script and its ranks
+_KEPT = 16  # old leases: a stale directory listing must not free their numbers
 _LOOK_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
-    """Who has a run directory.
+    """The holder of a run directory.
 
     Attributes:
-        machine: the boot and the process namespace, in which `pid` means something.
-        pid: None while a job has it and no process of the job yet.
-        started: the process's start, as numbers of processes come again.
-        job: SLURM's number, and `restart` its count of requeues.
-        lease_s: it is nobody's after so long without a renewal.
+        machine: the boot and process namespace in which `pid` is valid.
+        pid: None while a job holds it before any of the job's processes does.
+        started: the process's start time, as process ids are reused.
+        job: SLURM's job id; `restart` is its requeue count.
+        lease_s: the lease expires this long after its last renewal.
     """
 
     host: str
@@ -63,7 +63,7 @@ class Holder:
     def of_this_process(
         cls, lease_s: float, environment: Mapping[str, str], *, process: bool
     ) -> Holder:
-        """This process, or the job it is of."""
+        """This process, or the SLURM job that it belongs to."""
         return cls(
             host=node_name(os.environ),
             machine=_machine(),
@@ -84,11 +84,11 @@ class Holder:
         return f"{of} on {self.host} ({self.user}) since {since}"
 
     def is_same_job(self, other: Holder) -> bool:
-        """Whether both are of one SLURM job; False outside of jobs."""
+        """Whether both belong to one SLURM job; False outside jobs."""
         return bool(self.job) and self.job == other.job
 
     def is_dead(self) -> bool:
-        """Known of processes of this machine only."""
+        """Whether the process is known to be dead; only known for processes of this machine."""
         if self.pid is None or self.machine != _machine():
             return False
         try:
@@ -102,7 +102,7 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to write into a run directory."""
+    """The right to write to a run directory."""
 
     folder: Path  # RUN/owner
     number: int
@@ -110,21 +110,21 @@ class Lease:
 
     @classmethod
     def newest(cls, run_dir: Path) -> Lease | None:
-        """Whoever has the directory, or had it last."""
+        """The lease of the current or last owner."""
         folder = run_dir / FOLDER
         number = max(_numbers(folder), default=0)
         return cls(folder, number, _read(_path(folder, number))) if number else None
 
     def age_s(self) -> float:
-        """Since it was renewed last, by the clock of the file system."""
+        """Seconds since the last renewal, by the file system's clock."""
         probe = self.folder / f".probe-{uuid.uuid4().hex}"
         try:
             probe.touch()
             now = probe.stat().st_mtime
             probe.unlink()
-        except OSError:  # a directory that may only be read
+        except OSError:  # a read-only directory
             now = time.time()
-        with _path(self.folder, self.number).open("rb") as file:  # what is opened is looked up anew
+        with _path(self.folder, self.number).open("rb") as file:  # opening refreshes the attributes
             return now - os.fstat(file.fileno()).st_mtime
 
     def is_free(self) -> bool:
@@ -132,7 +132,7 @@ class Lease:
         holder = self.holder
         if holder.released or holder.is_dead() or self.age_s() > holder.lease_s:
             return True
-        # Of a process on a node that SLURM has lost only the lease tells.
+        # For a process on a node that SLURM has lost, only the lease's age is conclusive.
         return holder.pid is None and bool(holder.job) and commands.has_ended(int(holder.job))
 
     def renew(self) -> None:
@@ -140,18 +140,18 @@ class Lease:
         os.utime(_path(self.folder, self.number))
 
     def write(self, holder: Holder) -> Lease:
-        """Replaces the holder in the lease's file, by a rename; the new lease."""
+        """Replaces the holder in the lease's file atomically; returns the new lease."""
         new = self.folder / f".{uuid.uuid4().hex}"
         new.write_text(json.dumps(asdict(holder)), encoding="utf-8")
         os.replace(new, _path(self.folder, self.number))
         return replace(self, holder=holder)
 
     def is_lost(self) -> bool:
-        """Whether another has taken the directory over. One look at the disk."""
+        """Whether another process has taken the directory over. Reads the disk once."""
         return _path(self.folder, self.number + 1).exists()
 
     def require(self) -> None:
-        """Raises RunError where it is lost."""
+        """Raises RunError if the lease is lost."""
         if not self.is_lost():
             return
         newest = Lease.newest(self.folder.parent)
@@ -168,14 +168,14 @@ def owning(
     lease_s: float,
     environment: Mapping[str, str] = os.environ,
 ) -> Iterator[Lease]:
-    """This process owns the directory meanwhile, and renews its lease.
+    """Holds the directory for this process inside the block, and renews its lease.
 
-    Raises InputError where somebody else does, and says who.
+    Raises InputError, naming the owner, if the directory has another.
     """
     existed = run_dir.exists()
     me = Holder.of_this_process(lease_s, environment, process=True)
     lease, adopted = _take(run_dir, me), False
-    if lease.holder.pid is None:  # of the job that this is a process of
+    if lease.holder.pid is None:  # held by the job that this process belongs to
         lease, adopted = lease.write(me), True
     ended = threading.Event()
     thread = threading.Thread(target=_renew, args=(lease, ended, lease_s / RENEWALS), daemon=True)
@@ -186,21 +186,21 @@ def owning(
         yield lease
     finally:
         ended.set()
-        thread.join(1.0)  # longer only where the disk hangs
+        thread.join(1.0)  # takes longer only if the disk hangs
         os.environ.pop(VARIABLE, None)
         if before is not None:
             os.environ[VARIABLE] = before
         with suppress(OSError):
-            if not adopted:  # the job's script has more to do
+            if not adopted:  # otherwise the job's script still needs it
                 lease.write(replace(me, released=True))
             if not existed:
                 _leave_nothing(lease)
 
 
 def take_for_job(run_dir: Path, lease_s: float, environment: Mapping[str, str]) -> Lease:
-    """The job of this script owns the directory, until `release_of_job`.
+    """Takes the directory for the job of this script, until `release_of_job`.
 
-    Waits for the lease of a job before that has lost its node. Raises InputError.
+    Waits for the lease of an earlier job that lost its node. Raises InputError.
     """
     me = Holder.of_this_process(lease_s, environment, process=False)
     while True:
@@ -210,7 +210,7 @@ def take_for_job(run_dir: Path, lease_s: float, environment: Mapping[str, str]) 
             newest = Lease.newest(run_dir)
             if newest is None or newest.is_free():
                 continue
-            # One renewal is enough to know that it is alive.
+            # One renewal proves that the owner is alive.
             if newest.holder.is_same_job(me) or not _falls_silent(newest):
                 raise
 
@@ -225,7 +225,7 @@ def release_of_job(run_dir: Path, environment: Mapping[str, str]) -> None:
 
 
 def lease_of_owner(run_dir: Path) -> Lease | None:
-    """That of the process which started this rank; None: nobody has said."""
+    """The lease of the process that started this rank; None if it passed none on."""
     number = os.environ.get(VARIABLE)
     if number is None:
         return None
@@ -234,13 +234,13 @@ def lease_of_owner(run_dir: Path) -> Lease | None:
 
 
 def owner_of(run_dir: Path) -> str | None:
-    """Who has it now, in words; None: nobody."""
+    """A description of the current owner; None if there is none."""
     newest = Lease.newest(run_dir)
     return None if newest is None or newest.is_free() else str(newest.holder)
 
 
 def _take(run_dir: Path, me: Holder) -> Lease:
-    """Raises InputError where it is somebody's."""
+    """Raises InputError if the directory is owned."""
     folder = run_dir / FOLDER
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -264,7 +264,7 @@ def _same_start(holder: Holder, me: Holder) -> bool:
 
 def _may_follow(newest: Lease, me: Holder) -> bool:
     holder = newest.holder
-    # SLURM has ended a job's earlier start before it begins another.
+    # SLURM ends a job's earlier start before it begins another.
     return (holder.is_same_job(me) and holder.restart < me.restart) or newest.is_free()
 
 
@@ -278,7 +278,7 @@ def _refusal(run_dir: Path, newest: Lease) -> InputError:
 
 
 def _make(folder: Path, number: int, holder: Holder) -> Lease | None:
-    """None where another was first."""
+    """Creates a lease; None if another process was first."""
     path = _path(folder, number)
     try:
         handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
@@ -290,14 +290,14 @@ def _make(folder: Path, number: int, holder: Holder) -> Lease | None:
 
 
 def _falls_silent(lease: Lease) -> bool:
-    """Whether it is not renewed until it is free. Returns early where it is."""
+    """Whether the lease goes without renewal until it is free. Returns early if it is renewed."""
     age = lease.age_s()
     while not lease.is_free():
         time.sleep(_LOOK_S)
         now = lease.age_s()
         newest = Lease.newest(lease.folder.parent)
         if newest is None or newest.number != lease.number or newest.holder.released:
-            return True  # to be looked at again
+            return True  # it is checked again
         if now < age:
             return False
         age = now
@@ -306,7 +306,7 @@ def _falls_silent(lease: Lease) -> bool:
 
 def _renew(lease: Lease, ended: threading.Event, every_s: float) -> None:
     while not ended.wait(every_s):
-        with suppress(OSError):  # a disk that is away for a moment
+        with suppress(OSError):  # the disk may be unavailable for a moment
             lease.renew()
 
 
@@ -318,7 +318,7 @@ def _clear_old(folder: Path, number: int) -> None:
 
 
 def _leave_nothing(lease: Lease) -> None:
-    """Of a run that was refused before anything of it was written."""
+    """Cleans up after a run that was refused before it wrote anything."""
     run_dir = lease.folder.parent
     if [path.name for path in run_dir.iterdir()] == [FOLDER]:
         _path(lease.folder, lease.number).unlink()
@@ -338,7 +338,7 @@ def _path(folder: Path, number: int) -> Path:
 
 
 def _read(path: Path) -> Holder:
-    """What cannot be read was made a moment ago, or its maker was killed while it was."""
+    """An unreadable lease was created a moment ago, or its creator was killed while writing it."""
     unknown = Holder(
         host="?", machine="", pid=None, started=0.0, job="", restart=0, user="?", since=time.time(),
         lease_s=60.0,

@@ -1,6 +1,6 @@
-"""Which device, how many ranks, which layout: decided and checked before anything starts.
+"""Resolves and checks the device, the number of ranks and the layout before anything starts.
 
-Imports no torch, so that a mistake is told within a second.
+Imports no torch, so that mistakes are reported within a second.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from parallel.layout import Layout
 from parallel.rules import refusal, violations
 
 BYTES_A_PARAMETER = 16  # float32 weight and gradient, Adam's two moments
-BYTES_OF_A_COPY = 12  # what a checkpoint beside the training is written from
-BYTES_A_RANK = 400 * 2**20  # a process with torch and Megatron-core imported
+BYTES_OF_A_COPY = 12  # the copy that an asynchronous checkpoint is written from
+BYTES_A_RANK = 400 * 2**20  # a process that has imported torch and Megatron-core
 _GIB = 2**30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolvedRun:
-    """A run whose open questions are answered."""
+    """A run with every open setting resolved."""
 
     run: Run
     layout: Layout
@@ -41,7 +41,7 @@ class ResolvedRun:
 def resolve(run: Run, environment: Mapping[str, str] = os.environ) -> ResolvedRun:
     """Resolves `auto` and `null` and checks every rule.
 
-    Raises InputError with a line for each setting that cannot be.
+    Raises InputError with one line for each invalid setting.
     """
     device = device_of(run, environment)
     if "RANK" in environment:  # started by torchrun or another launcher that sets it
@@ -61,18 +61,18 @@ def resolve(run: Run, environment: Mapping[str, str] = os.environ) -> ResolvedRu
 
 
 def _fitted(run: Run, ranks: int | None, device: DeviceName) -> tuple[Run, Layout]:
-    """The layout that was asked for, or for an elastic run the one for the ranks at hand."""
+    """The configured layout, or for an elastic run the layout for the available ranks."""
     if run.launch.elastic and ranks is not None:
         from launcher.run.elastic import layout_on, run_on
 
         fitted = layout_on(run, ranks, device)
         if fitted is not None:
             return run_on(run, ranks), fitted
-    return run, Layout.resolve(run.layout, ranks)  # which the validator has more to say of
+    return run, Layout.resolve(run.layout, ranks)  # the validator checks the rest
 
 
 def device_of(run: Run, environment: Mapping[str, str] = os.environ) -> DeviceName:
-    """`auto` is what this machine has; where the ranks start elsewhere, what their cluster has."""
+    """Resolves `auto`: this machine's device, or the cluster's if the ranks start elsewhere."""
     elsewhere = not starts_here(run, environment)
     if elsewhere and run.device is DeviceName.auto and run.cluster.gpu is not None:
         return DeviceName.cuda
@@ -80,7 +80,7 @@ def device_of(run: Run, environment: Mapping[str, str] = os.environ) -> DeviceNa
 
 
 def starts_here(run: Run, environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether ranks of the run are, or will be, processes of this machine."""
+    """Whether the run's ranks are, or will be, processes of this machine."""
     launch = run.launch
     this_node = launch.name is LaunchName.torchrun and launch.node is not None
     return "RANK" in environment or launch.name is LaunchName.local or this_node
@@ -97,7 +97,7 @@ def _other_faults(run: Run, layout: Layout, device: DeviceName, here: bool) -> l
     faults = []
     if run.log.wandb and importlib.util.find_spec("wandb") is None:
         faults.append("log.wandb=true: wandb is not installed; nearest: log.wandb=false")
-    counted = run.cluster.gpus_per_node is None  # then the rules have said so
+    counted = run.cluster.gpus_per_node is None  # otherwise the rules have checked it
     if here and run.device is DeviceName.cuda and cuda_devices() == 0 and not counted:
         faults.append("device=cuda: no CUDA device here; nearest: device=cpu")
     alone = run.launch.name is LaunchName.local
@@ -107,9 +107,9 @@ def _other_faults(run: Run, layout: Layout, device: DeviceName, here: bool) -> l
 
 
 def memory_fault(run: Run, layout: Layout) -> str | None:
-    """Whether the ranks of a run on this machine's CPU would outgrow its memory."""
+    """A message if the ranks of a CPU run would exceed this machine's memory."""
     parameters = ModelShape.of(run.model).parameters
-    copy = BYTES_OF_A_COPY if run.train.async_save else 0  # the data ranks share it out
+    copy = BYTES_OF_A_COPY if run.train.async_save else 0  # sharded over the data ranks
     needed = (
         parameters * (BYTES_A_PARAMETER * max(layout.data, 1) + copy)
         + max(layout.world_size, 1) * BYTES_A_RANK

@@ -1,21 +1,21 @@
-"""The run directory: what belongs to one run, and whether it is new or goes on.
+"""The run directory: the files of one run, and whether it is new or resumed.
 
 config.yaml      the resolved configuration that every rank reads
-settings.yaml    what was asked for, with `auto` and `null` still open; a resume begins from it
-versions.json    of the packages that computed it
+settings.yaml    the requested settings, with `auto` and `null` unresolved; resumes start from it
+versions.json    of the packages that ran it
 layout.txt       which rank holds what
-metrics.jsonl    a line a step
-skips.jsonl      a line for each step that is not taken, under train.on_bad_loss=skip
-deepspeed.json   what DeepSpeed was given, under engine=deepspeed
+metrics.jsonl    one line per step
+skips.jsonl      one line for each skipped step, with train.on_bad_loss=skip
+deepspeed.json   DeepSpeed's configuration, with engine=deepspeed
 corpus.json      where the token files are
-job.sbatch       the batch script, under launch=slurm; jobs.json the numbers of its jobs
-starts.jsonl     a line for each start by a job
-failure.txt      what the last failure was of; failures.jsonl a line for each that failed
-left_out         nodes that a job is to do without
-DONE             the last step was taken
-stopped.json     why the last start ended before it, where it saved and ended of itself
-STOP  SAVE       files for you to make: save and end; save now
-owner/           who has the directory, and had it before (launcher.run.ownership)
+job.sbatch       the batch script, with launch=slurm; jobs.json holds its job ids
+starts.jsonl     one line for each start by a job
+failure.txt      the report of the last failure; failures.jsonl holds one line for each failed start
+left_out         nodes that jobs exclude
+DONE             written after the last step
+stopped.json     why the last start saved and ended early
+STOP  SAVE       created by the user: save and end; save now
+owner/           the current owner and earlier ones (launcher.run.ownership)
 checkpoints/  tensorboard/  logs/rank_N.log  loss.png
 """
 
@@ -46,7 +46,7 @@ from parallel.checkpoint.manifest import TrainState
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """A run directory, whether it exists or not: paths within it, and what its files say."""
+    """The paths in a run directory, which need not exist, and the contents of its files."""
 
     path: Path
 
@@ -57,52 +57,52 @@ class RunFolder:
 
     @property
     def settings(self) -> Path:
-        """What was asked for, with `auto` and `null` still open."""
+        """The requested settings, with `auto` and `null` unresolved."""
         return self.path / SETTINGS
 
     @property
     def versions(self) -> Path:
-        """Versions of the packages that computed the run."""
+        """Versions of the packages that ran it."""
         return self.path / "versions.json"
 
     @property
     def metrics(self) -> Path:
-        """One JSON object a line for each step."""
+        """One JSON object per line and step."""
         return self.path / "metrics.jsonl"
 
     @property
     def checkpoints(self) -> Path:
-        """Holds a folder step_N for each checkpoint."""
+        """Holds one folder step_N per checkpoint."""
         return self.path / "checkpoints"
 
     @property
     def logs(self) -> Path:
-        """Holds rank_N.log and what failing ranks leave."""
+        """Holds rank_N.log and the notes of failed ranks."""
         return self.path / "logs"
 
     @property
     def corpus(self) -> Path:
-        """Says which folder the corpus was prepared into."""
+        """Names the folder that the corpus was prepared into."""
         return self.path / "corpus.json"
 
     @property
     def script(self) -> Path:
-        """The batch script under launch=slurm."""
+        """The batch script, with launch=slurm."""
         return self.path / "job.sbatch"
 
     @property
     def jobs(self) -> Path:
-        """The numbers of the run's SLURM jobs."""
+        """The ids of the run's SLURM jobs."""
         return self.path / "jobs.json"
 
     @property
     def starts(self) -> Path:
-        """One JSON object a line for each start by a job."""
+        """One JSON object per line for each start by a job."""
         return self.path / "starts.jsonl"
 
     @property
     def done(self) -> Path:
-        """Exists once the last step was taken."""
+        """Exists once the last step is done."""
         return self.path / "DONE"
 
     @property
@@ -112,47 +112,47 @@ class RunFolder:
 
     @property
     def skips(self) -> Path:
-        """One JSON object a line for each step that is not taken."""
+        """One JSON object per line for each skipped step."""
         return self.path / "skips.jsonl"
 
     @property
     def failure(self) -> Path:
-        """The report of the last failure, for people."""
+        """The report of the last failure, as text."""
         return self.path / "failure.txt"
 
     @property
     def failures(self) -> Path:
-        """One JSON object a line for each start that failed."""
+        """One JSON object per line for each failed start."""
         return self.path / "failures.jsonl"
 
     @property
     def left_out(self) -> Path:
-        """Nodes that a job is to do without."""
+        """Nodes that jobs exclude."""
         return self.path / "left_out"
 
     @property
     def stop_file(self) -> Path:
-        """Users make it to let the run save and end."""
+        """Users create it to make the run save and end."""
         return self.path / "STOP"
 
     @property
     def save_file(self) -> Path:
-        """Users make it to have a checkpoint saved now."""
+        """Users create it to make the run save a checkpoint now."""
         return self.path / "SAVE"
 
     def read_jobs(self) -> list[int]:
-        """The numbers of all jobs that were ever submitted for the run, the newest last."""
+        """The ids of all jobs submitted for the run, oldest first."""
         if not self.jobs.exists():
             return []
         return list(json.loads(self.jobs.read_text(encoding="utf-8")))
 
     def forget_end(self) -> None:
-        """Before a start: how the last one ended says nothing of this one."""
+        """Deletes the last start's outcome before a new start."""
         for path in (self.done, self.stopped, self.save_file):
             path.unlink(missing_ok=True)
 
     def write_end(self, step: int, stopped_by: str | None) -> None:
-        """A start has ended after `step`, as it should: at the end, or because it was told to."""
+        """Records a regular end after `step`: the last step, or early because of `stopped_by`."""
         if stopped_by is None:
             write_atomic(self.done, f"{step}\n")
         else:
@@ -160,14 +160,14 @@ class RunFolder:
             write_atomic(self.stopped, text + "\n")
 
     def stopped_by(self) -> tuple[int, str] | None:
-        """The step after which the last start was told to end, and what told it."""
+        """The step after which the last start was stopped, and the reason."""
         if not self.stopped.exists():
             return None
         said = json.loads(self.stopped.read_text(encoding="utf-8"))
         return said["step"], said["reason"]
 
     def saved_step(self) -> int:
-        """Of the newest checkpoint; 0: there is none."""
+        """The step of the newest checkpoint; 0 if there is none."""
         whole = manifest.complete_checkpoints(self.checkpoints)
         return int(whole[-1].name.removeprefix("step_")) if whole else 0
 
@@ -176,13 +176,13 @@ class RunFolder:
         return bool(manifest.complete_checkpoints(self.checkpoints))
 
     def has_entries(self) -> bool:
-        """Whether anything is in the directory but who has it."""
+        """Whether the directory holds anything besides the record of its owner."""
         return self.path.is_dir() and any(path.name != OWNER for path in self.path.iterdir())
 
     def write(self, run: Run, asked: Run, layout_text: str) -> None:
-        """`run` is what `asked` came to.
+        """Writes the resolved `run` and the requested settings `asked` it was resolved from.
 
-        Raises InputError where the directory cannot be written.
+        Raises InputError if the directory cannot be written.
         """
         try:
             for folder in (self.path, self.checkpoints, self.logs):
@@ -196,37 +196,37 @@ class RunFolder:
             raise InputError(f"run_dir={self.path}: {error.strerror}") from None
 
     def resolved(self) -> Run:
-        """What the run was at its last start. Raises InputError where that cannot be read."""
+        """The configuration of the last start. Raises InputError if it cannot be read."""
         return config_files.read(self.config)
 
     def read_versions(self) -> str:
-        """JSON; empty for a run from before they were kept."""
+        """JSON; empty for a run older than this file."""
         return self.versions.read_text(encoding="utf-8") if self.versions.exists() else ""
 
     def asked(self) -> Run:
-        """What the run was asked to be. Raises InputError where that cannot be read."""
+        """The requested settings. Raises InputError if they cannot be read."""
         return config_files.read(self.settings if self.settings.exists() else self.config)
 
     def write_corpus(self, folder: Path) -> None:
-        """Notes the folder that the corpus was prepared into."""
+        """Records the folder that the corpus was prepared into."""
         write_atomic(self.corpus, json.dumps({"folder": str(folder)}) + "\n")
 
     def write_engine_config(self, engine: str, config: dict[str, Any]) -> None:
-        """Writes the file that the engine was given."""
+        """Writes the configuration passed to the engine."""
         text = json.dumps(config, indent=2)
         write_atomic(self.path / f"{engine}.json", text + "\n")
 
     def read_corpus(self) -> Path:
-        """The folder that `write_corpus` noted."""
+        """The folder recorded by `write_corpus`."""
         return Path(json.loads(self.corpus.read_text(encoding="utf-8"))["folder"])
 
 
 def choose_folder(plan: ResolvedRun) -> RunFolder:
-    """`run_dir`, or a new name. Raises InputError where the directory is something else's."""
+    """`run_dir`, or a new name. Raises InputError if the directory belongs to something else."""
     asked = plan.run.run_dir
     if asked is None:
         stamp = time.strftime("%Y%m%d-%H%M%S")
-        model = plan.run.model.name.replace(os.sep, "_")  # a name, and no way to another folder
+        model = plan.run.model.name.replace(os.sep, "_")  # a name must not become a path
         name = f"{model}-{plan.layout}-{stamp}{own_name()}"
         path = Path("runs") / name
         while path.exists():
@@ -246,10 +246,10 @@ def choose_folder(plan: ResolvedRun) -> RunFolder:
 
 
 def checkpoint_to_load(plan: ResolvedRun, folder: RunFolder) -> Path | None:
-    """The checkpoint to go on from: the run's own newest whole one, else `checkpoint`, else None.
+    """The checkpoint to resume from: the run's newest complete one, else `checkpoint`, else None.
 
-    `checkpoint` inside the run's own directory takes the run back to it.
-    Raises InputError where none is whole, or it is of another model.
+    A `checkpoint` inside the run's own directory rolls the run back to it.
+    Raises InputError if none is complete, or it belongs to another model.
     """
     path: Path | None = None
     if plan.run.checkpoint is not None:
@@ -267,7 +267,7 @@ def checkpoint_to_load(plan: ResolvedRun, folder: RunFolder) -> Path | None:
 
 
 def require_same_run(plan: ResolvedRun, state: TrainState, checkpoint: Path) -> None:
-    """A run goes on with the seed and weights it began with: they order its data."""
+    """Requires the seed and mixture weights the run began with: they determine its data order."""
     if state.step > 0 and state.seed != plan.run.train.seed:
         raise InputError(
             f"train.seed={plan.run.train.seed}: checkpoint={checkpoint} was trained with "
@@ -292,7 +292,7 @@ def _require_same_weights(plan: ResolvedRun, state: TrainState, checkpoint: Path
 
 
 def last_step(run: Run) -> int:
-    """The step this start of the run ends at."""
+    """The step at which this start of the run ends."""
     steps = steps_of(run)
     return steps if run.train.stop_after is None else min(steps, run.train.stop_after)
 

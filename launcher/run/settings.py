@@ -1,8 +1,8 @@
-"""What a run was asked to be, kept in its directory, and what a later command line changes of it.
+"""A run's requested settings, kept in its directory, and how a later command line changes them.
 
-settings.yaml holds every setting as it was composed, with `auto` and `null` still open; config.yaml
-what they came to at the last start. A start that follows begins from settings.yaml, so that it
-needs neither the config files nor the words of the first one.
+settings.yaml holds every setting as composed, with `auto` and `null` unresolved; config.yaml holds
+the values resolved at the last start. A later start begins from settings.yaml, so it needs neither
+the config files nor the overrides of the first.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ ONCE = (
     *("train.stop_after", "train.allow_changes", "debug", "run_dir", "format", "contamination.out"),
     *("profile", "generate", "task", "tasks", "evaluate", "scaling", "parity", "convert", "plan"),
 )
-"""Settings, or groups of them, that hold for one start of a run and not for the next."""
-_KEPT = ("launch", "cluster")  # named again they stay as they are, with what was set in them
+"""Settings, or groups of them, that apply to one start of a run and not to the next."""
+_KEPT = ("launch", "cluster")  # naming them again keeps the values set within them
 _EVERYWHERE = ("experiment",)  # groups whose files set values of all others
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 _NOTHING = object()
 
 
 def kept_settings(run_dir: str | None) -> DictConfig | None:
-    """Of the run in `run_dir`; None where there is none. Raises InputError where it is no run's."""
+    """The settings of the run in `run_dir`; None if there is none. Raises InputError if invalid."""
     folder = None if run_dir is None else Path(run_dir).expanduser()
     if folder is None or not (folder / "config.yaml").is_file():
         return None
     asked = folder / SETTINGS
     kept = literal(asked if asked.is_file() else folder / "config.yaml")
     if not asked.is_file() and OmegaConf.select(kept, "launch.name") == "torchrun":
-        kept.pop("launch")  # of a run from before: what its ranks found, and nobody asked for
+        kept.pop("launch")  # in an older run: resolved by its ranks, not requested
     checkpoints = folder / "checkpoints"
-    # A run goes on from its own newest checkpoint once it has one.
+    # Once a run has a checkpoint, it resumes from its own newest one.
     if manifest.complete_checkpoints(checkpoints):
         kept["checkpoint"] = None
     return kept
@@ -54,18 +54,18 @@ def parse(overrides: Sequence[str]) -> list[Override]:
 
 
 def key_of(override: str) -> str:
-    """The setting, or group, that an override is of."""
+    """The setting, or group, that an override sets."""
     return override.split("=", 1)[0].lstrip("+~")
 
 
 def lasts(override: str) -> bool:
-    """Whether it holds for later starts of the run too."""
+    """Whether the override also applies to later starts of the run."""
     key = key_of(override)
     return key not in ONCE and key.split(".")[0] not in ONCE
 
 
 def go_on(kept: DictConfig, composed: DictConfig, given: Sequence[str], name: str) -> DictConfig:
-    """The settings of a run that is started again under the overrides `given` now."""
+    """The settings of a run restarted with the overrides `given`."""
     base = kept.copy()
     for key in (*ONCE, *(str(key) for key in composed if key not in kept)):
         if key.split(".")[0] in composed:
@@ -76,10 +76,10 @@ def go_on(kept: DictConfig, composed: DictConfig, given: Sequence[str], name: st
 def with_overrides(
     base: DictConfig, composed: DictConfig, given: Sequence[str], name: str = "config"
 ) -> DictConfig:
-    """`base` under some overrides, for which the files it was made of are not needed.
+    """`base` with overrides applied, without the config files that it was composed from.
 
     Args:
-        composed: of the overrides alone, with references still in it.
+        composed: from the overrides alone, with references unresolved.
         name: the primary config that they were composed with.
     """
     overrides = [each for each in parse(given) if not each.key_or_group.startswith("hydra.")]
@@ -105,7 +105,7 @@ def with_overrides(
 
 
 def _follow(after: DictConfig, base: DictConfig, composed: DictConfig, given: set[str]) -> None:
-    """A value that was another's by reference changes with it, unless it was given itself."""
+    """Updates values that reference a changed setting, unless they were given explicitly."""
     for key, value in _leaves(_container(composed)):
         referred = _REFERENCE.fullmatch(value) if isinstance(value, str) else None
         if referred is None or key in given or key in ONCE:
@@ -142,7 +142,7 @@ def _container(config: DictConfig) -> dict[str, Any]:
 
 
 def _raw(config: DictConfig, key: str) -> Any:
-    """A value with its references."""
+    """A value with its references unresolved."""
     node: Any = _container(config)
     for name in key.split("."):
         node = node.get(name)

@@ -1,4 +1,4 @@
-"""The versions of what computes a run: a resume under others may round otherwise, and says so."""
+"""Package versions of a run; resuming with others may round differently, which is reported."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _PACKAGES = ("phalanx", "torch", "megatron-core", "deepspeed", "numpy")
 
 
 def installed() -> dict[str, str]:
-    """By package; those that are not here are missing."""
+    """Version by package, without packages that are not installed."""
     found = {}
     for name in _PACKAGES:
         try:
@@ -20,7 +20,7 @@ def installed() -> dict[str, str]:
 
 
 def changed(kept: str) -> str:
-    """A line about versions other than those `kept` as JSON; empty where all are the same."""
+    """A line about versions that differ from those `kept` as JSON; empty if all are the same."""
     try:
         before = json.loads(kept)
     except ValueError:

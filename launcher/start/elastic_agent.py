@@ -1,4 +1,4 @@
-"""torch's elastic agent, but for two things that torch 2.13 has no setting for."""
+"""Patches for two behaviors of torch's elastic agent that torch 2.13 has no setting for."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElas
 from torch.distributed.elastic.multiprocessing import api as processes
 from torch.distributed.launcher import api as torchrun
 
-_OTHERS_END_S = 30  # torch's own
+_OTHERS_END_S = 30  # torch's default
 
 
 def wait_for_others(grace_s: int) -> None:
-    """Ranks that a failed one leaves behind are killed after launch.grace_s, where torch's is more.
+    """Makes the agent kill the ranks left after a failure within launch.grace_s.
 
-    One that hangs ends in no other way. Holds for the rest of this process.
+    A rank that hangs ends no other way. Applies only where torch's own limit is longer, and for the
+    rest of this process.
     """
     processes.PContext.close.__defaults__ = (None, min(grace_s, _OTHERS_END_S))
 
 
 def defer_signals_until_started(numbers: Collection[signal.Signals]) -> None:
-    """Ranks that are being started get a signal that comes meanwhile once they have begun.
+    """Delivers signals that arrive while ranks are being started once the ranks are running.
 
-    torch would forget them, and leave them running. `numbers`: of the signals that torchrun is to
-    pass on. Holds for the rest of this process.
+    torch would lose track of these ranks and leave them running. `numbers`: the signals that
+    torchrun forwards. Applies for the rest of this process.
     """
     raising = processes._terminate_process_handler
     came: list[int] = []

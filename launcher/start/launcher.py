@@ -1,6 +1,6 @@
-"""What a way of starting ranks is: checked, started, asked after, taken back.
+"""The interface of a launcher: validate, start, report status, cancel.
 
-A new launcher is a class of this shape in a file of this folder, and a line in registry.py.
+A new launcher is a class with this interface in a file of this folder, and a line in registry.py.
 """
 
 from __future__ import annotations
@@ -17,38 +17,38 @@ class Launcher(Protocol):
     """Starts the ranks of a run, on this machine or elsewhere."""
 
     waits: bool
-    """Whether `start` lasts as long as the ranks do; else they take the run directory over."""
+    """Whether `start` blocks until the ranks end; else the ranks take over the run directory."""
 
     def validate(self, plan: ResolvedRun, folder: RunFolder) -> None:
-        """Raises InputError for what would keep the ranks from starting, before anything is
-        written. What settings alone decide is for `parallel.rules`.
+        """Raises InputError for whatever would keep the ranks from starting, before anything is
+        written. Checks that need only the settings belong in `parallel.rules`.
         """
         ...
 
     def describe(self, plan: ResolvedRun, folder: RunFolder) -> list[str]:
-        """How the ranks would be started: a line that says it, then the script or the commands."""
+        """How the ranks would be started: a summary line, then the script or the commands."""
         ...
 
     def start(self, plan: ResolvedRun, folder: RunFolder, console: Console) -> None:
         """Starts the ranks of a run whose directory has been written.
 
-        Raises InputError or RunError with the words of what has failed.
+        Raises InputError or RunError with the message of the failure.
         """
         ...
 
     def status(self, folder: RunFolder) -> list[str]:
-        """Lines of `phalanx status` about what it started for a run; none where it did not."""
+        """Lines of `phalanx status` on what it started for a run; none if it started nothing."""
         ...
 
     def cancel(self, folder: RunFolder) -> str | None:
-        """Has the ranks save and end; says what was told to. None: it started none for this run.
+        """Makes the ranks save and end; returns what was signalled, None if it started none.
 
-        Raises InputError where all that it started have ended.
+        Raises InputError if everything it started has ended.
         """
         ...
 
 
 def counted_ranks(plan: ResolvedRun) -> str:
-    """The ranks of a run, as a user reads it."""
+    """The number of ranks, formatted for the user."""
     ranks = plan.layout.world_size
     return "1 rank" if ranks == 1 else f"{ranks} ranks"

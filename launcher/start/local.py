@@ -1,4 +1,4 @@
-"""launch=local: ranks of this machine under torch's elastic agent, and their end."""
+"""launch=local: runs the ranks on this machine under torch's elastic agent."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from slurm.agent import handled
 
 
 class LocalLauncher:
-    """launch=local: ranks of this machine, which are waited for."""
+    """launch=local: runs the ranks on this machine and waits for them."""
 
     waits = True
 
     def validate(self, plan: ResolvedRun, _folder: RunFolder) -> None:
-        """Raises InputError for a port that another process has."""
+        """Raises InputError for a port that is in use."""
         if plan.run.launch.port is not None:
             _require_free(plan.run.launch.port)
 
@@ -40,7 +40,7 @@ class LocalLauncher:
         return [f"{counted_ranks(plan)} on this machine"]
 
     def start(self, plan: ResolvedRun, folder: RunFolder, console: Console) -> None:
-        """Trains to the end; leaves with status 75 where it was told to stop and has saved."""
+        """Trains to the end; exits with status 75 if it was stopped and has saved."""
         console.print("starting its ranks, which load torch first")
         try:
             run_ranks("train", folder, plan.layout, plan.run.launch)
@@ -53,16 +53,16 @@ class LocalLauncher:
             sys.exit(STOPPED)
 
     def status(self, _folder: RunFolder) -> list[str]:
-        """Nothing: the owner of the run directory is told anyway."""
+        """Nothing: the owner of the run directory is printed anyway."""
         return []
 
     def cancel(self, _folder: RunFolder) -> str | None:
-        """Nothing: who started them ends them, or a STOP file does."""
+        """Nothing: whoever started the ranks ends them, or a STOP file does."""
         return None
 
 
 def require_local(plan: ResolvedRun, command: str) -> None:
-    """Raises InputError for a command that starts its own ranks and was given another launcher."""
+    """Raises InputError if a command that starts its own ranks was given another launcher."""
     name = plan.run.launch.name
     if name is not LaunchName.local:
         raise InputError(f"launch={name}: {command} starts its own ranks; nearest: launch=local")
@@ -71,14 +71,14 @@ def require_local(plan: ResolvedRun, command: str) -> None:
 def run_ranks(command: str, folder: RunFolder, layout: Layout, launch: LaunchSettings) -> None:
     """Runs `python -m launcher.worker COMMAND RUN_DIR` as the ranks of a layout.
 
-    Raises InputError or RunError with the words of the rank that failed first, and
-    KeyboardInterrupt where it was told to end by a signal, which the ranks heeded first. No rank
-    outlives the call.
+    Raises InputError or RunError with the message of the rank that failed first, and
+    KeyboardInterrupt if a signal ended the run after the ranks handled it. No rank outlives the
+    call.
     """
     if launch.port is not None:
         _require_free(launch.port)
     clear_notes(folder.logs)
-    # The agent takes seconds to import and is needed only once all is known to be well.
+    # The agent takes seconds to import and is needed only once all checks have passed.
     from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -102,7 +102,7 @@ def run_ranks(command: str, folder: RunFolder, layout: Layout, launch: LaunchSet
         signals_to_handle=",".join(handled(launch.signal)),
         shutdown_timeout=launch.grace_s,
     )
-    logging.disable(logging.ERROR)  # the agent's own account of a failure; ours is in one line
+    logging.disable(logging.ERROR)  # the agent's own failure report; ours is one line
     oom = oom_kills()
     try:
         with kept_on_this_node() as statuses:
@@ -120,7 +120,7 @@ def run_ranks(command: str, folder: RunFolder, layout: Layout, launch: LaunchSet
 
 
 def _cause(folder: RunFolder, layout: Layout, codes: dict[int, int]) -> InputError | RunError:
-    """In one line where a setting is wrong, as the whole report where anything else is."""
+    """One line for a wrong setting, the full report for anything else."""
     reported = report_of(folder, layout, codes)
     if reported is None:
         ended = listed([f"rank {rank} ended with {code}" for rank, code in sorted(codes.items())])
@@ -134,7 +134,7 @@ def _cores() -> int:
 
 
 def _require_free(port: int) -> None:
-    """Raises InputError where the rendezvous could not listen, with a port that it could."""
+    """Raises InputError, suggesting a free port, if the rendezvous cannot listen."""
     with socket.socket() as probe:
         try:
             probe.bind(("127.0.0.1", port))
@@ -149,7 +149,7 @@ def _require_free(port: int) -> None:
 
 
 def outcome(folder: RunFolder) -> str:
-    """Of ranks that have ended as they should."""
+    """A description of how the ranks ended, after a regular end."""
     stopped = folder.stopped_by()
     if stopped is None:
         return f"done: {shown(folder.path)}"

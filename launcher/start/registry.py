@@ -1,4 +1,4 @@
-"""The launchers that there are, by `launch=NAME`."""
+"""The available launchers, by `launch=NAME`."""
 
 from __future__ import annotations
 

@@ -23,12 +23,12 @@ from slurm.script import BatchJob, render
 
 
 class SlurmLauncher:
-    """launch=slurm: a batch script, submitted."""
+    """launch=slurm: submits a batch script."""
 
     waits = False
 
     def validate(self, plan: ResolvedRun, folder: RunFolder) -> None:
-        """Raises InputError where a job of the run waits or runs already."""
+        """Raises InputError if a job of the run is pending or running."""
         if plan.run.launch.submit:
             _require_no_other(folder)
 
@@ -37,20 +37,20 @@ class SlurmLauncher:
         return [f"{counted_ranks(plan)} by this job.sbatch:", render(job_of(plan, folder))]
 
     def start(self, plan: ResolvedRun, folder: RunFolder, console: Console) -> None:
-        """Writes the script and submits it; under launch.submit=false only shows it.
+        """Writes the script and submits it; with launch.submit=false only prints it.
 
-        Raises InputError where SLURM refuses it.
+        Raises InputError if SLURM rejects it.
         """
         _submit(plan, folder, console)
 
     def status(self, folder: RunFolder) -> list[str]:
-        """What SLURM knows of the newest job."""
+        """SLURM's state of the newest job."""
         return [f"job      {_job(job)}" for job in folder.read_jobs()[-1:]]
 
     def cancel(self, folder: RunFolder) -> str | None:
-        """Has the ranks told to end, which they heed; SLURM kills after its KillWait.
+        """Signals the ranks to save and end; SLURM kills them after its KillWait.
 
-        Raises InputError where all jobs have ended.
+        Raises InputError if all jobs have ended.
         """
         jobs = folder.read_jobs()
         if not jobs:
@@ -85,7 +85,7 @@ def _submit(plan: ResolvedRun, folder: RunFolder, console: Console) -> None:
 
 
 def _require_no_other(folder: RunFolder) -> None:
-    """Raises InputError where a job of the run waits or runs: the second would only be refused."""
+    """Raises InputError if a job of the run is pending or running: a second would be refused."""
     before = folder.read_jobs()
     for job, known in states(before[-1:]).items():
         if known.get("JobState") not in ENDED:
@@ -97,10 +97,10 @@ def _require_no_other(folder: RunFolder) -> None:
 
 
 def job_of(plan: ResolvedRun, folder: RunFolder) -> BatchJob:
-    """What the batch script says of the run. Needs `cluster.gpus_per_node`."""
+    """The fields of the run's batch script. Needs `cluster.gpus_per_node`."""
     cluster = plan.run.cluster
     per_node = cluster.gpus_per_node
-    assert per_node is not None  # the validator has seen to it
+    assert per_node is not None  # the validator ensures it
     return BatchJob(
         name=f"phalanx-{plan.run.model.name}",
         run_dir=folder.path,

@@ -1,8 +1,8 @@
-"""What a batch script asks: `python -m launcher.start.slurm_job begin|end RUN_DIR [STATUS]`.
+"""Called by the batch script: `python -m launcher.start.slurm_job begin|end RUN_DIR [STATUS]`.
 
-Imports no torch. `begin` prints the number of nodes to start on. Its exit status: 0 go on, 3
-nothing to do, 2 the nodes do not do. Of `end`: 0 the run is done, 75 it is to begin again, 1 it is
-not, 2 not before its settings are mended.
+Imports no torch. `begin` prints the number of nodes to start on. Its exit status: 0 start, 3
+nothing to do, 2 the nodes do not suffice. That of `end`: 0 the run is done, 75 it is to be
+requeued, 1 it is not, 2 it cannot start before its settings are fixed.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ WRONG = 2
 
 
 def begin(folder: RunFolder, environment: Mapping[str, str] = os.environ) -> int:
-    """Takes the run directory and notes a start, unless there is nothing to do or another has it.
+    """Takes the run directory and records a start, unless the run is done, stopped or owned.
 
-    Prints how many nodes it is on.
+    Prints the number of nodes to use.
     """
     for path, why in (
         (folder.done, "the run is done"),
@@ -80,7 +80,7 @@ def _given(environment: Mapping[str, str]) -> int:
 
 
 def _nodes(folder: RunFolder, given: int) -> int:
-    """How many of the job's nodes are trained on. Raises InputError where they do not do."""
+    """How many of the job's nodes are used. Raises InputError if they do not suffice."""
     run = folder.asked()
     asked = run.cluster.nodes
     if not run.launch.elastic:
@@ -100,7 +100,7 @@ def _nodes(folder: RunFolder, given: int) -> int:
 
 
 def end(folder: RunFolder, status: int, environment: Mapping[str, str] = os.environ) -> int:
-    """Says what has failed, whether the run begins again, and why."""
+    """Reports what failed, whether the run is requeued, and why."""
     run = read(folder.config)
     report = _report(folder, run, environment)
     launch = run.launch
@@ -116,7 +116,7 @@ def end(folder: RunFolder, status: int, environment: Mapping[str, str] = os.envi
         _leave_out(folder, run)
     release_of_job(folder.path, environment)
     if judged.action is Action.stop and folder.stopped_by() and folder.stop_file.exists():
-        return 0  # somebody asked for it: SLURM need not call it a failure
+        return 0  # the user requested it: SLURM need not count it as a failure
     if judged.action is Action.stop and report is not None and report.kind is FailureKind.settings:
         return WRONG
     return {Action.done: 0, Action.again: AGAIN, Action.stop: 1}[judged.action]
@@ -130,12 +130,12 @@ def _say(words: str) -> None:
 
 
 def read_starts(folder: RunFolder) -> list[Start]:
-    """All starts of the run by jobs, the oldest first."""
+    """All starts of the run by jobs, oldest first."""
     return [Start(**line) for line in read_lines(folder.starts)]
 
 
 def _report(folder: RunFolder, run: Run, environment: Mapping[str, str]) -> Report | None:
-    """None where the start has ended as it should."""
+    """None if the start ended regularly."""
     if folder.done.exists() or folder.stopped_by() is not None:
         return None
     hosts = expanded(environment.get("SLURM_JOB_NODELIST", ""))
@@ -161,14 +161,14 @@ def _end(folder: RunFolder, status: int, report: Report | None) -> End:
 
 
 def _comes_again(folder: RunFolder, report: Report) -> bool:
-    """A start that had room for a while and then no more may be one of a leak."""
+    """Whether a restart would fail again. Memory that ran out after progress may be a leak."""
     starts = read_starts(folder)
     went_on = bool(starts) and folder.saved_step() > starts[-1].saved
     return not report.consequence.again and not (report.kind is FailureKind.memory and went_on)
 
 
 def _leave_out(folder: RunFolder, run: Run) -> None:
-    """Writes down the nodes that the next start is to do without, where enough others are left."""
+    """Excludes faulty nodes from the next start, if enough others remain."""
     bad = nodes_to_leave_out(folder)
     if not bad:
         return
@@ -186,7 +186,7 @@ def _leave_out(folder: RunFolder, run: Run) -> None:
     asked = [] if run.launch.exclude is None else [run.launch.exclude]
     without = ",".join([*asked, *bad])
     folder.left_out.write_text(without + "\n", encoding="utf-8")
-    # A job that is requeued is told so by its script, once it waits.
+    # The script of a requeued job excludes the nodes itself, once the job is pending.
     with suppress(InputError):  # there is no scontrol here, as in a container
         for job in set(folder.read_jobs()) if run.launch.chain is not Chain.none else ():
             commands.leave_out(job, without)
@@ -194,7 +194,7 @@ def _leave_out(folder: RunFolder, run: Run) -> None:
 
 
 def main() -> None:
-    """Runs `begin` or `end` and exits with its status; 1 where the disk fails."""
+    """Runs `begin` or `end` and exits with its status; 1 if the disk fails."""
     command, path, *status = sys.argv[1:]
     folder = RunFolder(Path(path))
     try:

@@ -1,4 +1,4 @@
-"""launch=torchrun: what starts a run's ranks on each node, for clusters without SLURM."""
+"""launch=torchrun: commands that start a run's ranks on each node, for clusters without SLURM."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from launcher.run.run_dir import RunFolder
 from launcher.start.launcher import counted_ranks
 from slurm.agent import agent_arguments
 
-PORT = 29500  # torchrun's own
+PORT = 29500  # torchrun's default
 
 
 class TorchrunLauncher:
-    """launch=torchrun: a command for each node, for a person or another tool to run."""
+    """launch=torchrun: one command per node, run by the user or another tool."""
 
     waits = False
 
     def validate(self, plan: ResolvedRun, folder: RunFolder) -> None:
-        """Nothing: the rules have seen to the nodes and the address."""
+        """Nothing: the rules check the nodes and the address."""
 
     def describe(self, plan: ResolvedRun, folder: RunFolder) -> list[str]:
         """The command of every node, or of launch.node."""
@@ -32,7 +32,7 @@ class TorchrunLauncher:
         return [f"{counted_ranks(plan)} by torchrun:", *commands]
 
     def start(self, plan: ResolvedRun, folder: RunFolder, console: Console) -> None:
-        """Shows every node's command; with `launch.node` becomes that node's."""
+        """Prints every node's command; with `launch.node` becomes that node's command."""
         node = plan.run.launch.node
         if node is None:
             for number in range(_nodes(plan)):
@@ -43,11 +43,11 @@ class TorchrunLauncher:
         os.execv(command[0], command)  # signals reach torchrun itself
 
     def status(self, folder: RunFolder) -> list[str]:
-        """Nothing: the owner of the run directory is told anyway."""
+        """Nothing: the owner of the run directory is printed anyway."""
         return []
 
     def cancel(self, folder: RunFolder) -> str | None:
-        """Nothing: who started them ends them, or a STOP file does."""
+        """Nothing: whoever started the ranks ends them, or a STOP file does."""
         return None
 
 
@@ -60,7 +60,7 @@ def _nodes(plan: ResolvedRun) -> int:
 
 
 def command_of(plan: ResolvedRun, folder: RunFolder, node: int) -> list[str]:
-    """torchrun's arguments on one node, behind the run directory, which all nodes see."""
+    """torchrun's arguments on one node, after the run directory, which all nodes share."""
     launch, nodes = plan.run.launch, _nodes(plan)
     return [
         *(sys.executable, "-P", "-m", "launcher.start.torchrun_node", str(folder.path)),

@@ -1,6 +1,6 @@
-"""torchrun on one node, in fewer words: `python -m launcher.start.torchrun_node RUN_DIR ARGUMENTS`.
+"""Wraps torchrun on one node: `python -m launcher.start.torchrun_node RUN_DIR ARGUMENTS`.
 
-Takes torchrun's own arguments. Leaves notes for ranks that were killed and could leave none.
+Takes torchrun's own arguments. Writes failure notes for ranks that were killed before they could.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from launcher.failure.report import report_of
 from launcher.run.run_dir import RunFolder
 from parallel.layout import Layout
 
-_OTHERS_WRITE_S = 2.0  # the notes of other nodes' ranks
+_OTHERS_WRITE_S = 2.0  # time for other nodes' ranks to write their notes
 
 
 def main() -> None:
-    """Runs torchrun with the arguments behind RUN_DIR and exits with its status."""
+    """Runs torchrun with the arguments after RUN_DIR and exits with its status."""
     path, *arguments = sys.argv[1:]
-    # Until torchrun hears signals itself, which is after seconds of imports.
+    # Until torchrun installs its own handlers, after seconds of imports.
     early: list[int] = []
     for number in _handled(arguments) - {signal.SIGINT}:
         signal.signal(number, lambda came, _frame: early.append(came))
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def _handled(arguments: list[str]) -> set[signal.Signals]:
-    """The signals that torchrun is to pass on."""
+    """The signals that torchrun forwards."""
     parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument("--signals-to-handle", default="SIGTERM")
     names = parser.parse_known_args(arguments)[0].signals_to_handle.split(",")
@@ -46,10 +46,10 @@ def _handled(arguments: list[str]) -> set[signal.Signals]:
 
 
 def run(folder: RunFolder, arguments: list[str], early: list[int]) -> int:
-    """torchrun's exit status: 0, or 1 where a rank failed or a signal came.
+    """torchrun's exit status: 0, or 1 if a rank failed or a signal arrived.
 
     Args:
-        early: signals that have come already.
+        early: signals that have already arrived.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -70,7 +70,7 @@ def run(folder: RunFolder, arguments: list[str], early: list[int]) -> int:
                     raise SignalException("early", signal.Signals(early[0]))
                 torchrun(asked)  # type: ignore[no-untyped-call]
         except SignalException as error:
-            if read_notes(folder.logs):  # another node's ranks have failed, and took these along
+            if read_notes(folder.logs):  # another node's ranks failed and took these down
                 note_for_others(folder.logs, {}, statuses, oom)
             stopped = folder.stopped_by()
             saved = "" if stopped is None else f"; saved after step {stopped[0]}"
@@ -89,7 +89,7 @@ def run(folder: RunFolder, arguments: list[str], early: list[int]) -> int:
 
 
 def _report(folder: RunFolder, arguments: list[str]) -> None:
-    """Without SLURM nobody comes after the agents: the first node's tells what has happened."""
+    """Without SLURM nothing runs after the agents, so the first node's agent writes the report."""
     parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument("--node-rank", type=int, default=0)
     if "SLURM_JOB_ID" in os.environ or parser.parse_known_args(arguments)[0].node_rank:
@@ -102,10 +102,10 @@ def _report(folder: RunFolder, arguments: list[str]) -> None:
 
 @contextmanager
 def _held_back(numbers: set[signal.Signals]) -> Iterator[None]:
-    """What is started meanwhile gets these signals once it is ready for them (`stopping.Signals`).
+    """Defers these signals for processes started inside, until they can handle them (`Signals`).
 
-    Ranks take seconds to import what they need, and one that came then would end them. The mask is
-    inherited; the agent itself hears them by another thread, which has none.
+    Ranks take seconds to import, and a signal that arrives before then would kill them. They
+    inherit the signal mask; the agent itself receives signals in another thread, which has none.
     """
     over = threading.Event()
     threading.Thread(target=over.wait, daemon=True).start()

@@ -1,4 +1,4 @@
-"""The process group of all ranks: a rank joins it, and leaves a note where it fails in it."""
+"""The process group of all ranks: joins it, and records a rank's failure within it."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 @contextmanager
 def noting_failure(logs: Path, rank: int) -> Iterator[None]:
-    """Leaves a note of what the rank fails with."""
+    """Writes a failure note if the block raises."""
     current_status.open(rank)
     try:
         yield
     except BaseException as error:
-        with suppress(OSError):  # no run yet, or no room
+        with suppress(OSError):  # no run directory yet, or a full disk
             leave_note(logs, Failure.of(rank, error, _waits_in(logs, rank, error)))
         raise
 
@@ -40,7 +40,7 @@ def _waits_in(logs: Path, rank: int, error: BaseException) -> str:
 
 @contextmanager
 def joined_world(run: Run) -> Iterator[Device]:
-    """Opens this rank's device and the default process group, as RANK and its kin say."""
+    """Opens this rank's device and the default process group, from RANK and related variables."""
     warnings.filterwarnings("ignore", module=r"megatron\..*")
     warnings.filterwarnings("ignore", module=r"torch\..*")
     current_status.note("joining the others")
@@ -58,6 +58,6 @@ def joined_world(run: Run) -> Iterator[Device]:
     try:
         yield device
     finally:
-        # After a failure the others may be gone, and taking a group down together would hang.
+        # After a failure the other ranks may be gone, and destroying a group collectively hangs.
         if sys.exc_info()[0] is None:
             torch.distributed.destroy_process_group()

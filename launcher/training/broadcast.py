@@ -1,4 +1,4 @@
-"""What rank 0 finds out, every rank knows."""
+"""Runs an action on rank 0 and shares its outcome with every rank."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Result = TypeVar("Result")
 
 
 def broadcast_from_rank0(action: Callable[[], Result]) -> Result:
-    """Runs an action on rank 0; its result, or its failure, is every rank's.
+    """Runs an action on rank 0; broadcasts the result or the exception. Collective.
 
-    Raises InputError or RunError on all ranks where the action raised it.
+    Raises InputError or RunError on all ranks if the action raised it.
     """
     answer: list[tuple[str, object]] = [("", None)]
     if torch.distributed.get_rank() == 0:

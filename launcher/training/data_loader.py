@@ -1,4 +1,4 @@
-"""Global samples to this rank's micro-batches, read before they are asked for."""
+"""Maps global samples to this rank's micro-batches, and prefetches them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from parallel.runtime.device import Device
 
 
 class Batches:
-    """The batches of one data rank. Which sample is which depends on its global number alone.
+    """The batches of one data-parallel rank. A sample depends on its global number alone.
 
-    They are read by a thread, so that the disk, and the order of a new epoch, are waited for beside
-    the step before. For CUDA they come in pinned memory, from where copies need no waiting either.
+    A thread reads them, so that disk reads and the shuffling of a new epoch overlap with the
+    previous step. For CUDA they are in pinned memory, so that copies are asynchronous too.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class Batches:
         device: Device,
         consumed: SampleFingerprint | None = None,
     ) -> None:
-        """`consumed` is told of every sample given out."""
+        """`consumed` is notified of every sample returned."""
         self._samples = samples
         self._layout = layout
         self._data_rank = data_rank
@@ -40,12 +40,12 @@ class Batches:
         self._prepared: tuple[tuple[int, int], Future[Batch]] | None = None
 
     def prepare(self, first_sample: int, global_batch: int) -> None:
-        """Begins to read what `at` will be asked for next."""
+        """Starts reading the batch that `at` will request next."""
         future = self._reader.submit(self._read, first_sample, global_batch)
         self._prepared = (first_sample, global_batch), future
 
     def at(self, first_sample: int, global_batch: int) -> Batch:
-        """This rank's part of the `global_batch` samples from number `first_sample`.
+        """This rank's part of the `global_batch` samples starting at number `first_sample`.
 
         Raises RunError if the token file is damaged there.
         """
@@ -60,7 +60,7 @@ class Batches:
         return batch
 
     def _numbers(self, first_sample: int, global_batch: int) -> list[list[int]]:
-        """Of the samples of each of this rank's micro-batches."""
+        """The sample numbers of each of this rank's micro-batches."""
         places = self._layout.samples_of(self._data_rank, global_batch)
         return [[first_sample + place for place in micro_batch] for micro_batch in places]
 
@@ -75,6 +75,6 @@ class Batches:
 
 
 def _use(device: Device) -> None:
-    """Each thread has a current CUDA device of its own; else all ranks would pin by the first."""
+    """Sets the thread's CUDA device, which is per thread; else all ranks would pin on the first."""
     if device.name is DeviceName.cuda:
         torch.cuda.set_device(device.torch_device)

@@ -1,4 +1,4 @@
-"""From a run to its engine, under the run's layout."""
+"""Builds a run's engine under its layout."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from parallel.runtime.process_groups import process_groups
 
 @contextmanager
 def running_engine(run: Run, layout: Layout, device: Device) -> Iterator[Engine]:
-    """This rank's engine, and the process groups it lives in. Collective."""
-    build = ENGINES[run.engine.name].load("build")  # imported now: no engine is quick to import
+    """This rank's engine, and the process groups it needs. Collective."""
+    build = ENGINES[run.engine.name].load("build")  # imported lazily: engines are slow to import
     with (
         process_groups(layout, run.train.seed, run.launch.timeout_s),
         build(run, layout, device) as engine,

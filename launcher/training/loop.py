@@ -20,7 +20,7 @@ from parallel.runtime.device import seed_generators
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepSchedule:
-    """From which step to which, with what batches and learning rates."""
+    """The range of steps to run, with their batch sizes and learning rates."""
 
     first: int
     last: int
@@ -28,7 +28,7 @@ class StepSchedule:
     batch_plan: BatchPlan
     learning_rate: LearningRate
     seed: int
-    skipped: Collection[int] = ()  # steps that are not taken: their samples are passed by
+    skipped: Collection[int] = ()  # steps whose samples are skipped without an update
 
 
 def train_loop(
@@ -40,9 +40,9 @@ def train_loop(
     stop: Stop,
     guard: LossGuard,
 ) -> int:
-    """Takes the steps of `schedule`, or those until it is told to stop; returns the last it took.
+    """Runs the steps of `schedule`, or until it is stopped; returns the last step it ran.
 
-    Raises BadLossError where a loss is no longer a number, or has spiked.
+    Raises BadLossError if a loss is not finite, or has spiked.
     """
     samples = schedule.samples
     record: StepRecord | None = None
@@ -69,7 +69,7 @@ def train_loop(
         record = speed.record(step, samples, size, rate, result, elapsed)
         for callback in callbacks:
             callback.after_step(record)
-    for callback in reversed(callbacks):  # saves are waited for before anything is drawn
+    for callback in reversed(callbacks):  # saves finish before anything is drawn
         callback.at_end()
     return schedule.first - 1 if record is None else record.step
 

@@ -1,9 +1,9 @@
-"""A loss that is no number any more, or has spiked: found, and the batches that did it left out.
+"""Detects losses that are not finite or have spiked, and skips the batches responsible.
 
-Chowdhery et al. 2022 (PaLM, section 5.1): go back to a checkpoint from before the spike and leave
-out the batches around it; the spikes did not come back. As in Megatron-LM a step that is left out
-stays a step: its samples are passed by, and the rest of the data, the batch ramp and the learning
-rate are what they would have been.
+Chowdhery et al. 2022 (PaLM, section 5.1) restart from a checkpoint before the spike and skip the
+batches around it; the spikes did not recur. As in Megatron-LM a skipped step still counts as a
+step: its samples are consumed, and the remaining data, the batch ramp and the learning rate are
+unaffected.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from configs.schema import TrainConfig
 from launcher.run.jsonl import append_line, read_lines
 from parallel.engines.base import StepResult
 
-LEAST = 10  # losses before a spike can be told
+LEAST = 10  # losses needed before a spike can be detected
 
 
 class BadLossError(RunError):
-    """The step must not count. Raised on every rank, as a step's result is that of all."""
+    """The step must not count. Raised on every rank, as all ranks share a step's result."""
 
     def __init__(self, step: int, why: str) -> None:
         super().__init__(f"step {step}: {why}")
@@ -32,17 +32,17 @@ class BadLossError(RunError):
 
 
 class LossGuard:
-    """Judges every step's loss by those of the steps before it."""
+    """Compares each step's loss with those of the steps before it."""
 
     def __init__(self, train: TrainConfig, losses: list[float]) -> None:
-        """`losses`: of the steps before, the newest last."""
+        """`losses`: of the previous steps, newest last."""
         self._factor = train.spike_factor
         self._least = min(LEAST, train.spike_window)
         self._usual = deque(losses, maxlen=train.spike_window)
 
     def judge(self, step: int, result: StepResult) -> None:
         """Raises BadLossError."""
-        if result.skipped:  # fp16 found its loss scale too large, which is no harm
+        if result.skipped:  # fp16 found its loss scale too large, which is harmless
             return
         if not (math.isfinite(result.loss) and math.isfinite(result.grad_norm)):
             raise BadLossError(step, f"loss {result.loss}, gradient norm {result.grad_norm}")
@@ -58,7 +58,7 @@ class LossGuard:
 
 
 def losses_before(metrics: Path, step: int) -> list[float]:
-    """Of the steps until `step`, as they are in metrics.jsonl."""
+    """The losses up to `step`, from metrics.jsonl."""
     return [
         row["loss"]
         for row in read_lines(metrics)
@@ -68,16 +68,16 @@ def losses_before(metrics: Path, step: int) -> list[float]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skip:
-    """A line of skips.jsonl: a step that is not taken."""
+    """A line of skips.jsonl: a skipped step."""
 
     step: int
     because_of: int  # the step whose loss was bad
     why: str
-    back_to: int  # the step of the checkpoint that training went back to
+    back_to: int  # the step of the checkpoint that training rolled back to
 
 
 class Skips:
-    """The steps of a run that are not taken, whatever start of it comes to them. Rank 0 writes."""
+    """The steps that a run skips, across all its starts. Rank 0 writes them."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -87,9 +87,9 @@ class Skips:
         return {line["step"]: Skip(**line) for line in read_lines(self._path)}
 
     def add(self, error: BadLossError, train: TrainConfig, back_to: int) -> list[int]:
-        """The steps that are left out because of `error`.
+        """The steps to skip because of `error`.
 
-        Raises RunError where that would be more than train.max_skips, or none is new.
+        Raises RunError if they would exceed train.max_skips, or all are already skipped.
         """
         known = self.read()
         first = max(back_to + 1, error.step - train.skip_batches + 1)

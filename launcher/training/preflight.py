@@ -1,7 +1,7 @@
-"""Before the first step: what would end a run later, looked for on every node now. Collective.
+"""Checks every node before the first step for problems that would end the run later. Collective.
 
-Each rank's device computes, all ranks reach each other, all see one run directory and may write to
-it, its disk has room for two checkpoints, and the nodes' clocks agree.
+Each rank's device computes correctly, all ranks reach each other, all see one run directory and may
+write to it, its disk has room for two checkpoints, and the nodes' clocks agree.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from launcher.run.run_dir import RunFolder
 from models.shape import ModelShape
 from parallel.runtime.device import Device
 
-SIDE = 64  # of the matrix that is multiplied
-CHECKPOINT_BYTES = 12  # of a parameter: three float32 numbers
-CHECKPOINTS = 2  # there is always one, while the next is written
+SIDE = 64  # of the test matrix
+CHECKPOINT_BYTES = 12  # per parameter: three float32 numbers
+CHECKPOINTS = 2  # one is kept while the next is written
 SEEN_WITHIN_S = 30.0  # shared file systems show new files late
 CLOCKS_WITHIN_S = 5.0
 
 
 def preflight(shape: ModelShape, folder: RunFolder, device: Device) -> list[str]:
-    """What is odd but does no harm, in a line each, on every rank.
+    """Warnings about harmless anomalies, one line each, on every rank.
 
-    Raises RunError on every rank with the faults of all of them.
+    Raises RunError on every rank with the faults found by all of them.
     """
     faults = [*_told(lambda: _computes(device)), *_told(lambda: _reaches_all(device))]
     _together(faults)
@@ -61,7 +61,7 @@ def _together(faults: list[str]) -> None:
 
 def _computes(device: Device) -> None:
     numbers = torch.arange(SIDE, dtype=torch.float32, device=device.torch_device)
-    # The sum of squares, which float32 holds exactly.
+    # A sum of squares, which float32 represents exactly.
     product = (numbers[None, :] @ numbers[:, None]).item()
     if product != (SIDE - 1) * SIDE * (2 * SIDE - 1) // 6:
         raise RunError(f"{device.label} computes wrongly: {product} for a sum of squares")
@@ -76,7 +76,7 @@ def _reaches_all(device: Device) -> None:
 
 
 def _shares(folder: RunFolder) -> None:
-    """Rank 0 makes a folder that all must find, and one rank of every node must write to."""
+    """Rank 0 creates a folder that all ranks must see; one rank per node must write to it."""
     rank = torch.distributed.get_rank()
     word = [uuid.uuid4().hex]
     torch.distributed.broadcast_object_list(word, src=0)

@@ -1,4 +1,4 @@
-"""Going on from the newest checkpoint that is whole: damage costs steps, and never the run."""
+"""Resumes from the newest intact checkpoint: damage costs steps, never the run."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from parallel.engines.base import Engine
 def load_newest_whole(
     store: CheckpointStore, engine: Engine, checkpoint: Path, say: Callable[[str], None]
 ) -> tuple[Path, TrainState]:
-    """Loads `checkpoint`, or the newest whole one of the same run before it; which, and its state.
+    """Loads `checkpoint`, or the newest intact earlier one of the run; returns its path and state.
 
-    Damaged ones of the run's own, newer ones too, are renamed to step_N.damaged. Collective.
-    Raises Damaged where none is left.
+    Renames the run's damaged checkpoints, including newer ones, to step_N.damaged. Collective.
+    Raises Damaged if none is left.
     """
     own = checkpoint.parent.resolve() == store.folder.resolve()
     if own:
@@ -40,7 +40,7 @@ def load_newest_whole(
 
 
 def _set_aside_newer(checkpoint: Path, say: Callable[[str], None]) -> None:
-    """Those that were passed over because files of theirs are missing or cut short."""
+    """Renames newer checkpoints that were passed over because files are missing or truncated."""
     for newer in files.complete_checkpoints(checkpoint.parent):
         if newer.name <= checkpoint.name:
             continue

@@ -1,4 +1,4 @@
-"""The proof that a run reads each sample once: its ranks' readings, added up and compared."""
+"""Verifies that a run reads each sample once, by summing and comparing its ranks' fingerprints."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from launcher.training.broadcast import broadcast_from_rank0
 from parallel.checkpoint.manifest import TrainState
 from parallel.runtime.device import Device
 
-HALF = MODULUS // 2  # where the sign of a 64-bit integer begins
+HALF = MODULUS // 2  # the sign bit of a 64-bit integer
 
 
 class SampleIds:
-    """Every rank has one; of those that read the same samples, one `counts`."""
+    """Every rank has one; of the ranks that read the same samples, one `counts`."""
 
     def __init__(self, mixture: Mixture, *, counts: bool, device: Device) -> None:
         self.consumed = SampleFingerprint(mixture)
@@ -27,21 +27,21 @@ class SampleIds:
         self._samples, self._before = 0, 0
 
     def go_on_from(self, state: TrainState, checkpoint: Path) -> None:
-        """Collective. Raises InputError where the checkpoint has read other samples than ours."""
+        """Raises InputError if the checkpoint has read other samples than this run. Collective."""
         self._samples, self._before = state.samples, int(state.sample_ids or "0", 16)
         self.consumed.sum = 0
         if state.sample_ids:
             broadcast_from_rank0(lambda: self._require_same(state, checkpoint))
 
     def total(self, samples: int) -> str:
-        """The fingerprint of all `samples` read so far, 16 hexadecimal digits. Collective.
+        """The fingerprint of all `samples` read so far, as 16 hexadecimal digits. Collective.
 
-        Raises RunError where the ranks together did not read each of them once.
+        Raises RunError if the ranks together did not read each of them once.
         """
         mine = self.consumed.sum if self._counts else 0
         read = torch.tensor([mine - MODULUS if mine >= HALF else mine], dtype=torch.int64)
         read = read.to(self._device.torch_device)
-        torch.distributed.all_reduce(read)  # wraps around, as it should
+        torch.distributed.all_reduce(read)  # the overflow is intended
         total = (self._before + int(read.item())) % MODULUS
         broadcast_from_rank0(lambda: self._require_each_once(total, samples))
         self._before, self._samples, self.consumed.sum = total, samples, 0

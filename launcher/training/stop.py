@@ -1,8 +1,8 @@
-"""How a run that trains is told to save and end, or only to save: by a signal, or by a file.
+"""Stops or saves a training run on request: by a signal, or by a file.
 
-A signal reaches single ranks at different moments, and all must stop after the same step: they
-agree at every step, and between the batches of an evaluation. A checkpoint that could not be
-written beside the training is found out in the same message.
+A signal reaches ranks at different moments, and all must stop after the same step: they agree at
+every step, and between the batches of an evaluation. The same message reports an asynchronous save
+that has failed.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from launcher.training.broadcast import broadcast_from_rank0
 from parallel.checkpoint.store import CheckpointStore
 from parallel.runtime.device import Device
 
-_STOP_FILE = 1 << 16  # above all signals' numbers
+_STOP_FILE = 1 << 16  # above all signal numbers
 _SAVE_FILE = 1
-_TAKEN_OVER = 2  # more than 1, which is a save that has failed
+_TAKEN_OVER = 2  # above 1, which is a failed save
 
 
 class Signals:
-    """Remembers which signal came. Made as early as can be: unheeded, it would end the process."""
+    """Records the first signal. Create it early: an unhandled signal would end the process."""
 
     def __init__(self, warning: str) -> None:
-        """`warning`: the name, without SIG, of the one that a cluster sends before its limit."""
+        """`warning`: the signal, without SIG, that the cluster sends before its time limit."""
         self.came: int = 0
         numbers = {signal.SIGTERM, signal.Signals[f"SIG{warning}"]}
         for number in numbers:
             signal.signal(number, self._note)
-        # Torchrun's agent holds them back until now (`launcher.start.torchrun_node`), and others
-        # with them.
+        # Torchrun's agent blocks them, along with others, until now
+        # (`launcher.start.torchrun_node`).
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
@@ -42,7 +42,7 @@ class Signals:
 
 
 class Stop:
-    """Collective: every rank asks at the same moments."""
+    """Agrees on stopping and saving. Collective: every rank calls it at the same points."""
 
     def __init__(
         self,
@@ -53,24 +53,24 @@ class Stop:
         lease: Lease | None,
         say: Callable[[str], None] = print,
     ) -> None:
-        """`lease`: of the run directory, where rank 0 knows it; `say`: a line for the user."""
+        """`lease`: of the run directory, where rank 0 knows it; `say`: prints a line."""
         self._signals = signals
         self._folder = folder
         self._store = store
         self._lease = lease
         self._say = say
-        # Signals that came, whether to save, and whether something has failed, on the device whose
-        # backend carries them.
+        # The signal, whether to save, and whether something has failed, on the device whose
+        # backend communicates them.
         self._asked = torch.zeros(3, dtype=torch.int64, device=device.torch_device)
         self._reads_files = torch.distributed.get_rank() == 0
-        self.reason: str | None = None  # once it is there it stays
-        self.save_now = False  # at the last time of asking
+        self.reason: str | None = None  # once set, it stays
+        self.save_now = False  # as of the last `agreed`
 
     def agreed(self) -> bool:
         """Whether any rank was told to stop.
 
-        Raises RunError on every rank where a save beside the training has failed, or another run
-        has taken the directory over.
+        Raises RunError on every rank if an asynchronous save has failed, or another run has taken
+        the directory over.
         """
         if self.reason is not None:
             return True

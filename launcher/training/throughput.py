@@ -1,4 +1,4 @@
-"""How fast a step was: tokens, the model's operations, and the share of the devices' peak."""
+"""A step's speed: tokens, model FLOPs, and the fraction of the devices' peak."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from parallel.runtime.device import Device
 
 
 class Speed:
-    """Turns a step's time into tokens/s, the model's TFLOP/s and MFU."""
+    """Converts a step's time to tokens/s, the model's TFLOP/s and MFU."""
 
     def __init__(
         self,
@@ -26,7 +26,7 @@ class Speed:
     ) -> None:
         self._shape = shape
         self._device = device
-        self._peak: float | None = None  # of all ranks together
+        self._peak: float | None = None  # summed over ranks
         if device.name is DeviceName.cuda:
             known = cluster.peak_tflops.get(precision) or peak_tflops(device.label, precision)
             self._peak = known * ranks if known else None
@@ -40,7 +40,7 @@ class Speed:
         result: StepResult,
         seconds: float,
     ) -> StepRecord:
-        """The step's record; a step that was left out (loss NaN) counts no tokens and FLOPs."""
+        """The step's record; a skipped step (loss NaN) counts no tokens and FLOPs."""
         taken = 0 if math.isnan(result.loss) else batch
         tflops = step_flops(self._shape, taken) / seconds / 1e12
         return StepRecord(

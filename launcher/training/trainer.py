@@ -1,4 +1,4 @@
-"""One rank's training: everything built, the checkpoint loaded, the hooks hung, the loop run."""
+"""One rank's training: builds everything, loads the checkpoint, adds callbacks, runs the loop."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ from parallel.lr_schedule import LearningRate
 from parallel.runtime.device import Device
 from parallel.runtime.process_groups import checkpoint_group, tensor_group
 
-VALIDATION_SEED = 0  # held-out text is always read in the same order
+VALIDATION_SEED = 0  # the order of held-out text is always the same
 
 
 def train_session(
     run: Run, folder: RunFolder, device: Device, terminal: IO[str], signals: Signals
 ) -> None:
-    """Trains to the run's last step, or until it is told to stop. Collective."""
+    """Trains to the run's last step, or until it is stopped. Collective."""
     current_status.note("looking at every node")
     odd = preflight(ModelShape.of(run.model), folder, device)
     if torch.distributed.get_rank() == 0:
@@ -151,7 +151,7 @@ class _Session:
                 self.folder.write_end(last, self.stop.reason)
             for line in prediction.lines():
                 self._say(line)
-        # A node whose ranks are gone may take those of others along: rank 0 has more to do.
+        # Ranks that exit early may bring down others, and rank 0 is still writing.
         torch.distributed.barrier()
 
     def _say(self, line: str) -> None:
@@ -182,9 +182,9 @@ class _Session:
         )
 
     def _past(self, error: BadLossError, ids: SampleIds) -> StepSchedule:
-        """Back to the newest checkpoint, and past the batches that made the loss bad.
+        """Rolls back to the newest checkpoint, and skips the batches that made the loss bad.
 
-        Raises RunError where that is not asked for or cannot be.
+        Raises RunError if that is not configured or not possible.
         """
         if self.run.train.on_bad_loss is BadLoss.stop:
             raise RunError(
@@ -219,7 +219,7 @@ class _Session:
         )
 
     def _callbacks(self, schedule: StepSchedule, ids: SampleIds) -> list[Callback]:
-        """What listens comes before what works, so that a step is noted before it is saved."""
+        """Listeners come before workers, so that a step is recorded before it is saved."""
         run = self.run
         listeners = self._listeners(schedule) if self.rank == 0 else []
         callbacks: list[Callback] = []
@@ -247,7 +247,7 @@ class _Session:
         return callbacks
 
     def _listeners(self, schedule: StepSchedule) -> list[Callback]:
-        """Rank 0 alone writes and speaks."""
+        """Only rank 0 writes and prints."""
         run, path, before = self.run, self.folder.path, schedule.first - 1
         callbacks: list[Callback] = [MetricsFile(self.folder.metrics, after_step=before)]
         if run.log.tensorboard:

@@ -1,4 +1,4 @@
-"""The layers for inference, with their cache of keys and values.
+"""The layers for inference, with their KV cache.
 
 Imports models, models.ops.
 Imported by parallel.

@@ -1,8 +1,8 @@
-"""A GPT-3 that is not trained: the same weights, applied by torch alone, a token at a time.
+"""A GPT-3 for inference: the same weights, applied with torch alone, one token at a time.
 
-Megatron-core's own inference needs CUDA and keeps all tokens of every layer; this keeps a window of
-those of a banded layer, and runs wherever torch does. What several tensor ranks hold parts of is
-added up as in Megatron's layers (Shoeybi et al. 2019): twice a layer, and once for the embedding.
+Megatron-core's own inference needs CUDA and keeps all tokens of every layer; this keeps only a
+window for a banded layer, and runs wherever torch does. Partial results of tensor ranks are summed
+as in Megatron's layers (Shoeybi et al. 2019): twice per layer, and once for the embedding.
 
 Shape suffixes: B rows, T tokens, H hidden, N heads on this rank, D head width, V vocabulary on this
 rank, R rows of hidden states.
@@ -32,7 +32,7 @@ AddUp = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerWeights:
-    """Of one layer, what this rank holds: [outputs, inputs], q, k and v of one head together."""
+    """This rank's part of one layer: [outputs, inputs], with q, k and v of one head together."""
 
     norm: Tensor
     norm_bias: Tensor
@@ -69,7 +69,7 @@ def names_of_layer(layer: int) -> dict[str, str]:
 
 
 def names_of(layers: range, shape: ModelShape) -> list[str]:
-    """Of the parameters that a piece of these layers applies: ends hold the embedding too."""
+    """The parameters used by a piece of these layers; the model's ends include the embedding."""
     names = [WORDS, POSITIONS] if layers.start == 0 else []
     for layer in layers:
         names += names_of_layer(layer).values()
@@ -80,12 +80,12 @@ def names_of(layers: range, shape: ModelShape) -> list[str]:
 
 
 class Decoder:
-    """The layers of one stage, and what comes before the first and after the last.
+    """The layers of one stage, and what precedes the first and follows the last.
 
     Args:
-        weights: this rank's parts by global name, as `names_of` lists them.
+        weights: this rank's parts by global name, as listed by `names_of`.
         tensor_rank: which part of the vocabulary's rows this rank holds.
-        add_up: sums a tensor over the tensor ranks, in place; None: there is one.
+        add_up: sums a tensor over the tensor ranks, in place; None: there is only one.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Decoder:
         ]
 
     def caches(self, size: int) -> Caches:
-        """Empty ones, with room for `size` tokens a row; 0: they keep none."""
+        """Empty caches with room for `size` tokens per row; 0: nothing is kept."""
         return [
             BandedCache(size, self.shape.window)
             if self.shape.is_banded(layer)
@@ -116,7 +116,7 @@ class Decoder:
         ]
 
     def embed(self, tokens_BT: Tensor, positions_BT: Tensor) -> Tensor:
-        """[B, T, H]"""
+        """Embeds tokens and positions; [B, T, H]."""
         words = self._weights[WORDS]
         if self._add_up is None:
             embedded = F.embedding(tokens_BT, words)
@@ -128,19 +128,19 @@ class Decoder:
         return embedded + F.embedding(positions_BT, self._weights[POSITIONS])
 
     def begin(self, hidden_BTH: Tensor, lengths_B: Tensor, caches: Caches) -> Tensor:
-        """The first tokens of every row, rows padded on the right; [B, T, H]."""
+        """Runs the first tokens of every row, rows padded on the right; [B, T, H]."""
         for weights, cache in zip(self._layers, caches, strict=True):
             hidden_BTH = self._layer(weights, hidden_BTH, partial(cache.fill, lengths_B))
         return hidden_BTH
 
     def extend(self, hidden_B1H: Tensor, positions_B: Tensor, caches: Caches) -> Tensor:
-        """One more token of every row, at its position; [B, 1, H]."""
+        """Runs one more token of every row, at its position; [B, 1, H]."""
         for weights, cache in zip(self._layers, caches, strict=True):
             hidden_B1H = self._layer(weights, hidden_B1H, partial(cache.extend, positions_B))
         return hidden_B1H
 
     def logits(self, hidden_RH: Tensor) -> Tensor:
-        """[R, V] of the last stage; what pads the vocabulary is -inf."""
+        """[R, V], on the last stage; vocabulary padding is -inf."""
         norm, bias = (self._weights[f"{FINAL_NORM}.{kind}"] for kind in ("weight", "bias"))
         words = self._weights[WORDS]
         logits = F.linear(_norm(hidden_RH, norm, bias), words).float()

@@ -1,8 +1,8 @@
-"""Keys and values of the tokens so far, and attention over them.
+"""The KV cache, and attention over it.
 
-A row of a batch has its own length. Tokens of a row are always its next ones, so what is stored
-beyond its length is never looked at. Shape suffixes: B rows, N heads on this rank, T tokens that
-are new, S tokens that are kept, D head width.
+Each row of a batch has its own length. New tokens always continue a row, so entries beyond its
+length are never read. Shape suffixes: B rows, N heads on this rank, T new tokens, S cached tokens,
+D head width.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from models.ops.banded_attention import attention_backend, banded_attention
 
 
 class DenseCache:
-    """Of a layer that sees the whole context: room for `size` tokens of a row; 0: keeps none."""
+    """The cache of a layer with full context: `size` tokens per row; 0: nothing is kept."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -25,7 +25,7 @@ class DenseCache:
     def fill(
         self, lengths_B: Tensor, query_BNTD: Tensor, key_BNTD: Tensor, value_BNTD: Tensor
     ) -> Tensor:
-        """Attention of the first tokens, which are kept; rows are padded on the right."""
+        """Attention over the first tokens, which are cached; rows are padded on the right."""
         if self.size:
             kept = self._kept(key_BNTD.shape[2], lengths_B)
             self._keys_BNSD = self._stored(key_BNTD, kept)
@@ -35,7 +35,7 @@ class DenseCache:
     def extend(
         self, positions_B: Tensor, query_BN1D: Tensor, key_BN1D: Tensor, value_BN1D: Tensor
     ) -> Tensor:
-        """Attention of one more token a row, at `positions_B`, which is kept."""
+        """Attention of one more token per row, at `positions_B`, which is cached."""
         assert self._keys_BNSD is not None
         assert self._values_BNSD is not None
         rows = torch.arange(len(positions_B), device=positions_B.device)
@@ -51,7 +51,7 @@ class DenseCache:
         )
 
     def pick(self, rows_B: Tensor) -> None:
-        """Goes on with these rows, which may be fewer, or some of them several times."""
+        """Keeps these rows, in this order; rows may repeat."""
         assert self._keys_BNSD is not None
         assert self._values_BNSD is not None
         self._keys_BNSD = self._keys_BNSD[rows_B]
@@ -61,7 +61,7 @@ class DenseCache:
         return F.scaled_dot_product_attention(query_BNTD, key_BNTD, value_BNTD, is_causal=True)
 
     def _kept(self, tokens: int, lengths_B: Tensor) -> Tensor | None:
-        """[B, S]: which token each place keeps; None: the first ones, in their order."""
+        """[B, S]: which token each slot holds; None: the first ones, in order."""
         return None
 
     def _stored(self, new_BNTD: Tensor, kept_BS: Tensor | None) -> Tensor:
@@ -80,7 +80,7 @@ class DenseCache:
 
 
 class BandedCache(DenseCache):
-    """Of a layer that sees a window: keeps the newest `window` tokens of a row, in a ring."""
+    """The cache of a banded layer: the newest `window` tokens per row, in a ring buffer."""
 
     def __init__(self, size: int, window: int) -> None:
         super().__init__(min(size, window))

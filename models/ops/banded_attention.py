@@ -1,12 +1,12 @@
-"""Locally banded attention that computes no more than the band, in each of three ways.
+"""Locally banded attention that computes only the band, with three backends.
 
-A token sees the last `window` tokens, itself included (Child et al. 2019). What a layer costs and
-keeps grows with tokens x window, not tokens^2, forward and backward:
+A token sees the last `window` tokens, itself included (Child et al. 2019). Compute and memory of a
+layer grow with tokens x window, not tokens^2, forward and backward:
 
 - blocked: queries in blocks, each with the keys of its own block and of the window before it, all
-  blocks one batch of torch's scaled_dot_product_attention. Runs everywhere.
-- flex: torch's FlexAttention on CUDA, compiled once a shape, which skips blocks beyond the band.
-- flash: flash-attn's own window, where it is installed and the precision is a half one.
+  blocks in one batch of torch's scaled_dot_product_attention. Runs everywhere.
+- flex: torch's FlexAttention on CUDA, compiled once per shape, which skips blocks outside the band.
+- flash: flash-attn's own window, if it is installed and the precision is half.
 
 Shape suffixes: B samples, N heads on this rank, T tokens, S keys of a block, H head width.
 """
@@ -24,12 +24,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch._guards import detect_fake_mode
 
-_LEAST_BLOCK = 64  # queries; smaller matmuls do not pay
+_LEAST_BLOCK = 64  # queries; smaller matmuls are inefficient
 _HALVES = (torch.float16, torch.bfloat16)
 
 
 class AttentionBackend(StrEnum):
-    """Which of the three ways computes the band."""
+    """The implementation of banded attention."""
 
     blocked = "blocked"
     flex = "flex"
@@ -37,7 +37,7 @@ class AttentionBackend(StrEnum):
 
 
 def attention_backend(device: str, dtype: torch.dtype, dropout: float = 0.0) -> AttentionBackend:
-    """The fastest way there is on a device of this type."""
+    """The fastest backend available on a device of this type."""
     if device != "cuda":
         return AttentionBackend.blocked
     if dtype in _HALVES and importlib.util.find_spec("flash_attn") is not None:
@@ -54,7 +54,7 @@ def banded_attention(
     dropout: float = 0.0,
 ) -> Tensor:
     """[B, N, T, H], each token over the last `window`."""
-    # A trace for CUDA compiles nothing: all earlier tokens take the memory that flex and flash do.
+    # A trace for CUDA compiles nothing: dense attention takes the same memory as flex and flash.
     traced = backend is not AttentionBackend.blocked and detect_fake_mode((query_BNTH,)) is not None
     if query_BNTH.shape[2] <= window or traced:
         return F.scaled_dot_product_attention(
@@ -78,13 +78,13 @@ def blocked_attention(
     padding = blocks * block - tokens
     before = window - 1
     query, key, value = (
-        # torch copies even what it has nothing to add to.
+        # torch copies even if there is nothing to pad.
         torch.unflatten(F.pad(it, (0, 0, 0, padding)) if padding else it, 2, (blocks, block))
         for it in (query_BNTH, key_BNTH, value_BNTH)
     )
     band_TS = band_mask(block + before, window, query.device)[before:]
     attend = partial(F.scaled_dot_product_attention, dropout_p=dropout)
-    # The first block has nothing before it.
+    # The first block has no predecessor.
     first = attend(query[:, :, 0], key[:, :, 0], value[:, :, 0], attn_mask=band_TS[:, before:])
     keys, values = (
         torch.cat([it[:, :, :-1, block - before :], it[:, :, 1:]], 3).flatten(1, 2)
@@ -136,7 +136,7 @@ WAYS: dict[AttentionBackend, Callable[[Tensor, Tensor, Tensor, int, float], Tens
 def _flex(compiled: bool) -> Any:
     from torch.nn.attention import flex_attention as flex
 
-    # Without compiling it writes out all scores: for comparison only.
+    # Uncompiled it materialises all scores: for comparison only.
     return torch.compile(flex.flex_attention, dynamic=False) if compiled else flex.flex_attention
 
 

@@ -1,9 +1,8 @@
 """Cross-entropy over a vocabulary that is split over tensor ranks, in two passes over memory.
 
-Megatron-core's takes six, each over all logits. Here rows are worked on in blocks that stay in a
-CPU's cache, each rank normalises by its own maximum, and the ranks agree once, on what a token's
-loss needs: two numbers a token. The logits are used up: the exponentials, and later the gradient,
-take their place.
+Megatron-core's takes six, each over all logits. Here rows are processed in blocks that fit into a
+CPU's cache, each rank normalises by its own maximum, and the ranks communicate once, with two
+numbers per token. The logits are overwritten: by the exponentials, and later by the gradient.
 
 Shape suffixes: R rows (tokens of all samples), V vocabulary on this rank.
 """
@@ -50,20 +49,20 @@ class _CrossEntropy(torch.autograd.Function):
 
 
 def _exponentials_(logits_RV: Tensor) -> tuple[Tensor, Tensor]:
-    """Puts exp(logits - greatest) in place; the greatest of each row, and the row's sum [R]."""
+    """Replaces the logits by exp(logits - max); returns each row's max and sum [R]."""
     rows = max(1, _BLOCK // logits_RV.shape[1])
     greatest, total = [], []
     for block in logits_RV.split(rows):  # type: ignore[no-untyped-call]
-        # A rank may hold nothing but what pads the vocabulary, which is minus infinity.
+        # A rank may hold only vocabulary padding, which is minus infinity.
         greatest.append(block.amax(1).clamp_(min=torch.finfo(block.dtype).min / 2))
-        # Powers of two take half of exp's time on a CPU, and no more where they are zero.
+        # Powers of two take half of exp's time on a CPU, and no longer where they underflow.
         torch.add(-_LOG2_E * greatest[-1][:, None], block, alpha=_LOG2_E, out=block)
         total.append(block.exp2_().sum(1))
     return torch.cat(greatest), torch.cat(total)
 
 
 def _over_ranks(log_total_R: Tensor, label_R: Tensor, group: ProcessGroup) -> Tensor:
-    """The logarithm of the sum over all ranks. `label_R` is made whole in place."""
+    """The logarithm of the sum over all ranks. Sums `label_R` over ranks in place."""
     greatest_R = log_total_R.clone()
     torch.distributed.all_reduce(greatest_R, ReduceOp.MAX, group=group)
     both_2R = torch.stack([(log_total_R - greatest_R).exp(), label_R])
@@ -73,10 +72,10 @@ def _over_ranks(log_total_R: Tensor, label_R: Tensor, group: ProcessGroup) -> Te
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, group: ProcessGroup) -> Tensor:
-    """Losses of labels [...], from logits [..., V] that are used up; float32.
+    """Losses of labels [...], from logits [..., V], which are overwritten; float32.
 
     Args:
-        group: the tensor ranks, each with the columns that follow those of the rank before.
+        group: the tensor ranks, in the order of their vocabulary columns.
     """
     first = group.rank() * logits.shape[-1]
     shared = group if group.size() > 1 else None

@@ -1,13 +1,13 @@
-"""GPT-2's GELU on a CPU, in half of the time, from a sigmoid.
+"""GPT-2's GELU on a CPU, computed from a sigmoid in half the time.
 
     y = x / 2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) = x sigmoid(u),  u = A x + B x^3
 
-(Hendrycks and Gimpel 2016; Radford et al. 2019.) torch's kernel takes a tanh forward and another
-one backward. Here the slope is worked out with the value, as x u' = 3 u - 2 A x:
+(Hendrycks and Gimpel 2016; Radford et al. 2019.) torch's kernel computes a tanh forward and another
+one backward. Here the slope is computed along with the value, as x u' = 3 u - 2 A x:
 
     dy/dx = s + x u' s (1 - s) = s + 3 s (1 - s) (u - 2/3 A x),  s = sigmoid(u)
 
-The slope takes the place of x, of which nothing else is needed, so a layer keeps as much as before.
+The slope overwrites x, which is not needed any more, so a layer keeps as much as before.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor
 
 _A = 2 * math.sqrt(2 / math.pi)
 _B = 0.044715 * _A
-_BLOCK = 1 << 20  # numbers, 4 MiB of float32: what is worked on stays in the cache
+_BLOCK = 1 << 20  # elements, 4 MiB of float32: the working set fits into the cache
 
 
 class _Gelu(torch.autograd.Function):
@@ -54,7 +54,7 @@ def _blocks(x: Tensor) -> tuple[Tensor, ...]:
 
 
 def host_gelu(x: Tensor) -> Tensor:
-    """The GELU of x of any shape; float32 that is contiguous is used up."""
+    """The GELU of x of any shape; overwrites x if it is contiguous float32."""
     if x.dtype is not torch.float32 or not x.is_contiguous():
         return F.gelu(x, approximate="tanh")
     if x.requires_grad:

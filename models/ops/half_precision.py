@@ -1,4 +1,4 @@
-"""Half precision on a CPU that has no instructions for it."""
+"""Half precision on CPUs without native support."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _HALVES = (torch.float16, torch.bfloat16)
 
 
 def upcast_if_unsupported(x: Tensor) -> Tensor:
-    """The same numbers as a CPU is to compute with: of what it has no instructions for, float32.
+    """Upcasts half precision to float32 on CPUs without native support.
 
-    torch's matmuls and attention in half precision take ten times as long there. Sums come out the
-    better for it.
+    torch's matmuls and attention in half precision are ten times as slow there. The sums are also
+    more accurate.
     """
     if x.dtype not in _HALVES or _computes_in(x.dtype):
         return x

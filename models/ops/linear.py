@@ -1,9 +1,9 @@
-"""Megatron-core's tensor-parallel linears without the passes over memory that a CPU can spare.
+"""Megatron-core's tensor-parallel linears with fewer passes over memory on a CPU.
 
-Megatron-core adds a bias after its matmul, makes each weight's gradient anew and then adds it to
-the sum over micro-batches: on a GPU fused kernels take that away, on a CPU each is a pass over
-memory. Here the bias and the sum are part of the matmuls (BLAS's beta). On CUDA, and under sequence
-parallel, the classes are Megatron-core's own.
+Megatron-core adds a bias after its matmul, and computes each weight's gradient separately before
+adding it to the sum over micro-batches: fused kernels hide this on a GPU, but on a CPU each is a
+pass over memory. Here the bias and the sum are part of the matmuls (BLAS's beta). On CUDA, and with
+sequence parallelism, the classes behave as Megatron-core's own.
 
 Shape suffixes: R rows (tokens of all samples), I inputs, O outputs, both on this rank.
 """
@@ -45,8 +45,8 @@ class _HostLinear(torch.autograd.Function):
                 reduced = torch.distributed.all_reduce(grad_x, group=ctx.group, async_op=True)
         grad_weight = None
         if ctx.needs_input_grad[1]:
-            # Where Megatron-core keeps the sum over micro-batches, the product goes there at once;
-            # autograd is then told of none.
+            # The product is accumulated directly into Megatron-core's sum over micro-batches;
+            # autograd gets no gradient.
             total_OI = getattr(ctx.weight, "main_grad", None)
             if total_OI is not None and total_OI.dtype is grad.dtype:
                 total_OI.addmm_(grad_RO.t(), x_RI)
@@ -67,10 +67,10 @@ def host_linear(
     tp_group: ProcessGroup | None,
     **_megatron: Any,
 ) -> Tensor:
-    """In place of Megatron-core's `_forward_impl`: x W^T + b.
+    """Replaces Megatron-core's `_forward_impl`: x W^T + b.
 
     Args:
-        allreduce_dgrad: the input's gradient is summed over `tp_group`.
+        allreduce_dgrad: sum the input's gradient over `tp_group`.
     """
     result: Tensor = _HostLinear.apply(  # type: ignore[no-untyped-call]
         input, weight, bias, tp_group if allreduce_dgrad else None
@@ -79,16 +79,16 @@ def host_linear(
 
 
 def on_host(config: Any) -> bool:
-    """Whether a layer of this TransformerConfig takes the way of this module."""
+    """Whether a layer of this TransformerConfig uses this module's implementation."""
     return bool(config.on_cpu) and not config.sequence_parallel
 
 
 class _OnHost:
-    """What both linears do on a CPU: on one tensor rank nothing but the matmul."""
+    """The CPU implementation shared by both linears: on one tensor rank just the matmul."""
 
     weight: Tensor
     bias: Tensor | None
-    whole: bool  # nothing to gather, to sum, or to add later
+    whole: bool  # unsharded: nothing to gather, sum, or add later
 
     def _take_over(self, config: Any) -> None:
         self.whole = on_host(config) and self.tp_group.size() == 1  # type: ignore[attr-defined]
@@ -116,7 +116,7 @@ class ColumnLinear(_OnHost, ColumnParallelLinear):  # type: ignore[misc]  # Mega
 
 
 class RowLinear(_OnHost, RowParallelLinear):  # type: ignore[misc]
-    """Over several ranks the bias comes once, after the sum."""
+    """With several ranks the bias is added once, after the sum."""
 
     def __init__(self, *sizes: int, config: Any, **megatron: Any) -> None:
         super().__init__(*sizes, config=config, **megatron)

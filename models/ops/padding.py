@@ -1,4 +1,4 @@
-"""The rows that pad the vocabulary so that it splits over tensor ranks."""
+"""The vocabulary's padding rows, which make it divisible by the number of tensor ranks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def mask_padding(logits: Tensor, vocab: int, tensor_rank: int) -> None:
-    """Takes what pads the vocabulary out of logits [..., vocabulary on this rank], in place."""
+    """Masks the vocabulary's padding in logits [..., vocabulary on this rank], in place."""
     on_rank = logits.shape[-1]
     real = vocab - tensor_rank * on_rank
     if real < on_rank:

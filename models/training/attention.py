@@ -1,8 +1,8 @@
-"""The attention itself, after the projections: dense (all earlier tokens) and locally banded.
+"""The core attention, after the projections: dense (causal) and locally banded.
 
-Both have the interface of Megatron-core's `core_attention`. Neither makes a T x T matrix: torch's
-scaled_dot_product_attention is flash attention on CUDA and CPU, `models.ops.banded_attention` keeps
-to the band.
+Both have the interface of Megatron-core's `core_attention`. Neither materialises a T x T matrix:
+torch's scaled_dot_product_attention is flash attention on CUDA and CPU, and
+`models.ops.banded_attention` computes only the band.
 
 Shape suffixes: T tokens, B samples, N heads on this rank, H head width.
 """
@@ -20,7 +20,7 @@ from models.ops.half_precision import upcast_if_unsupported
 
 
 class DenseAttention(torch.nn.Module):
-    """Causal attention over the whole context."""
+    """Causal attention over the full context."""
 
     def __init__(self, config: Any, layer_number: int, **_megatron: Any) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class DenseAttention(torch.nn.Module):
         **_megatron: Any,
     ) -> Tensor:
         """Returns [T, B, N * H]."""
-        # By the settings: a dry run's tensors are a CPU's even where the device is CUDA.
+        # By the settings: a dry run's tensors are on the CPU even if the device is CUDA.
         query, key, value = (
             (upcast_if_unsupported(x) if self.on_cpu else x).permute(1, 2, 0, 3)
             for x in (query_TBNH, key_TBNH, value_TBNH)

@@ -1,4 +1,4 @@
-"""One rank's piece of a GPT-3, built of Megatron-core's tensor-parallel layers."""
+"""One rank's part of a GPT-3, built from Megatron-core's tensor-parallel layers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from models.training.layer_specs import block_spec
 
 
 class GPT(GPTModel):  # type: ignore[misc]  # Megatron-core is untyped
-    """Megatron-core's GPTModel whose loss never gives probability to padding of the vocabulary.
+    """Megatron-core's GPTModel with a loss that assigns no probability to vocabulary padding.
 
     The vocabulary is padded so that it splits over tensor ranks. The padded rows stay at zero and
     out of the softmax, so the loss is that of the true vocabulary, whatever the padding.
@@ -54,10 +54,11 @@ def build_gpt(
     chunk: int | None = None,
     transformer_engine: bool = False,
 ) -> GPT:
-    """The piece that holds `layers`: the embedding with the first, the output with the last.
+    """The chunk that holds `layers`, with the embedding before the first and the output after the
+    last.
 
     Args:
-        config: Megatron-core's TransformerConfig; says how the piece is split over tensor ranks.
+        config: Megatron-core's TransformerConfig, with the split over tensor ranks.
         chunk: which of the stage's chunks this is; None without interleaving.
     """
     return GPT(

@@ -1,7 +1,7 @@
-"""Megatron-core layer specs of a GPT-3: one spec a layer, since dense and banded layers alternate.
+"""Megatron-core layer specs of a GPT-3: one per layer, since dense and banded layers alternate.
 
-Two builds of the same network with the same parameters: Megatron-core's tensor-parallel linears
-with torch's LayerNorm and our attention, or Transformer Engine's where that is installed.
+Two implementations of the same network with the same parameters: Megatron-core's tensor-parallel
+linears with torch's LayerNorm and our attention, or Transformer Engine's if it is installed.
 """
 
 from __future__ import annotations
@@ -25,11 +25,10 @@ from models.training.attention import BandedAttention, DenseAttention
 
 
 class LayerNorm(torch.nn.LayerNorm):
-    """torch's LayerNorm that works on a slice of the sequence.
+    """torch's LayerNorm, applicable to a slice of the sequence.
 
-    Under sequence parallel each rank normalises its own tokens, so the gradients of the weights
-    must be summed over the tensor group; Megatron does so where a parameter says
-    `sequence_parallel`.
+    With sequence parallelism each rank normalises its own tokens, so the weights' gradients must be
+    summed over the tensor group; Megatron does so for parameters marked `sequence_parallel`.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
-"""A GPT-3 as a list of layers, each taking what the one before gives.
+"""A GPT-3 as a list of layers, each taking the previous one's output.
 
-The same parts, of the same specs and under the same names, as `models.training.gpt` puts into one
-module, for schedules that deal layers out themselves. Shape suffixes: B batch, T tokens (on this
-rank, under sequence parallel), H hidden, V vocabulary on this rank.
+The same parts, from the same specs and with the same names, as `models.training.gpt` combines into
+one module, for schedules that distribute layers themselves. Shape suffixes: B batch, T tokens (on
+this rank, with sequence parallelism), H hidden, V vocabulary on this rank.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from models.training.layer_specs import block_spec
 
 @dataclass(frozen=True, slots=True)
 class LayerEntry:
-    """One place of the list: what builds it, and what its parameters' global names begin with."""
+    """An entry of the list: its builder, and the prefix of its parameters' global names."""
 
     prefix: str
     kind: type[nn.Module]
@@ -39,10 +39,10 @@ class LayerEntry:
 def layer_list(
     shape: ModelShape, config: TransformerConfig, *, transformer_engine: bool
 ) -> list[LayerEntry]:
-    """All layers of the network, first to last; nothing is built yet.
+    """All layers of the network in order; nothing is built yet.
 
     Args:
-        config: Megatron-core's; says how each layer is split over tensor ranks.
+        config: Megatron-core's, with the split of each layer over tensor ranks.
     """
     spec = block_spec(shape, list(range(shape.layers)), transformer_engine=transformer_engine)
     words = (shape, config)
@@ -59,7 +59,7 @@ def layer_list(
 
 
 class WordEmbedding(nn.Module):
-    """Tokens to vectors at the beginning, vectors to logits at the end, by the same weight."""
+    """Maps tokens to vectors at the beginning and vectors to logits at the end, by one weight."""
 
     def __init__(self, shape: ModelShape, config: TransformerConfig) -> None:
         super().__init__()
@@ -88,13 +88,13 @@ class WordEmbedding(nn.Module):
         return self.word_embeddings(tokens_BT)
 
     def logits(self, hidden_TBH: Tensor) -> Tensor:
-        """Logits [T, B, V] of all tokens, also under sequence parallel."""
+        """Logits [T, B, V] of all tokens, also with sequence parallelism."""
         logits, _ = self.output_layer(hidden_TBH, weight=self.word_embeddings.weight)
         return logits
 
 
 class PositionEmbedding(nn.Module):
-    """Adds positions, and cuts the sequence under sequence parallel."""
+    """Adds positions, and splits the sequence with sequence parallelism."""
 
     def __init__(self, shape: ModelShape, config: TransformerConfig) -> None:
         super().__init__()
@@ -104,21 +104,21 @@ class PositionEmbedding(nn.Module):
         self.sequence_parallel = config.sequence_parallel
 
     def forward(self, words_BTH: Tensor) -> Tensor:
-        """Hidden states [T, B, H]; under sequence parallel this rank's part of T."""
+        """Hidden states [T, B, H]; with sequence parallelism this rank's part of T."""
         positions = torch.arange(words_BTH.shape[1], device=words_BTH.device)
         hidden = words_BTH + self.position_embeddings(positions)
         hidden_TBH = hidden.transpose(0, 1).contiguous()
         if not self.sequence_parallel:
             return hidden_TBH
-        # The cut is a view that would keep the whole sequence in memory.
+        # The slice is a view that would keep the full sequence in memory.
         return tensor_parallel.scatter_to_sequence_parallel_region(hidden_TBH).clone()
 
 
 class Layer(TransformerLayer):  # type: ignore[misc]  # Megatron-core is untyped
-    """A transformer layer that takes and gives nothing but hidden states [T, B, H]."""
+    """A transformer layer with only hidden states [T, B, H] as input and output."""
 
     def __init__(self, config: TransformerConfig, submodules: Any, number: int) -> None:
-        # Megatron adds what it takes for the number of layers on earlier stages.
+        # Megatron adds its own count of layers on earlier stages.
         offset = get_transformer_layer_offset(config)
         super().__init__(config, submodules, layer_number=number + 1 - offset)
         assert self.layer_number == number + 1

@@ -1,4 +1,4 @@
-"""Checkpoints that know no layout: written beside training, verified, published, resharded.
+"""Layout-independent checkpoints: written asynchronously, verified, published, resharded.
 
 Imports models, parallel.engines.
 Imported by launcher.

@@ -1,9 +1,9 @@
-"""Files past the system's cache, which a checkpoint would fill with what nobody reads.
+"""Direct file I/O that bypasses the page cache, which a checkpoint would fill with unread data.
 
-Filling the cache takes pages that a machine may first have to find, which can cost several times
-what the disk takes; and what is read back from it proves nothing about the disk. Buffers are of
-huge pages: a disk is given pieces of memory, of which a request may have only so many, and of 4 KiB
-each they make requests that are too small (half the rate, on the disk this was tried on).
+Filling the cache requires free pages, and finding them can cost several times the disk's own time;
+and data read back from the cache proves nothing about the disk. Buffers consist of huge pages: a
+disk request is limited in its number of memory segments, and segments of 4 KiB make requests too
+small (half the throughput on the disk this was measured on).
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from types import TracebackType
 
 _BUFFER = 1 << 23  # bytes
 _HUGE_PAGE = 1 << 21  # bytes
-_BLOCK = 4096  # bytes: what the disk takes begins and ends on a multiple, in memory and in the file
+_BLOCK = 4096  # bytes: alignment of direct I/O, in memory and in the file
 _DIRECT = getattr(os, "O_DIRECT", 0)  # Linux only
 
 
 def huge_memory(size: int) -> memoryview:
-    """Bytes that begin on a huge page, and are of such pages where the system has them."""
+    """A buffer that begins on a huge page, and consists of huge pages where supported."""
     pages = mmap.mmap(-1, max(size, 1) + _HUGE_PAGE)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         try:
             pages.madvise(mmap.MADV_HUGEPAGE)
         except OSError as error:
-            if error.errno != errno.EINVAL:  # a kernel without them
+            if error.errno != errno.EINVAL:  # a kernel without huge pages
                 raise
     address = ctypes.addressof(ctypes.c_char.from_buffer(pages))
     first = -address % _HUGE_PAGE
@@ -38,7 +38,7 @@ def huge_memory(size: int) -> memoryview:
 
 
 class DirectWriter:
-    """A new file, written from its beginning to its end, and on the disk when it is closed."""
+    """Writes a new file sequentially; its data is on disk once it is closed."""
 
     def __init__(self, path: Path) -> None:
         self._handle = _open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -47,7 +47,7 @@ class DirectWriter:
         self._written = 0
 
     def write(self, data: memoryview) -> int:
-        """Takes all of `data`, by way of the buffer. Raises OSError where the disk is full."""
+        """Takes all of `data`, through the buffer. Raises OSError if the disk is full."""
         taken = 0
         while taken < len(data):
             part = data[taken : taken + _BUFFER - self._used]
@@ -59,14 +59,14 @@ class DirectWriter:
         return taken
 
     def tell(self) -> int:
-        """Bytes taken so far, whether written or still in the buffer."""
+        """Bytes taken so far, whether written or still buffered."""
         return self._written + self._used
 
     def flush(self) -> None:
-        """Nothing: a part of a block would end the direct way. `close` writes what is left."""
+        """Does nothing: a partial block would end direct I/O. `close` writes the rest."""
 
     def close(self) -> None:
-        """Raises OSError where the disk is full."""
+        """Raises OSError if the disk is full."""
         if self._handle < 0:
             return
         try:
@@ -110,7 +110,7 @@ class DirectWriter:
 
 
 def read_blocks(path: Path) -> Iterator[memoryview]:
-    """A file as the disk has it, from its beginning; a block holds until the next is asked for."""
+    """Yields a file's content from the disk; a block is valid until the next is requested."""
     handle = _open(path, os.O_RDONLY)
     try:
         blocks = os.fstat(handle).st_size // _BLOCK + 1
@@ -130,7 +130,7 @@ def _read_some(handle: int, buffer: memoryview) -> int:
         _through_cache(handle)  # a file system with larger blocks
         return os.readv(handle, [buffer])
     if count % _BLOCK:
-        _through_cache(handle)  # what comes next, if anything does, begins within a block
+        _through_cache(handle)  # the rest, if any, begins within a block
     return count
 
 
@@ -138,7 +138,7 @@ def _open(path: Path, flags: int) -> int:
     try:
         return os.open(path, flags | _DIRECT, 0o666)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # a file system that has no such thing
+        if error.errno != errno.EINVAL:  # a file system without direct I/O
             raise
         return os.open(path, flags, 0o666)
 

@@ -1,7 +1,7 @@
-"""Tensors to a checkpoint's files and back: torch's distributed checkpoint, with fewer passes.
+"""Reads and writes a checkpoint's tensors with torch's distributed checkpoint, in fewer passes.
 
-A byte is hashed while it is in memory on its way to the disk, so what the disk gives back is
-compared by its digest; and so it is on its way back into memory.
+Data is hashed in memory on its way to the disk, so reading the file back verifies it by its digest;
+data is hashed on its way back into memory as well.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from parallel.checkpoint.manifest import Damaged, Digest
 from parallel.checkpoint.metadata import read_metadata
 from parallel.checkpoint.reader import HashingReader
 
-Tensors = dict[str, Any]  # by global name: a whole tensor, or a DTensor that knows its place
+Tensors = dict[str, Any]  # by global name: a full tensor, or a DTensor that knows its shard
 _OVERHEAD = 2  # a file of tiny tensors is up to this many times their size
 
 
 def write(
     tensors: Tensors, folder: Path, group: ProcessGroup | None = None, alone: bool = False
 ) -> dict[str, Digest]:
-    """Writes this rank's part; collective over `group`, or in one process `alone`.
+    """Writes this rank's part; collective over `group`, or in one process if `alone`.
 
-    Returns the digests of the files that this rank wrote, of what was in memory. Raises RunError
-    where the disk is full.
+    Returns the digests of the files that this rank wrote, computed in memory. Raises RunError if
+    the disk is full.
     """
     writer = FileSystemWriter(folder, sync_files=False, thread_count=files.FILES_AT_A_TIME)
     writer.fs = disk = _HashingFileSystem()
@@ -54,7 +54,7 @@ def write(
                 no_dist=alone,
             )
     except CheckpointException:
-        # torch's zip writer loses the reason on the way, and deletes what it could not finish.
+        # torch's zip writer loses the cause, and deletes what it could not finish.
         size = sum(local(tensor).nbytes for tensor in tensors.values())
         if shutil.disk_usage(folder).free < size * _OVERHEAD:
             raise RunError(f"the disk of {folder.parent} is full") from None
@@ -69,13 +69,13 @@ def read(
     alone: bool = False,
     metadata: Metadata | None = None,
 ) -> set[str]:
-    """Fills the tensors; collective, or in one process `alone`.
+    """Fills the tensors; collective, or in one process if `alone`.
 
-    `metadata` is the checkpoint's: where others take part, all have looked at it before.
+    `metadata` is the checkpoint's: in a collective call all ranks have validated it already.
 
-    Returns the names of the files whose digests this rank has found right on the way. Raises
-    Damaged where one of those, or of the files `names`, is not what was written: the tensors may
-    then hold anything.
+    Returns the names of the files whose digests this rank verified while reading. Raises Damaged if
+    one of those, or of the files `names`, is not what was written: the tensors may then hold
+    anything.
     """
     known = read_metadata(checkpoint) if metadata is None else metadata
     reader = HashingReader(checkpoint, files.read_manifest(checkpoint), known)
@@ -99,7 +99,7 @@ def local(tensor: Tensor | DTensor) -> Tensor:
 
 
 def _of_its_own(tensor: Tensor | DTensor) -> Tensor | DTensor:
-    """The same memory as a storage that ends where the tensor ends. torch copies any other."""
+    """The same memory as a storage that ends where the tensor ends; torch copies any other."""
     if isinstance(tensor, DTensor):
         return DTensor.from_local(
             _of_its_own(tensor.to_local()), tensor.device_mesh, tensor.placements, run_check=False
@@ -108,7 +108,7 @@ def _of_its_own(tensor: Tensor | DTensor) -> Tensor | DTensor:
 
 
 class _HashingFileSystem(FileSystem):
-    """Writes files that are on the disk when they are closed; knows each one's digest, by name."""
+    """Writes files that are on disk once closed; records each one's digest by name."""
 
     def __init__(self) -> None:
         self.digests: dict[str, Digest] = {}
@@ -127,7 +127,7 @@ class _HashingFileSystem(FileSystem):
 
 @contextmanager
 def _without_crc32() -> Generator[None, None, None]:
-    """A pass over everything that digests of whole files make needless."""
+    """Skips a checksum pass that full-file digests make redundant."""
     before = torch.serialization.get_crc32_options()
     torch.serialization.set_crc32_options(False)
     try:

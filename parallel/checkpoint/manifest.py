@@ -1,7 +1,7 @@
-"""A checkpoint as files: what is in it, whether it is whole, which is the newest. Imports no torch.
+"""A checkpoint's files: contents, completeness, which one is the newest. Imports no torch.
 
-checkpoints/step_00000100/   published by one rename, so it is whole or it is not there
-    state.json               where training stood, and the model's shape
+checkpoints/step_00000100/   published by one rename, so it is either complete or absent
+    state.json               the training state, and the model's shape
     tokenizer.json
     manifest.json            size and XXH3 of every other file
     .metadata, __*.distcp    torch's distributed checkpoint: tensors by global name
@@ -34,24 +34,24 @@ LATEST = "latest"
 DAMAGED = ".damaged"
 _UNFINISHED = ".unfinished"
 _DATA_SUFFIX = ".distcp"
-_PIECE = 1 << 20  # bytes; larger ones go past a core's cache
-FILES_AT_A_TIME = 2  # that a rank writes or reads
+_PIECE = 1 << 20  # bytes; larger pieces exceed a core's cache
+FILES_AT_A_TIME = 2  # read or written concurrently by a rank
 _FORMAT = 1
 _BYTES = 4  # of a float32, as weights are stored
 
-XXH3 = "xxh3_128"  # against accidents; many times as fast as a digest against forgers
-SHA256 = "sha256"  # of checkpoints from before
+XXH3 = "xxh3_128"  # detects accidental damage; many times as fast as a cryptographic digest
+SHA256 = "sha256"  # of older checkpoints
 Digest = dict[str, Any]
-"""Of a file: "bytes", and XXH3 or SHA256 in hexadecimal digits."""
+"""A file's digest: "bytes", and XXH3 or SHA256 in hexadecimal digits."""
 
 
 class Damaged(InputError):
-    """A checkpoint is not what was written."""
+    """A checkpoint's content differs from what was written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainState:
-    """Where training stood when the checkpoint was made; the next step follows from it."""
+    """The training state at the time of the checkpoint; the next step follows from it."""
 
     step: int
     samples: int
@@ -60,9 +60,9 @@ class TrainState:
     corpus: str  # fingerprint of the token files
     adam_step: int
     scaler: dict[str, float]
-    model: dict[str, Any]  # ModelShape's fields, the true vocabulary among them
+    model: dict[str, Any]  # ModelShape's fields, including the unpadded vocabulary
     sample_ids: str = ""  # fingerprint of the samples read so far
-    shares: dict[str, float] = field(default_factory=dict)  # of the sources, which order the rest
+    shares: dict[str, float] = field(default_factory=dict)  # of the sources; determine data order
     format: int = _FORMAT
 
     def write(self, folder: Path) -> None:
@@ -71,7 +71,7 @@ class TrainState:
 
     @classmethod
     def read(cls, folder: Path) -> TrainState:
-        """Raises InputError where the folder holds no checkpoint of ours."""
+        """Raises InputError if the folder holds no checkpoint of ours."""
         try:
             state = cls(**json.loads(read_small(folder / STATE)))
             state.shape()
@@ -80,7 +80,7 @@ class TrainState:
         return state
 
     def shape(self) -> ModelShape:
-        """Raises ValueError, TypeError or KeyError where the model's fields are no shape."""
+        """Raises ValueError, TypeError or KeyError if the model's fields are not a shape."""
         for key, field_ in ModelShape.__dataclass_fields__.items():
             size = self.model.get(key, field_.default)
             least = 0 if key == "window" else 1
@@ -101,7 +101,7 @@ class TrainState:
 
 
 def shape_fields(shape: ModelShape) -> dict[str, Any]:
-    """The shape's fields by name, as state.json keeps them."""
+    """The shape's fields by name, as stored in state.json."""
     return {key: getattr(shape, key) for key in ModelShape.__dataclass_fields__}
 
 
@@ -121,9 +121,9 @@ def complete_checkpoints(checkpoints: Path) -> list[Path]:
 
 
 def find(path: Path) -> Path:
-    """The checkpoint meant by a checkpoint's folder, a `checkpoints` folder or a run's folder.
+    """The checkpoint in a checkpoint's folder, a `checkpoints` folder or a run's folder.
 
-    Raises InputError where there is none.
+    Raises InputError if there is none.
     """
     for folder in (path, path / "checkpoints"):
         if (folder / STATE).exists():
@@ -144,7 +144,7 @@ def find(path: Path) -> Path:
 
 
 def newest_whole(checkpoints: Path) -> tuple[Path | None, list[str]]:
-    """The newest with nothing missing, by its files' sizes, and what is wrong with newer ones."""
+    """The newest with all files at their full size, and what is wrong with newer ones."""
     wrong = []
     for folder in reversed(complete_checkpoints(checkpoints)):
         try:
@@ -157,13 +157,13 @@ def newest_whole(checkpoints: Path) -> tuple[Path | None, list[str]]:
 
 
 def older(checkpoint: Path) -> Path | None:
-    """The one before, of the same run."""
+    """The previous checkpoint of the same run."""
     before = [p for p in complete_checkpoints(checkpoint.parent) if p.name < checkpoint.name]
     return before[-1] if before else None
 
 
 def set_aside(checkpoint: Path) -> Path:
-    """Renames a damaged checkpoint, so that it is taken for one no more; its new name."""
+    """Renames a damaged checkpoint so that it is ignored from now on; returns the new path."""
     aside = checkpoint.with_name(checkpoint.name + DAMAGED)
     shutil.rmtree(aside, ignore_errors=True)
     os.rename(checkpoint, aside)
@@ -172,23 +172,23 @@ def set_aside(checkpoint: Path) -> Path:
 
 
 class WritableFile(Protocol):
-    """A file that takes all it is given."""
+    """A file whose `write` accepts all data."""
 
     def write(self, data: memoryview, /) -> int:
-        """Returns the bytes taken, which are all."""
+        """Returns the number of bytes taken, which is all of them."""
 
     def tell(self) -> int:
         """Bytes taken so far."""
 
     def flush(self) -> None:
-        """Hands on what is buffered, where that is possible."""
+        """Passes on buffered data, if possible."""
 
     def close(self) -> None:
-        """Writes what is left and closes."""
+        """Writes the remaining data and closes."""
 
 
 class HashingFile:
-    """A file being written, whose bytes are hashed while they are in memory."""
+    """A file whose data is hashed in memory while it is being written."""
 
     def __init__(self, file: WritableFile) -> None:
         self._file = file
@@ -212,7 +212,7 @@ class HashingFile:
 
 
 def file_digest(path: Path, kind: str = XXH3) -> Digest:
-    """Of what the disk gives back."""
+    """The digest of a file as read from disk."""
     size = 0
     digest = hashlib.sha256() if kind == SHA256 else xxhash.xxh3_128()
     for block in read_blocks(path):
@@ -228,7 +228,7 @@ def write_manifest(folder: Path, files: dict[str, Digest]) -> None:
 
 
 def read_manifest(folder: Path) -> dict[str, Digest]:
-    """Raises Damaged where it cannot be read, or names what is not a file in the folder."""
+    """Raises Damaged if it cannot be read, or names anything but a file in the folder."""
     try:
         found: dict[str, Digest] = json.loads(read_small(folder / MANIFEST))["files"]
         for name, digest in found.items():
@@ -244,7 +244,7 @@ def read_manifest(folder: Path) -> dict[str, Digest]:
 def shape_in(folder: Path) -> ModelShape:
     """The shape of the model in a checkpoint.
 
-    Raises InputError where that cannot be read, or could not be in files of their size.
+    Raises InputError if it cannot be read, or its parameters would not fit into the files.
     """
     shape = TrainState.read(folder).shape()
     stored = sum(digest["bytes"] for digest in read_manifest(folder).values())
@@ -264,7 +264,7 @@ def by_kind(folder: Path) -> tuple[list[str], list[str]]:
 
 
 def require_complete(folder: Path) -> None:
-    """Raises Damaged naming the first file that is missing or has not the size it was given."""
+    """Raises Damaged naming the first file that is missing or has the wrong size."""
     for name, written in read_manifest(folder).items():
         path = folder / name
         found = path.stat().st_size if path.exists() else None
@@ -283,7 +283,7 @@ def require_complete(folder: Path) -> None:
 
 
 def require_digests(folder: Path, names: Iterable[str]) -> None:
-    """Raises Damaged naming the first of the files whose content is not what was written."""
+    """Raises Damaged naming the first file whose content differs from what was written."""
     written = read_manifest(folder)
     for name in names:
         known = written[name]
@@ -303,7 +303,7 @@ def _others(folder: Path) -> str:
 def publish(unfinished: Path, final: Path) -> None:
     """Makes a finished checkpoint visible by one rename, then moves `latest`."""
     sync_folder(unfinished)
-    if final.exists():  # the run went back and has come here again
+    if final.exists():  # the run rolled back and has reached this step again
         discard(final)
     os.rename(unfinished, final)
     sync_folder(final.parent)
@@ -322,13 +322,13 @@ def prune(checkpoints: Path, keep: int) -> None:
 
 
 def clear_unfinished(checkpoints: Path) -> None:
-    """Deletes what a killed run left half written or half deleted."""
+    """Deletes what a killed run left partly written or partly deleted."""
     for folder in checkpoints.glob(f"*{_UNFINISHED}"):
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def discard(folder: Path) -> None:
-    """Deletes a checkpoint so that at no moment a part of it looks like a whole one."""
+    """Deletes a checkpoint in such a way that a partial one never looks complete."""
     condemned = folder.with_name(f"{folder.name}.deleted{_UNFINISHED}")
     shutil.rmtree(condemned, ignore_errors=True)
     os.rename(folder, condemned)
@@ -336,7 +336,7 @@ def discard(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes renames in a folder survive a power cut."""
+    """Syncs a folder so that renames within it survive a power failure."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,8 +1,8 @@
-"""What a checkpoint's `.metadata` says, read so that it runs no code and names no other folder.
+"""Reads a checkpoint's `.metadata` safely: it runs no code and refers to no other folder.
 
-torch writes it as a pickle, which may call whatever it names. Here it may name only what torch's
-own writer names for tensors, and gets stand-ins of those, which keep what they are given and do
-nothing. torch's objects are made of them once each value has been looked at.
+torch writes it as a pickle, which may call whatever it names. Here only the names that torch's
+own writer uses for tensors are allowed, and they resolve to inert stand-ins that only store their
+arguments. torch's objects are built from these after each value has been validated.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Value = TypeVar("Value")
 
 
 class _StandIn:
-    """An object of the pickle: what it was made of, and what its state was set to."""
+    """An object of the pickle: its constructor arguments and its state."""
 
     given: tuple[Any, ...] = ()
     state: Any = None
@@ -43,7 +43,7 @@ class _StandIn:
         made.given = given
         return made
 
-    # With it, pickle's BUILD never sets attributes by itself, neither of an object nor of a class.
+    # With it, pickle's BUILD never sets attributes itself, neither of an object nor of a class.
     def __setstate__(self, state: Any) -> None:
         self.state = state
 
@@ -70,7 +70,7 @@ class _Size(_StandIn): ...
 
 
 class _Unused(_StandIn):
-    """What is not asked for: layouts, memory formats, where and when it was written."""
+    """Fields that are not needed: layouts, memory formats, where and when it was written."""
 
 
 _FROM = "torch.distributed.checkpoint"
@@ -86,10 +86,10 @@ _KNOWN: dict[tuple[str, str], type[_StandIn]] = {
     (f"{_FROM}.metadata", "_MEM_FORMAT_ENCODING"): _Unused,
     ("torch.serialization", "_get_layout"): _Unused,
     ("pathlib", "PosixPath"): _Unused,
-    ("pathlib._local", "PosixPath"): _Unused,  # as Python 3.13 calls it
+    ("pathlib._local", "PosixPath"): _Unused,  # its name in Python 3.13
 }
-"""All that torch's writer names for tensors, but their types. Not BytesStorageMetadata: torch's
-planner would unpickle what it stands for."""
+"""All names that torch's writer uses for tensors, except dtypes. BytesStorageMetadata is excluded:
+torch's planner would unpickle the data it refers to."""
 
 
 class _Unpickler(pickle.Unpickler):
@@ -102,16 +102,16 @@ class _Unpickler(pickle.Unpickler):
 
 
 def read_metadata(checkpoint: Path) -> Metadata:
-    """Which tensors there are, and where in which file of the checkpoint's folder.
+    """The checkpoint's tensors, and their locations in the files of its folder.
 
-    Raises Damaged where it is anything else than what was written for tensors in these files.
+    Raises Damaged if it is anything but what was written for tensors in these files.
     """
     try:
         with (checkpoint / METADATA).open("rb") as file:
             found = _Unpickler(io.BytesIO(file.read())).load()
         metadata = _metadata(found)
         _require_files(checkpoint, metadata)
-    except Exception as error:  # a pickle that was made to harm may raise anything
+    except Exception as error:  # a malicious pickle may raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise Damaged(
             f"checkpoint={checkpoint}: {METADATA} is not that of a checkpoint of tensors ({reason})"
@@ -193,7 +193,7 @@ def _is(found: Any, kind: type[Value]) -> Value:
 
 
 def _require_files(checkpoint: Path, metadata: Metadata) -> None:
-    """What is described lies in the files; so it is no larger than they are."""
+    """Checks that all data described lies within the files, so it is no larger than they are."""
     assert metadata.storage_data is not None
     names = {at.relative_path for at in metadata.storage_data.values()}
     sizes = {name: (checkpoint / name).stat().st_size for name in names}

@@ -1,7 +1,7 @@
-"""torch's reader of distributed checkpoints, in the usual case with one pass over memory, not four.
+"""torch's distributed checkpoint reader, with one pass over memory instead of four when possible.
 
-The usual case: a tensor is wanted as it lies in the file, whole and contiguous. Its bytes go from
-the file to where they are wanted and are hashed there. Whatever else, torch's own reader does.
+The fast path applies to a tensor that is needed as it is stored, in full and contiguous: its data
+is read directly into the target and hashed there. torch's own reader handles everything else.
 """
 
 from __future__ import annotations
@@ -29,36 +29,36 @@ from torch.futures import Future
 from parallel.checkpoint.direct_io import read_blocks
 from parallel.checkpoint.manifest import FILES_AT_A_TIME, XXH3, Damaged, Digest
 
-_WORTH_HASHING = 4  # a file of which a rank wants less than this part of it is not read whole
-_END = 4096  # bytes, of an archive: what says what lies where in it
-_RECORD = "data/0"  # of a tensor's bytes, in the archive that torch.save makes of it
-_GLOBAL = re.compile(r"GLOBAL (\S+)")  # in torch's account of what it does not unpickle
-_Piece = tuple[int, memoryview]  # where it begins in the file, and where its bytes are wanted
+_WORTH_HASHING = 4  # a file is read in full if a rank needs at least 1/4 of it
+_END = 4096  # bytes at the end of an archive, which hold its directory
+_RECORD = "data/0"  # the record of a tensor's data in the archive written by torch.save
+_GLOBAL = re.compile(r"GLOBAL (\S+)")  # in torch's message about what it refuses to unpickle
+_Piece = tuple[int, memoryview]  # offset in the file, and where the data goes
 
 
 class HashingReader(FileSystemReader):
-    """Looks at the digests of the files that it reads whole.
+    """Verifies the digests of the files that it reads in full.
 
     Args:
         digests: of the checkpoint's files, by name.
-        metadata: of the checkpoint; torch's own way to read it runs what code it names.
+        metadata: of the checkpoint; torch's own reader would execute code in it.
     """
 
     def __init__(self, checkpoint: Path, digests: dict[str, Digest], metadata: Metadata) -> None:
         super().__init__(checkpoint)
-        self.proven: set[str] = set()  # files that were read and are what was written
+        self.proven: set[str] = set()  # files whose digests were verified
         self._folder = checkpoint
         self._digests = digests
         self._metadata = metadata
 
-    # Without `kwargs` among its parameters torch looks for no metadata of each rank.
+    # Without a `kwargs` parameter torch does not look for per-rank metadata.
     def read_metadata(self, *_: Any, **__: Any) -> Metadata:
-        """The metadata that was read before; nothing is unpickled here."""
+        """Returns the metadata read before; unpickles nothing."""
         return self._metadata
 
     def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
-        """Raises Damaged where a file that was read whole is not what was written, or holds
-        something else than tensors.
+        """Raises Damaged if a file read in full differs from what was written, or holds anything
+        but tensors.
         """
         by_file: dict[str, list[ReadItem]] = {}
         for item in plan.items:
@@ -69,13 +69,13 @@ class HashingReader(FileSystemReader):
             )
         try:
             return super().read_data(replace(plan, items=list(chain(*left))), planner)
-        except pickle.UnpicklingError as error:  # torch's own reader is one of weights only
+        except pickle.UnpicklingError as error:  # torch's own reader loads weights only
             named = _GLOBAL.search(str(error))
             what = named[1] if named else "something else than a tensor"
             raise Damaged(f"where a tensor should be, its files hold {what}") from None
 
     def _read_file(self, name: str, items: list[ReadItem], planner: LoadPlanner) -> list[ReadItem]:
-        """Reads what lies there as it is wanted; returns what does not."""
+        """Reads tensors stored exactly as needed; returns the remaining items."""
         pieces: list[_Piece] = []
         left: list[ReadItem] = []
         with (self._folder / name).open("rb", buffering=0) as file:
@@ -99,7 +99,7 @@ class HashingReader(FileSystemReader):
         return left
 
     def _ask_for_ends(self, handle: int, items: list[ReadItem]) -> None:
-        """Has the system fetch at once what `_start` will look at, and nothing of the rest."""
+        """Prefetches what `_start` reads, and nothing else."""
         if not hasattr(os, "posix_fadvise"):
             return
         os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_RANDOM)
@@ -109,7 +109,7 @@ class HashingReader(FileSystemReader):
                 os.posix_fadvise(handle, start, _END, os.POSIX_FADV_WILLNEED)
 
     def _start(self, file: io.FileIO, item: ReadItem, target: Tensor) -> int | None:
-        """Where in the file the tensor's bytes begin, if they are those of the target in order."""
+        """The offset of the tensor's data, if it is stored in the target's order and type."""
         if target.dtype != torch.float32 or not target.is_contiguous() or any(item.storage_offsets):
             return None
         at = self.storage_data[item.storage_index]
@@ -125,7 +125,7 @@ class HashingReader(FileSystemReader):
 
 
 class _Ends(io.RawIOBase):
-    """A piece of a file, for who looks at its beginning and its end: two reads of the disk."""
+    """A section of a file, optimized for reading its beginning and end: two disk reads."""
 
     def __init__(self, handle: int, first: int, size: int) -> None:
         self._handle, self._first, self._size = handle, first, size
@@ -161,7 +161,7 @@ class _Ends(io.RawIOBase):
 
 
 def _read_whole(path: Path, pieces: list[_Piece]) -> Digest:
-    """Fills the pieces on the way through the file; returns its digest."""
+    """Fills the pieces while reading the entire file; returns its digest."""
     digest = xxhash.xxh3_128()
     later = sorted(pieces, key=lambda piece: piece[0], reverse=True)
     here: list[_Piece] = []
@@ -176,7 +176,7 @@ def _read_whole(path: Path, pieces: list[_Piece]) -> Digest:
 
 
 def _fill(piece: _Piece, block: memoryview, first: int) -> _Piece | None:
-    """Takes what the block, which begins at `first`, has of a piece; returns what is left of it."""
+    """Copies a block, which begins at `first`, into a piece; returns the rest of the piece."""
     start, view = piece
     part = block[start - first : start - first + len(view)]
     view[: len(part)] = part
@@ -200,17 +200,17 @@ def _read_parts(path: Path, pieces: list[_Piece]) -> None:
 
 
 def _shape_of_contiguous(pickled: bytes) -> tuple[int, ...] | None:
-    """The shape of a float32 tensor that is its whole storage, in order. None: another kind."""
+    """The shape of a float32 tensor that fills its storage in order; None for any other."""
     try:
         start, shape, strides = _TensorPickle(io.BytesIO(pickled)).load()
-    except Exception:  # a pickle that was made to harm may raise anything
+    except Exception:  # a malicious pickle may raise anything
         return None
     in_order = tuple(math.prod(shape[dim + 1 :]) for dim in range(len(shape)))
     return shape if start == 0 and strides == in_order else None
 
 
 class _TensorPickle(pickle.Unpickler):
-    """What torch.save says of a float32 tensor: its place in its storage, shape and strides."""
+    """A float32 tensor's pickle by torch.save: storage offset, shape and strides."""
 
     def find_class(self, module: str, name: str) -> Any:
         known: dict[tuple[str, str], Any] = {
@@ -223,4 +223,4 @@ class _TensorPickle(pickle.Unpickler):
         return known[module, name]
 
     def persistent_load(self, pid: Any) -> None:
-        """Of the storage: nothing that is not known."""
+        """Storages are ignored: they add no information."""

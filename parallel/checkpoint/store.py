@@ -1,11 +1,11 @@
-"""Saves and loads what an engine holds, whatever the layout and the engine.
+"""Saves and loads an engine's state, independent of the layout and the engine.
 
-A save first copies everything into host memory; the rest of it may go on beside the training, as in
-torch's `async_save`, whose thread ends where the files are written and not where they are proven.
+A save first copies everything to host memory; the rest may run concurrently with training, as in
+torch's `async_save`, whose thread ends after writing the files, without verifying them.
 
-Three float32 tensors a parameter, under its global name: the master weight and Adam's two moments.
-torch's distributed checkpoint stores them by global position, so any layout reads any other's.
-The weights a half-precision model computes with are the master weights rounded.
+Each parameter has three float32 tensors under its global name: the master weight and Adam's two
+moments. torch's distributed checkpoint stores them by global position, so any layout reads any
+other's. The weights of a half-precision model are the rounded master weights.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class CheckpointStore:
     Args:
         folder: the run's `checkpoints` folder, on a disk that all ranks share.
         tensor_group: the ranks over which this rank's parameters are split.
-        tokenizer: a file that travels with every checkpoint, so that one is enough to generate.
-        beside: all ranks, over a CPU backend and used for nothing else: what saves need to agree
-            while training goes on. None: a save is over when `begin_save` returns.
-        may_publish: raises RunError on rank 0 where the folder is another run's by now.
+        tokenizer: a file copied into every checkpoint, so that a checkpoint suffices to generate.
+        beside: all ranks, on a CPU backend reserved for coordinating saves while training goes on.
+            None: saves are synchronous, finished when `begin_save` returns.
+        may_publish: raises RunError on rank 0 if another run has taken over the folder.
     """
 
     def __init__(
@@ -58,23 +58,23 @@ class CheckpointStore:
         self.folder = folder
         self._may_publish = may_publish or (lambda: None)
         self.tokenizer = tokenizer
-        # Tensors travel through host memory; the mesh only says who holds which part.
+        # Tensors travel through host memory; the mesh only describes who holds which shard.
         self.mesh = DeviceMesh.from_group(tensor_group, "cpu")
         self._beside = beside
-        self._copies: dict[str, Tensor] = {}  # kept from save to save
+        self._copies: dict[str, Tensor] = {}  # reused by every save
         self._under_way: Future[None] | None = None
 
     def save(self, engine: Engine, state: TrainState, keep: int) -> Path:
-        """A whole save; returns the checkpoint's folder. Raises what `finish` raises."""
+        """Saves synchronously; returns the checkpoint's folder. Raises what `finish` raises."""
         self.begin_save(engine, state, keep)
         self.finish()
         return files.step_folder(self.folder, state.step)
 
     def begin_save(self, engine: Engine, state: TrainState, keep: int) -> None:
-        """Copies what the engine holds, then writes, reads back, compares and publishes it.
+        """Copies the engine's state, then writes, reads back, verifies and publishes it.
 
-        The engine may train on as soon as this returns. Raises what `finish` raises, of the save
-        before, which it waits for.
+        The engine may continue training as soon as this returns. Waits for the previous save first
+        and raises what `finish` raises for it.
         """
         self.finish()
         tensors = self._export(engine)
@@ -84,14 +84,14 @@ class CheckpointStore:
             self._under_way = _in_a_thread(lambda: self._save_copies(tensors, state, keep))
 
     def has_failed(self) -> bool:
-        """Whether this rank knows that the save under way has failed. Not collective."""
+        """Whether this rank knows that the save in progress has failed. Not collective."""
         done = self._under_way is not None and self._under_way.done()
         return done and self._under_way is not None and self._under_way.exception() is not None
 
     def finish(self) -> None:
-        """Waits for the save under way.
+        """Waits for the save in progress.
 
-        Raises RunError on every rank where anything failed; earlier checkpoints stay as they were.
+        Raises RunError on every rank if anything failed; earlier checkpoints are unaffected.
         """
         if self._under_way is not None:
             under_way, self._under_way = self._under_way, None
@@ -116,10 +116,10 @@ class CheckpointStore:
             ) from None
 
     def load(self, engine: Engine, checkpoint: Path) -> TrainState:
-        """Gives the engine the weights and the optimizer's state, under its own layout.
+        """Loads weights and optimizer state into the engine, under its own layout.
 
-        Raises Damaged on every rank where it is damaged: the engine may then hold anything, and
-        has to be given another.
+        Raises Damaged on every rank if the checkpoint is damaged: the engine's state is then
+        undefined until another checkpoint is loaded.
         """
         parts = engine.parameters()
         own = {
@@ -135,7 +135,7 @@ class CheckpointStore:
         return state
 
     def load_weights(self, model: WeightTaker, checkpoint: Path) -> TrainState:
-        """The weights only, for a model that will not be trained."""
+        """Loads only the weights, for a model that will not be trained."""
         parts = model.parameters()
         tensors = self._load(checkpoint, parts, KINDS[:1], {})
         model.import_weights((at, local(tensors[f"master.{at.name}"])) for at in parts)
@@ -150,12 +150,12 @@ class CheckpointStore:
         return tensors
 
     def _copy(self, name: str, tensor: Tensor) -> Tensor:
-        """In host memory, and the engine's own no longer if it trains on while it is written."""
+        """A copy in host memory, separate from the engine's if training continues meanwhile."""
         if self._beside is None:
             return tensor.cpu()
         copy = self._copies.get(name)
         if copy is None:
-            # Pinned memory is several times as fast to copy to from a GPU.
+            # Copies from a GPU to pinned memory are several times as fast.
             copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
             self._copies[name] = copy
         return copy.copy_(tensor)
@@ -196,7 +196,7 @@ class CheckpointStore:
         kinds: tuple[str, ...],
         own: dict[str, Tensor],
     ) -> Tensors:
-        """In memory of its own, but for what has a place in `own`."""
+        """Loads into new memory, or in place for tensors in `own`."""
         _together(lambda: files.require_complete(checkpoint))
         data, small = files.by_kind(checkpoint)
         _together(lambda: files.require_digests(checkpoint, _share(small)))
@@ -222,7 +222,7 @@ class CheckpointStore:
 
 
 def _in_a_thread(action: Callable[[], None]) -> Future[None]:
-    """A daemon's: a rank that fails must not wait for a thread that waits for other ranks."""
+    """Uses a daemon thread: a failing rank must not wait for one that waits for other ranks."""
     future: Future[None] = Future()
 
     def run() -> None:
@@ -237,27 +237,27 @@ def _in_a_thread(action: Callable[[], None]) -> Future[None]:
 
 
 def _together(action: Callable[[], Result], group: ProcessGroup | None = None) -> Result:
-    """Runs an action on every rank; if it fails on any, it fails on all, with that rank's words."""
+    """Runs an action on every rank; if it fails on any rank, raises that failure on all."""
     result: Result
     failure: tuple[type[InputError | RunError], str] | None = None
     try:
         result = action()
     except InputError as error:
         failure = (type(error), str(error))
-    except (Exception, CheckpointException) as error:  # told to the user in one line
+    except (Exception, CheckpointException) as error:  # reported to the user in one line
         failure = (RunError, _in_one_line(error))
     failures = [each for each in _gather(failure, group) if each is not None]
-    # What the user can mend is the reason for what else failed.
+    # Errors that the user can fix take precedence, as they cause the others.
     for kind, message in sorted(failures, key=lambda each: not issubclass(each[0], InputError)):
         raise kind(message)
     return result
 
 
 def _in_one_line(error: BaseException) -> str:
-    if isinstance(error, CheckpointException):  # torch's account of the first failure of each rank
+    if isinstance(error, CheckpointException):  # torch's report of each rank's first failure
         error = next(iter(error.failures.values()))[0]
     for link in _chain(error):
-        if isinstance(link, OSError):  # what the system says is what the user can mend
+        if isinstance(link, OSError):  # the operating system's error is the actionable one
             error = link
     return " ".join(f"{type(error).__name__}: {error}".split())
 
@@ -272,14 +272,14 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _gather(own: Result, group: ProcessGroup | None = None) -> list[Result]:
-    """What every rank has, on every rank."""
+    """Every rank's value, on every rank."""
     everyone: list[Result] = [own] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(everyone, own, group=group)
     return everyone
 
 
 def _read_back(folder: Path, written: list[dict[str, Digest]]) -> dict[str, Digest]:
-    """The digests of this rank's share of the files, which must be those of what was in memory."""
+    """The digests of this rank's share of the files, verified against those computed in memory."""
     in_memory = _union(written)
     names = _share(sorted(path.name for path in folder.iterdir()))
     with ThreadPoolExecutor(files.FILES_AT_A_TIME) as readers:

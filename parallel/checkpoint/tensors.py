@@ -1,4 +1,4 @@
-"""A checkpoint's tensors, whole, in one process: for comparing and converting, not for training."""
+"""A checkpoint's full tensors in one process, for comparison and conversion, not for training."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from parallel.checkpoint.store import KINDS
 
 
 def read_tensors(checkpoint: Path, kinds: tuple[str, ...] = KINDS) -> dict[str, Tensor]:
-    """Whole tensors of a checkpoint as "KIND.NAME", in this process alone, on the host.
+    """A checkpoint's full tensors as "KIND.NAME", in this process only, in host memory.
 
-    Raises InputError where the checkpoint is damaged.
+    Raises InputError if the checkpoint is damaged.
     """
     files.require_complete(checkpoint)
     data, small = files.by_kind(checkpoint)
@@ -38,7 +38,7 @@ def read_tensors(checkpoint: Path, kinds: tuple[str, ...] = KINDS) -> dict[str, 
 def write_tensors(
     tensors: dict[str, Tensor], state: TrainState, tokenizer: Path, checkpoints: Path
 ) -> Path:
-    """Publishes a checkpoint of whole tensors, as one process has them; returns its folder."""
+    """Publishes a checkpoint of full tensors held by one process; returns its folder."""
     final = files.step_folder(checkpoints, state.step)
     unfinished = files.unfinished_folder(checkpoints, state.step)
     shutil.rmtree(unfinished, ignore_errors=True)

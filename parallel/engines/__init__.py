@@ -1,4 +1,4 @@
-"""What runs a training step: the interface, and what all engines share.
+"""Training engines: the interface, and code shared by all engines.
 
 Imports models, parallel.
 Imported by launcher, parallel.checkpoint, parallel.engines.deepspeed, parallel.engines.megatron,

@@ -23,7 +23,7 @@ _FUSED_NORMS = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NamedParameter:
-    """A tensor of this rank, and which part of which global parameter it is."""
+    """A tensor of this rank, and its position in a global parameter."""
 
     tensor: torch.nn.Parameter
     at: ParameterPart
@@ -31,7 +31,7 @@ class NamedParameter:
 
 
 def part_here(name: str, tensor: Tensor, shape: torch.Size, layout: Layout) -> ParameterPart:
-    """What this rank holds of the parameter `name`, as Megatron's layers have split it."""
+    """This rank's shard of the parameter `name`, as Megatron's layers split it."""
     part = Part()
     if getattr(tensor, "tensor_model_parallel", False) and layout.tensor > 1:
         index = parallel_state.get_tensor_model_parallel_rank()

@@ -1,7 +1,7 @@
 """A parameter's master copy and Adam's moments, wherever an optimizer keeps them.
 
-Some optimizers keep them whole beside the parameter, those with ZeRO as slices of a flat buffer on
-the data rank that owns them.
+Some optimizers keep them unsharded beside the parameter, those with ZeRO as slices of a flat buffer
+on the data rank that owns them.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class OptimizerState(Protocol):
-    """Shows and takes masters and moments, wherever an optimizer keeps them."""
+    """Exports and loads masters and moments, wherever an optimizer keeps them."""
 
     def export(
         self, parameters: list[NamedParameter]
     ) -> Iterator[tuple[NamedParameter, OptimizerTensors]]:
-        """Each parameter from one data rank. Collective over the data ranks."""
+        """Yields each parameter on one data rank. Collective over the data ranks."""
         ...
 
     def own(self, named: NamedParameter) -> OptimizerTensors | None:
-        """What it keeps of a parameter, where that is whole and in host memory."""
+        """The optimizer's tensors of a parameter, if they are unsharded and in host memory."""
         ...
 
     def load(self, named: NamedParameter, tensors: OptimizerTensors, step: int) -> None:
-        """Takes a parameter's master and moments; the parameter itself is the engine's to set."""
+        """Loads a parameter's master and moments; the engine sets the parameter itself."""
         ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OwnSlice:
-    """The numbers `place` of a parameter, which this rank keeps as the numbers `at` of `main`."""
+    """The elements `place` of a parameter, which this rank keeps as elements `at` of `main`."""
 
     main: Tensor  # float32; what Adam updates
     at: slice
@@ -47,7 +47,7 @@ class OwnSlice:
 
 
 class WholeState:
-    """Every data rank holds everything; the saving is dealt out over them.
+    """Every data rank holds everything; saving is distributed over them.
 
     Args:
         masters: the float32 copy that Adam updates, for each parameter that has one.
@@ -61,7 +61,7 @@ class WholeState:
     def export(
         self, parameters: list[NamedParameter]
     ) -> Iterator[tuple[NamedParameter, OptimizerTensors]]:
-        """Yields the parameters whose turn it is on this data rank, without communication."""
+        """Yields the parameters assigned to this data rank, without communication."""
         for number, named in enumerate(parameters):
             if number % self.data_group.size() != self.data_group.rank():
                 continue
@@ -73,7 +73,7 @@ class WholeState:
             yield named, OptimizerTensors(master=master.detach(), **moments)
 
     def own(self, named: NamedParameter) -> OptimizerTensors | None:
-        """The optimizer's tensors; None on CUDA, or where they have not the part's shape."""
+        """The optimizer's tensors; None on CUDA, or if their shape is not the shard's."""
         master = self.masters.get(named.tensor, named.tensor)
         if master.is_cuda or master.shape != named.at.shape:
             return None
@@ -90,7 +90,7 @@ class WholeState:
 
 
 class SlicedState:
-    """Each data rank holds slices: a parameter is summed together on the rank that saves it."""
+    """Each data rank holds slices; a parameter is assembled on the rank that saves it."""
 
     def __init__(self, adam: Any, slices: Mapping[Tensor, OwnSlice], data_group: Any) -> None:
         self.adam = adam
@@ -125,7 +125,7 @@ class SlicedState:
 
     @torch.no_grad()
     def load(self, named: NamedParameter, tensors: OptimizerTensors, step: int) -> None:
-        """Copies the slice that this rank keeps and sets Adam's step; nothing without one."""
+        """Copies this rank's slice and sets Adam's step; does nothing without a slice."""
         own = self.slices.get(named.tensor)
         if own is None:
             return
@@ -137,17 +137,19 @@ class SlicedState:
 
 @torch.no_grad()
 def take(own: Tensor, value: Tensor) -> None:
-    """Copies the value, unless it was put where it belongs."""
+    """Copies the value, unless it was loaded in place."""
     if own.data_ptr() != value.data_ptr():
         own.copy_(value)
 
 
 def read_adam_step(optimizer: Any) -> int:
-    """Updates made so far: kept per parameter by torch's and DeepSpeed's Adam, else per group."""
+    """The number of updates so far: torch's and DeepSpeed's Adam count per parameter, else per
+    group.
+    """
     for group in optimizer.param_groups:
         if "step" in group:
             return int(group["step"])
-    # Not by way of the groups' parameters: DeepSpeed's ZeRO 3 leaves them empty between steps.
+    # Not from the groups' parameters: DeepSpeed's ZeRO 3 leaves them empty between steps.
     for state in optimizer.state.values():
         if "step" in state:
             return int(state["step"])
@@ -155,7 +157,7 @@ def read_adam_step(optimizer: Any) -> int:
 
 
 def _moments_of(adam: Any, main: Tensor) -> dict[str, Tensor]:
-    """Those that Adam keeps of `main`, or would have made of it by its first step."""
+    """Adam's moments of `main`, created if Adam has not taken its first step."""
     state = adam.state[main]
     for key in _MOMENTS:
         if key not in state:
@@ -164,7 +166,7 @@ def _moments_of(adam: Any, main: Tensor) -> dict[str, Tensor]:
 
 
 def _set_step(adam: Any, main: Tensor, step: int) -> None:
-    """Where Adam itself would have counted its steps."""
+    """Sets the step where Adam itself keeps it."""
     made_by = type(adam).__module__
     if made_by.startswith("torch."):
         # Fused kernels count on the device.

@@ -1,7 +1,7 @@
-"""The engines that there are: what each can do, how it is built, and where its formulas are.
+"""The available engines: their capabilities, how they are built, and where their formulas are.
 
-A new engine is a record here and the modules that it names. Code is named, not imported: rules and
-plans ask what an engine can do without loading it. Needs no torch.
+To add an engine, add a record here and the modules that it names. Code is named, not imported, so
+that rules and plans can query an engine's capabilities without loading it. Needs no torch.
 """
 
 from __future__ import annotations
@@ -20,25 +20,26 @@ class EngineKind:
     """One engine.
 
     Attributes:
-        source: where its abilities were read.
+        source: where its capabilities are documented.
         shards: what ZeRO shards at most, in words.
-        zero: the stages of ZeRO that it has.
-        zero_with_pipeline: those of them that go with pipeline parallelism.
-        interleaves: a stage may hold several chunks of layers (interleaved 1F1B).
-        uneven_stages: stages may hold unequal numbers of layers.
-        dualpipev: it has the DualPipeV schedule.
-        offloads_optimizer: its optimizer may live in host memory.
-        sums_halves_as_halves: without ZeRO it adds up half-precision gradients in half precision.
+        zero: the supported ZeRO stages.
+        zero_with_pipeline: the ZeRO stages supported with pipeline parallelism.
+        interleaves: supports several chunks of layers per stage (interleaved 1F1B).
+        uneven_stages: supports stages with unequal numbers of layers.
+        dualpipev: supports the DualPipeV schedule.
+        offloads_optimizer: supports keeping the optimizer in host memory.
+        sums_halves_as_halves: without ZeRO it accumulates half-precision gradients in half
+            precision.
         reduces_after_pipeline: with a pipeline, gradients are reduced after the last micro-batch
-            and not beside the backward pass.
+            instead of overlapping with the backward pass.
         cuts_messages: each tensor rank sends its share of a message between stages.
-        masters_of_float32: under ZeRO it keeps master copies of float32 weights too.
+        masters_of_float32: with ZeRO it keeps master copies of float32 weights too.
         build: `(run, layout, device)`, a context manager of the rank's `Engine`.
-        model: the module that makes the rank's network.
+        model: the module that builds the rank's network.
         traffic: `(step, ledger)` adds a stage's collectives to those of its layers.
         moments: `(job, numbers, held)`, what it keeps when its memory may peak.
         tracing: `(shape, layout, precision)`, a context manager that it needs on fake tensors.
-        config: `(run, shape, layout, device)`, the file that it is given; None: it takes none.
+        config: `(run, shape, layout, device)`, its configuration file; None: it takes none.
     """
 
     name: EngineName
@@ -62,7 +63,7 @@ class EngineKind:
     config: str | None = None
 
     def load(self, part: str) -> Callable[..., Any]:
-        """The code of `build`, `traffic` and so on, imported now."""
+        """Imports and returns the code of `build`, `traffic` and so on."""
         return _loaded(getattr(self, part))
 
 
@@ -112,5 +113,5 @@ ENGINES: Mapping[EngineName, EngineKind] = {
 
 
 def able(ability: Callable[[EngineKind], bool]) -> EngineKind | None:
-    """The first engine that can do something; None where none can."""
+    """The first engine with a capability; None if no engine has it."""
     return next((kind for kind in ENGINES.values() if ability(kind)), None)

@@ -1,4 +1,4 @@
-"""What both engines do alike: show and take parameters and optimizer state by global name."""
+"""Engine code shared by both engines: exports and loads parameters and optimizer state."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from parallel.engines.optimizer_state import OptimizerState, read_adam_step, tak
 
 
 class EngineState:
-    """The part of the Engine protocol that checkpoints speak to.
+    """The part of the Engine protocol that checkpoints use.
 
     Args:
         adam: the optimizer that updates the master weights.
@@ -29,7 +29,7 @@ class EngineState:
         take(named.tensor, value)
 
     def parameters(self) -> list[ParameterPart]:
-        """This rank's part of each parameter, the copy of the tied embedding included."""
+        """This rank's shard of each parameter, including the copy of the tied embedding."""
         return [named.at for named in self._parameters]
 
     def own_state(self) -> list[OptimizerTensors | None]:
@@ -56,5 +56,5 @@ class EngineState:
             self._set(named, tensors.master)
 
     def adam_step(self) -> int:
-        """Updates that Adam has made so far; 0 before the first."""
+        """The number of updates by Adam so far; 0 before the first."""
         return read_adam_step(self.adam)

@@ -1,4 +1,4 @@
-"""A model without an engine, under tensor x pipeline: logits and tokens out.
+"""Inference without an engine, under tensor x pipeline: logits and tokens.
 
 Imports models, parallel, parallel.engines, parallel.runtime.
 Imported by evals, launcher.

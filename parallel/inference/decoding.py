@@ -1,7 +1,7 @@
-"""Tokens after tokens: the likeliest, drawn, or by beam search, under any layout.
+"""Decoding: greedy, sampling, or beam search, under any layout.
 
-Collective over the ranks that hold one model: all call with the same prompts and come to the same
-tokens. Which token ends a row is the caller's to say.
+Collective over the ranks that hold one model: all call it with the same prompts and obtain the same
+tokens. The caller decides which token ends a row.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from parallel.inference.model import InferenceModel, Rows
 
 Tokens = list[int]
 Ended = Callable[[int, Tokens], bool]
-"""Whether a row is over: its number, and what has come after its prompt."""
+"""Whether a row has ended: its number, and the tokens after its prompt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draw:
-    """How a token is chosen. Every row has a generator of its own, so that no other matters."""
+    """How tokens are chosen. Every row has its own generator, independent of other rows."""
 
-    temperature: float = 0.0  # 0: the likeliest token
+    temperature: float = 0.0  # 0: the most likely token
     top_p: float = 1.0
     seed: int = 0
 
@@ -43,11 +43,11 @@ def generate(
     numbers: Sequence[int] | None = None,
     slides: bool = False,
 ) -> list[Tokens]:
-    """What follows each prompt: at most `limit` tokens, the one that ended it included.
+    """Continues each prompt: at most `limit` tokens, including the one that ended it.
 
     Args:
-        numbers: of the rows among all, which their drawing depends on; None: counted from 0.
-        slides: a row goes on beyond the context, from the newer half of it; otherwise it ends.
+        numbers: global row numbers, which seed their sampling; None: counted from 0.
+        slides: continue beyond the context, from its newer half; otherwise the row ends.
     """
     context = model.shape.context
     following: list[Tokens] = [[] for _ in prompts]
@@ -99,8 +99,8 @@ def _drawn(logits_BV: Tensor, *, draw: Draw, generators: Sequence[torch.Generato
 def sample(logits: Tensor, temperature: float, top_p: float, generator: torch.Generator) -> int:
     """One token of logits [vocabulary], from the nucleus.
 
-    The nucleus is the fewest likeliest tokens that together have probability top_p (Holtzman et
-    al. 2019).
+    The nucleus is the smallest set of most likely tokens whose total probability is at least top_p
+    (Holtzman et al. 2019).
     """
     probabilities, order = torch.softmax(logits.double() / temperature, -1).sort(descending=True)
     before = probabilities.cumsum(-1) - probabilities
@@ -110,7 +110,7 @@ def sample(logits: Tensor, temperature: float, top_p: float, generator: torch.Ge
 
 @dataclass(slots=True)
 class _Search:
-    """Of one prompt. `beams` are under way, the best first; `over` have ended."""
+    """The beam search of one prompt. `beams` are active, the best first; `over` have ended."""
 
     beams: list[tuple[float, Tokens]]
     over: list[tuple[float, Tokens]] = field(default_factory=list)
@@ -123,7 +123,7 @@ class _Search:
         step: int,
         penalty: float,
     ) -> list[int]:
-        """Takes the best candidates, (beam, token, score) each; the beams they come of."""
+        """Takes the best candidates, (beam, token, score) each; returns the beams they extend."""
         width = len(self.beams)
         if self.done:
             return list(range(width))
@@ -132,7 +132,7 @@ class _Search:
             grown = [*self.beams[int(parent)][1], int(token)]
             if score > -math.inf and ended(grown):
                 self.over.append((score / _length(step, penalty), grown))
-                score = -math.inf  # there in case that too few are left
+                score = -math.inf  # filler if too few are left
             beams.append((score, grown))
             parents.append(int(parent))
         best = sorted(range(len(beams)), key=lambda it: -beams[it][0])[:width]
@@ -140,7 +140,7 @@ class _Search:
         return [parents[it] for it in best]
 
     def look_ahead(self, limit: int, penalty: float) -> None:
-        """Nothing is done any more once no beam can come to more than what has ended."""
+        """Ends the search once no beam can exceed the sequences that have ended."""
         ends = sorted((score for score, _ in self.over), reverse=True)[: len(self.beams)]
         best_to_come = self.beams[0][0] / _length(limit, penalty)
         enough = len(ends) == len(self.beams) or best_to_come == -math.inf
@@ -156,7 +156,7 @@ def beam_search(
     width: int = 4,
     penalty: float = 0.6,
 ) -> list[Tokens]:
-    """What follows each prompt by beam search: of the sequences found, the one of highest
+    """Continues each prompt by beam search: of the sequences found, the one with the highest
     log-likelihood / ((5 + length) / 6) ** penalty (Wu et al. 2016, as in T5).
     """
     count = len(prompts)
@@ -189,7 +189,7 @@ def _length(tokens: int, penalty: float) -> float:
 
 
 def _candidates(logits_BV: Tensor, *, scores: Tensor) -> Tensor:
-    """[prompts, 2 width, 3]: the beam it comes of, the token and the score of the best."""
+    """[prompts, 2 width, 3]: beam, token and score of the best candidates."""
     vocab, width = logits_BV.shape[1], scores.shape[1]
     likelihoods = logits_BV.double().log_softmax(1).view(-1, width, vocab)
     together = (likelihoods + scores.to(likelihoods.device)[:, :, None]).flatten(1)

@@ -1,8 +1,7 @@
-"""A model that is only asked: its weights under any tensor x pipeline layout, with nothing beside.
+"""A model for inference only: its weights under any tensor x pipeline layout.
 
 No optimizer and no gradients: a rank holds its part of the weights in the model's precision, and
-the keys and values of the tokens so far. Shape suffixes: B rows, T tokens, H hidden, V vocabulary,
-R rows of hidden states.
+the KV cache. Shape suffixes: B rows, T tokens, H hidden, V vocabulary, R rows of hidden states.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ _LOGITS_AT_ONCE = 256  # rows, which bounds memory: 50 MB of GPT-3's vocabulary
 
 
 class InferenceModel:
-    """This rank's stage. Needs `process_groups` around its whole life.
+    """This rank's stage. Requires `process_groups` for its lifetime.
 
-    Every method but `parameters` is collective over the ranks that hold one model together: all
-    call it with the same tokens.
+    Every method but `parameters` is collective over the ranks that hold one model: all call it with
+    the same tokens.
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class InferenceModel:
 
     @property
     def decoder(self) -> Decoder:
-        """This stage's layers with their weights, once those were taken."""
+        """This stage's layers with their weights, once loaded."""
         assert self._decoder is not None, "import_weights comes first"
         return self._decoder
 
@@ -63,7 +62,7 @@ class InferenceModel:
         return [self._part(name) for name in names_of(self._layers, self.shape)]
 
     def import_weights(self, weights: Iterable[tuple[ParameterPart, Tensor]]) -> None:
-        """Takes this rank's parts, float32, in the order of `parameters`."""
+        """Loads this rank's parts, float32, in the order of `parameters`."""
         taken = {at.name: weight.to(self.device, self.dtype) for at, weight in weights}
         self._decoder = Decoder(
             self.shape,
@@ -74,7 +73,7 @@ class InferenceModel:
         )
 
     def take(self, whole: Mapping[str, Tensor]) -> None:
-        """Cuts this rank's parts out of whole weights by global name."""
+        """Extracts this rank's parts from full weights by global name."""
 
         def cut(at: ParameterPart) -> Tensor:
             weight, part = whole[at.name], at.part
@@ -99,12 +98,12 @@ class InferenceModel:
     @torch.inference_mode()
     def score(self, rows: Sequence[Sequence[int]], counts: Sequence[int]) -> Tensor:
         """[B, 2], float64, on every rank: log-likelihood of each row's last tokens, in nats, and
-        whether each of them was the likeliest.
+        whether each of them was the most likely.
 
         Args:
-            counts: of a row's tokens that are asked about; at least one must come before them.
+            counts: how many of a row's tokens to score; at least one must precede them.
         """
-        # One-word answers to a question differ in what is not read: their rows are read once.
+        # Choices of one token differ only in what is not an input: identical rows are run once.
         read = {tuple(row[:-1]): None for row in rows}
         places = {tokens: place for place, tokens in enumerate(read)}
         hidden_BTH = self.first(list(read), self.decoder.caches(0))
@@ -131,7 +130,7 @@ class InferenceModel:
         return torch.tensor([total, float(greedy)], dtype=torch.float64)
 
     def gathered_logits(self, hidden_RH: Tensor) -> Tensor:
-        """[R, V], float32, on the last stage, the vocabulary whole and without padding."""
+        """[R, V], float32, on the last stage: the full vocabulary without padding."""
         part_RV = self.decoder.logits(hidden_RH)
         if self.layout.tensor > 1:
             parts = [torch.empty_like(part_RV) for _ in range(self.layout.tensor)]
@@ -140,7 +139,7 @@ class InferenceModel:
         return part_RV[:, : self.shape.vocab]
 
     def told_by_last(self, said: Tensor) -> Tensor:
-        """What the last stage says, on every stage."""
+        """Broadcasts the last stage's value to every stage."""
         if self.layout.pipeline > 1:
             last = parallel_state.get_pipeline_model_parallel_last_rank()
             group = parallel_state.get_pipeline_model_parallel_group()
@@ -148,7 +147,7 @@ class InferenceModel:
         return said
 
     def first(self, rows: Sequence[Sequence[int]], caches: Caches) -> Tensor | None:
-        """The first tokens of every row; their hidden states [B, T, H] on the last stage."""
+        """Runs the first tokens of every row; hidden states [B, T, H] on the last stage."""
         lengths = [len(row) for row in rows]
         assert min(lengths) > 0, "a row without tokens"
         assert max(lengths) <= self.shape.context, "a row longer than the context"
@@ -163,7 +162,7 @@ class InferenceModel:
         )
 
     def next(self, tokens_B: Tensor, positions_B: Tensor, caches: Caches) -> Tensor | None:
-        """One more token of every row; its hidden states [B, 1, H] on the last stage."""
+        """Runs one more token of every row; hidden states [B, 1, H] on the last stage."""
         return self._stages(
             tokens_B[:, None],
             positions_B[:, None],
@@ -190,10 +189,10 @@ class InferenceModel:
 
 
 class Rows:
-    """Rows of tokens that grow, with what the model keeps of them. Collective, as the model is."""
+    """Rows of growing length, with the model's cache. Collective, like the model."""
 
     def __init__(self, model: InferenceModel, prompts: Sequence[Sequence[int]], size: int) -> None:
-        """Reads the prompts; `size`: tokens that a row may come to."""
+        """Runs the prompts; `size`: the maximum length of a row in tokens."""
         self._model = model
         with torch.inference_mode():
             self._caches = model.decoder.caches(size)
@@ -207,12 +206,12 @@ class Rows:
 
     @torch.inference_mode()
     def choose(self, choice: Callable[[Tensor], Tensor], shape: tuple[int, ...]) -> Tensor:
-        """What `choice` makes of the logits [B, V] after the newest tokens, on every rank.
+        """The result of `choice` on the logits [B, V] of the newest tokens, on every rank.
 
         The last stage's ranks call it, all with the same logits.
 
         Args:
-            shape: of its answer, which is float64.
+            shape: of its result, which is float64.
         """
         said = torch.empty(shape, dtype=torch.float64, device=self._model.device)
         if self._newest_BH is not None:
@@ -221,7 +220,7 @@ class Rows:
 
     @torch.inference_mode()
     def extend(self, tokens: Sequence[int]) -> None:
-        """A token more for every row."""
+        """Appends one token to every row."""
         tokens_B = torch.tensor(tokens, device=self._model.device)
         hidden_B1H = self._model.next(tokens_B, self._lengths_B, self._caches)
         self._lengths_B = self._lengths_B + 1
@@ -230,7 +229,7 @@ class Rows:
 
     @torch.inference_mode()
     def pick(self, rows: Sequence[int]) -> None:
-        """Goes on with these rows, in this order; some may be there several times."""
+        """Continues with these rows, in this order; rows may repeat."""
         rows_B = torch.tensor(rows, device=self._model.device)
         for cache in self._caches:
             cache.pick(rows_B)

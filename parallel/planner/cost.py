@@ -1,4 +1,4 @@
-"""What a whole training run costs: days, GPU-hours, dollars. Imports no torch."""
+"""The cost of an entire training run: days, GPU-hours, dollars. Imports no torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PETA_DAY = 1e15 * DAY  # FLOPs of a petaflop/s-day
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """A whole training run; `dollars_per_hour` is the price of one GPU."""
+    """The cost of an entire training run; `dollars_per_hour` is the price of one GPU."""
 
     steps: int
     tokens: int
@@ -37,15 +37,15 @@ class Cost:
 
     @property
     def dollars(self) -> float | None:
-        """The price of all GPU-hours; None where an hour's is not known."""
+        """The price of all GPU-hours; None if the hourly price is unknown."""
         return None if self.dollars_per_hour is None else self.gpu_hours * self.dollars_per_hour
 
 
 def training_cost(run: Run, gpus: int, step_seconds: Callable[[int], float]) -> Cost:
-    """Of all steps, those of the batch ramp-up by their own size.
+    """The cost of all steps, including those of the batch ramp at their own size.
 
     Args:
-        step_seconds: the time of a step of so many samples.
+        step_seconds: the time of a step as a function of its samples.
     """
     batch, steps = BatchPlan.of(run), steps_of(run)
     phases = [phase for phase in batch.phases() if phase.first_step < steps]

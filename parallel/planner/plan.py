@@ -1,4 +1,4 @@
-"""The dry run of one layout, put together: memory, traffic, time and cost as one value.
+"""The plan of one layout: memory, traffic, time and cost as one value.
 
 Imports no torch.
 """
@@ -26,13 +26,13 @@ from parallel.planner.memory.stages import Memory, stage_memories
 from parallel.planner.timing.simulate import Played
 from parallel.planner.timing.step import Step, StepTime
 
-FILED = 200_000  # passes of a timeline's file: about 30 MB
+FILED = 200_000  # passes in a timeline file: about 30 MB
 DRAWN = 3  # micro-batches of the timeline, in multiples of the stages
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What one layout costs on one machine; each figure is computed when first asked for."""
+    """The cost of one layout on one machine; figures are computed lazily."""
 
     run: Run
     layout: Layout
@@ -42,7 +42,7 @@ class Plan:
 
     @classmethod
     def of(cls, run: Run, layout: Layout, device: DeviceName) -> Plan:
-        """Raises InputError where the cluster's figures are not known."""
+        """Raises InputError if the cluster's figures are unknown."""
         if device is DeviceName.cpu:
             return cls(run, layout, device, cpu_machine(layout.world_size), calibrated(OURS, CPU))
         machine = machine_of(run.cluster)
@@ -55,7 +55,7 @@ class Plan:
 
     @cached_property
     def job(self) -> Job:
-        """The run as the formulas of memory and time see it."""
+        """The run as the formulas of memory and time take it."""
         return Job.of(self.run, self.layout)
 
     @cached_property
@@ -70,7 +70,7 @@ class Plan:
 
     @property
     def fullest(self) -> int:
-        """The stage whose ranks need most memory."""
+        """The stage whose ranks need the most memory."""
         return max(range(len(self.memories)), key=lambda stage: self.memories[stage].total)
 
     @property
@@ -80,19 +80,19 @@ class Plan:
 
     @cached_property
     def time(self) -> StepTime:
-        """A step's time, the schedule played through."""
+        """A step's time, by simulating the schedule."""
         return self.step.time()
 
     @cached_property
     def played(self) -> Played:
-        """The schedule's beginning (all of a short step), for the timeline."""
+        """The beginning of the schedule (all of a short step), for the timeline."""
         shown = min(self.job.micro_batches, DRAWN * self.layout.pipeline)
         if self.layout.interleave > 1:
             shown -= shown % self.layout.pipeline
         return self.step.played(max(shown, 1))
 
     def played_for_a_file(self) -> tuple[Played, int]:
-        """The schedule of a whole step, or of as many micro-batches as a viewer opens; how many."""
+        """The schedule of a step, or of as many micro-batches as viewers handle; their count."""
         micro_batches = self.job.micro_batches
         each = 2 * self.layout.pipeline * self.layout.chunks_per_stage  # passes of one
         if micro_batches * each > FILED:
@@ -102,7 +102,7 @@ class Plan:
 
     @cached_property
     def traffic(self) -> list[list[Traffic]]:
-        """What one rank of each stage takes part in during a step."""
+        """The collectives of one rank of each stage in a step."""
         return [
             step_traffic(
                 self.shape,
@@ -118,7 +118,7 @@ class Plan:
         ]
 
     def link_of(self, group: Group) -> str:
-        """What the group's traffic goes over: the node's own links, or the network too."""
+        """The links of the group's traffic: the node's own, or the network too."""
         if self.device is DeviceName.cpu:
             return "loopback"
         links = self.step.links
@@ -132,7 +132,7 @@ class Plan:
         return "network" if crosses.get(group, whole) else "node"
 
     def overlapped(self, group: Group) -> bool:
-        """Whether the group's traffic goes on behind compute, as far as there is any."""
+        """Whether the group's traffic overlaps with compute, as far as there is any."""
         if self.device is DeviceName.cpu:
             return False
         if group is Group.data:
@@ -141,14 +141,14 @@ class Plan:
 
     @cached_property
     def parameters(self) -> list[int]:
-        """Numbers on one rank of each stage, padding and the tied copy included."""
+        """Elements on one rank of each stage, including padding and the tied copy."""
         return [
             rank_parameters(self.shape, self.layout, stage) for stage in range(self.layout.pipeline)
         ]
 
     @property
     def flops_per_step(self) -> int:
-        """The model's operations: recomputation is not among them."""
+        """The model's FLOPs, without recomputation."""
         return step_flops(self.shape, self.job.global_batch)
 
     @property
@@ -158,12 +158,12 @@ class Plan:
 
     @property
     def mfu(self) -> float:
-        """Model FLOPs utilisation: the share of the GPU's peak in the run's precision."""
+        """Model FLOPs utilisation: the fraction of the GPU's peak in the run's precision."""
         return self.tflops_per_gpu * 1e12 / self.machine.peak(self.run.precision)
 
     @cached_property
     def cost(self) -> Cost:
-        """Of the whole run; the time of a step is nearly a line over its micro-batches."""
+        """The cost of the run; step time is nearly linear in the number of micro-batches."""
         sustained = self.run.cluster.sustained_tflops
         if sustained is not None:
             tokens = self.run.model.recipe.tokens

@@ -1,4 +1,4 @@
-"""All valid layouts of a number of ranks, ranked by the time of a step. Imports no torch."""
+"""All valid layouts of a number of ranks, ranked by step time. Imports no torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from parallel.planner.timing.step import Step
 from parallel.rules import allowed
 
 MICRO_BATCHES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 64)
-PLAYED = 40  # the fastest by estimate, whose schedules are then played through
+PLAYED = 40  # the fastest by estimate, whose schedules are then simulated
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +35,12 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """What a search came to."""
+    """The result of a search."""
 
-    limit: float  # bytes that a layout may take: a rank's memory less the margin
+    limit: float  # bytes that a layout may use: a rank's memory less the margin
     tried: int
     valid: int
-    ranked: list[Candidate]  # those that fit, the fastest first
+    ranked: list[Candidate]  # those that fit, fastest first
     leanest: Candidate | None  # the valid layout of least memory, whether it fits or not
     front: list[Candidate]  # no other valid layout is both faster and leaner
 
@@ -82,7 +82,7 @@ def fits_somewhere(
 
 
 def candidates(run: Run, ranks: int, gpus_per_node: int) -> Iterator[Layout]:
-    """Layouts whose sizes multiply to `ranks` and divide the model; the validator has the rest."""
+    """Layouts whose sizes multiply to `ranks` and divide the model; the validator does the rest."""
     model, batch = run.model, run.train.global_batch
     kind = ENGINES[run.engine.name]
     for tensor in _divisors(ranks):
@@ -115,7 +115,7 @@ def candidates(run: Run, ranks: int, gpus_per_node: int) -> Iterator[Layout]:
 
 
 def _foldings(layers: int, pipeline: int, kind: EngineKind) -> list[tuple[int, Schedule]]:
-    """How often a stage's layers are cut, and the schedule."""
+    """The number of chunks per stage, and the schedule."""
     chunks = _divisors(layers) if kind.interleaves and pipeline > 1 else [1]
     found = [(each, Schedule.standard) for each in chunks]
     if kind.dualpipev and pipeline > 1 and layers % 2 == 0:
@@ -149,7 +149,7 @@ def _played(run: Run, candidate: Candidate, machine: Machine, calibration: Calib
 
 
 def _front(valid: list[Candidate]) -> list[Candidate]:
-    """The Pareto front of memory against time, the leanest first."""
+    """The Pareto front of memory against time, leanest first."""
     front: list[Candidate] = []
     for each in sorted(valid, key=lambda c: (c.memory, c.seconds)):
         if not front or each.seconds < front[-1].seconds:

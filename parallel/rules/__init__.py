@@ -1,5 +1,5 @@
-"""Whether a run can work, decided before anything starts: every rule in one place, all broken ones
-reported at once, each with the nearest settings that keep it.
+"""Validates a run before anything starts: all rules in one place, all violations reported at once,
+each with the nearest valid settings.
 
 A rule is a function from a `Case` to the `Fault`s it finds; a file of this package holds the rules
 of one concern, and adding a rule is adding a function to that file's RULES. The engines check much
@@ -37,7 +37,7 @@ RULES: tuple[Rule, ...] = (
 def violations(run: Run, layout: Layout, *, ranks: int | None, device: str) -> list[Violation]:
     """Every rule that `run` breaks when laid out as `layout`.
 
-    `layout` decides over `run.layout`; `ranks` is how many are at hand (None: as many as asked for
+    `layout` overrides `run.layout`; `ranks` is how many are available (None: as many as requested
     may be started) and `device` is cpu or cuda.
     """
     case = Case.of(run, layout, ranks, device)
@@ -56,9 +56,9 @@ def violations(run: Run, layout: Layout, *, ranks: int | None, device: str) -> l
 
 
 def check_ranges(run: Run, groups: Collection[str]) -> None:
-    """Raises InputError for settings of these groups that are out of their range.
+    """Raises InputError for settings of these groups that are out of range.
 
-    For what needs no layout.
+    For commands that need no layout.
     """
     case = Case(run, ranks=None, device="cpu")
     found = [
@@ -79,19 +79,19 @@ def check_ranges(run: Run, groups: Collection[str]) -> None:
 
 
 def allowed(run: Run, layout: Layout, *, ranks: int | None, device: str) -> bool:
-    """Whether no rule is broken: the quick answer, for searches over many layouts."""
+    """Whether no rule is broken: a quick check for searches over many layouts."""
     case = Case.of(run, layout, ranks, device)
     return not any(fault for rule in RULES for fault in rule(case))
 
 
 def check(run: Run, layout: Layout, *, ranks: int | None, device: str) -> None:
-    """Raises InputError with a line for every violation."""
+    """Raises InputError with one line per violation."""
     found = violations(run, layout, ranks=ranks, device=device)
     if found:
         raise refusal([str(violation) for violation in found])
 
 
 def refusal(faults: list[str]) -> InputError:
-    """All faults in one answer, a line each."""
+    """All faults in one error, one line each."""
     reasons = "1 reason" if len(faults) == 1 else f"{len(faults)} reasons"
     return InputError("\n  ".join([f"this run cannot work, for {reasons}:", *faults]))

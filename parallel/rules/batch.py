@@ -14,7 +14,7 @@ CALCULATOR = "Megatron-core num_microbatches_calculator.py, DeepSpeed runtime/co
 
 
 def ramp_is_even(case: Case) -> bool:
-    """Whether a BatchPlan can be made of the settings."""
+    """Whether a BatchPlan can be built from the settings."""
     batch, start = case.run.train.global_batch, case.run.optimizer.ramp_start
     if case.run.model.context < 1 or batch < 1 or case.run.optimizer.ramp_tokens < 0:
         return False
@@ -22,7 +22,7 @@ def ramp_is_even(case: Case) -> bool:
 
 
 def _portion(case: Case) -> tuple[int, str]:
-    """What every batch is a multiple of, and how that comes about."""
+    """The number that every batch must be a multiple of, and its explanation."""
     layout = case.layout
     samples = layout.micro_batch * layout.data
     text = f"micro_batch {layout.micro_batch} x data {layout.data}"
@@ -33,7 +33,7 @@ def _portion(case: Case) -> tuple[int, str]:
 
 
 def _smaller_portions(case: Case) -> tuple[Fix, ...]:
-    """Fewer samples at once, which leaves the run what it is; then less of what multiplies them."""
+    """Suggests a smaller micro-batch, which leaves the run unchanged; then smaller factors."""
     layout, batch = case.layout, case.run.train.global_batch
     return (
         below("layout.micro_batch", layout.micro_batch, batch),
@@ -65,7 +65,7 @@ def batch_splits(case: Case) -> Iterator[Fault]:
 
 
 def ramp_has_equal_increments(case: Case) -> Iterator[Fault]:
-    """The batch of the ramp's start divides the full batch, so that the ramp meets it."""
+    """The ramp's first batch divides the full batch, so that the ramp reaches it."""
     batch, start = case.run.train.global_batch, case.run.optimizer.ramp_start
     if case.run.optimizer.ramp_tokens <= 0 or batch < 1 or ramp_is_even(case):
         return
@@ -83,12 +83,12 @@ def ramp_has_equal_increments(case: Case) -> Iterator[Fault]:
 
 
 def every_size_of_the_ramp_splits(case: Case) -> Iterator[Fault]:
-    """Megatron-core notices only on the day the ramp comes to the size."""
+    """Megatron-core notices only when the ramp reaches the size."""
     if not ramp_is_even(case):
         return
     plan = BatchPlan.of(case.run)
     portion, text = _portion(case)
-    # Every size on the way is a multiple of the first, so the first decides for all of them.
+    # Every size in between is a multiple of the first, so the first decides for all of them.
     if not plan.increments or splits(plan.ramp_start, portion):
         return
     yield Fault(

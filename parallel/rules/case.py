@@ -1,4 +1,4 @@
-"""What the rules look at: a run, the ranks it gets, and what both would be after a change."""
+"""The input of the rules: a run and the ranks it gets, with a way to try changes."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from parallel.layout import AXES, Layout
 
 @dataclass(frozen=True)
 class Case:
-    """A run with the number and kind of devices that it gets."""
+    """A run with the number and kind of its devices."""
 
     run: Run
-    ranks: int | None  # at hand; None: as many as asked for may be started
+    ranks: int | None  # available; None: as many as requested may be started
     device: str  # cpu or cuda
 
     @classmethod
     def of(cls, run: Run, layout: Layout, ranks: int | None, device: str) -> Case:
-        """`layout` takes the place of `run.layout`; its data size stays derived if it was."""
+        """`layout` replaces `run.layout`; its data size stays derived if it was."""
         config = layout.as_config()
         if run.layout.data is None:
             derived = cls(replace(run, layout=replace(config, data=None)), ranks, device)
@@ -33,7 +33,7 @@ class Case:
 
     @cached_property
     def layout(self) -> Layout:
-        """The layout, its data size derived from the ranks where it is not given."""
+        """The layout, with its data size derived from the ranks if not given."""
         config = self.run.layout
         whole = all(getattr(config, axis) >= 1 for axis in AXES if axis != "data")
         return Layout.resolve(config, self.ranks if whole else None)
@@ -60,7 +60,7 @@ class Case:
 
     @property
     def cluster_ranks(self) -> int | None:
-        """What the cluster group says there is; None on CPU, where ranks are only processes."""
+        """The ranks in the cluster settings; None on CPU, where ranks are only processes."""
         cluster = self.run.cluster
         if self.device != "cuda" or cluster.gpus_per_node is None:
             return None
@@ -68,7 +68,7 @@ class Case:
 
     @property
     def nodes_can_change(self) -> bool:
-        """Whether more nodes in the cluster group would mean more ranks at hand."""
+        """Whether more nodes in the cluster settings would mean more available ranks."""
         if self.cluster_ranks is None or self.run.launch.name is LaunchName.torchrun:
             return False
         return self.ranks is None or self.ranks == self.cluster_ranks
@@ -81,7 +81,7 @@ class Case:
         return node
 
     def changed(self, change: Mapping[str, object]) -> Case:
-        """The case after some overrides; ranks that the cluster group gave follow it."""
+        """The case after some overrides; ranks derived from the cluster settings are updated."""
         run = self.run
         for setting, value in change.items():
             run = _replaced(run, _path(setting), value)
@@ -92,7 +92,7 @@ class Case:
 
 
 def _path(setting: str) -> list[str]:
-    # A whole group stands for its name: `engine=deepspeed` picks the file of that name.
+    # A group setting is replaced by its name: `engine=deepspeed` selects the file of that name.
     return ["engine", "name"] if setting == "engine" else setting.split(".")
 
 

@@ -1,4 +1,4 @@
-"""How the model is cut: heads and widths over tensor ranks, layers over stages and chunks."""
+"""How the model is split: heads and widths over tensor ranks, layers over stages and chunks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from parallel.rules.nearest import above, around, below, multiples_around, to
 
 
 def splits(total: int, parts: int) -> bool:
-    """Whether `total` splits evenly. A size below 1 is another rule's business, so it does here."""
+    """Whether `total` splits evenly. True for a size below 1, which another rule reports."""
     return total < 1 or parts < 1 or total % parts == 0
 
 
@@ -54,7 +54,7 @@ def layers_fill_every_chunk(case: Case) -> Iterator[Fault]:
     layers, layout = case.run.model.layers, case.layout
     if layout.stage_layers is not None:
         return
-    # An interleave below 1 is told of already; the stages are looked at all the same.
+    # An interleave below 1 is already reported; the stages are checked anyway.
     chunks = layout.pipeline * max(layout.chunks_per_stage, 1)
     if splits(layers, chunks):
         return
@@ -103,7 +103,7 @@ def stage_layers_are_the_model(case: Case) -> Iterator[Fault]:
 
 
 def _filled(given: tuple[int, ...], stages: int, layers: int) -> list[int]:
-    """The stages as they are given, as far as that goes, of `layers` between them."""
+    """The given stages, as far as possible, with `layers` in total."""
     near = [min(max(1, size), layers) for size in given[:stages]] + [1] * (stages - len(given))
     while sum(near) > max(layers, stages):
         near[near.index(max(near))] -= 1

@@ -1,4 +1,4 @@
-"""What each engine can do with ZeRO and with pipelines."""
+"""What each engine supports of ZeRO and of pipelines."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _without_pipeline(case: Case) -> Change:
 def zero_has_data_ranks(case: Case) -> Iterator[Fault]:
     """ZeRO needs two data ranks or more, unless the optimizer is offloaded."""
     layout = case.layout
-    if case.run.engine.offload_optimizer:  # the host is something to share with
+    if case.run.engine.offload_optimizer:  # the host shares the work
         return
     if 1 <= layout.zero <= 3 and layout.data == 1:
         yield Fault(
@@ -41,7 +41,7 @@ def zero_has_data_ranks(case: Case) -> Iterator[Fault]:
 
 
 def the_engine_has_this_zero(case: Case) -> Iterator[Fault]:
-    """The engine shards as much as `layout.zero` says."""
+    """The engine supports the stage of `layout.zero`."""
     kind, zero = case.engine, case.layout.zero
     if zero in kind.zero or not 0 <= zero <= 3:
         return
@@ -60,7 +60,7 @@ def the_engine_has_this_zero(case: Case) -> Iterator[Fault]:
 
 
 def zero_goes_with_the_pipeline(case: Case) -> Iterator[Fault]:
-    """With a pipeline gradients are added up over micro-batches, which ZeRO 2 and 3 cut up."""
+    """With a pipeline gradients accumulate over micro-batches, which ZeRO 2 and 3 shard."""
     layout, kind = case.layout, case.engine
     allowed = kind.zero_with_pipeline
     if layout.pipeline <= 1 or layout.zero in allowed or layout.zero not in kind.zero:
@@ -92,7 +92,7 @@ def the_engine_interleaves(case: Case) -> Iterator[Fault]:
 
 
 def the_engine_cuts_as_told(case: Case) -> Iterator[Fault]:
-    """Stages of unequal numbers of layers need an engine that cuts so."""
+    """Stages of unequal numbers of layers need an engine that supports them."""
     if case.layout.stage_layers is not None and not case.engine.uneven_stages:
         yield _lacks(
             case,
@@ -104,7 +104,7 @@ def the_engine_cuts_as_told(case: Case) -> Iterator[Fault]:
 
 
 def the_engine_offloads(case: Case) -> Iterator[Fault]:
-    """The optimizer in host memory is a part of ZeRO, of engines that have it."""
+    """Offloading the optimizer is part of ZeRO, in engines that support it."""
     if not case.run.engine.offload_optimizer:
         return
     keep = {"engine.offload_optimizer": False}
@@ -157,7 +157,7 @@ def _lacks(
     ability: Callable[[EngineKind], bool],
     without: Change,
 ) -> Fault:
-    """A fault of something that this engine cannot do, and another perhaps can."""
+    """A fault for a capability that this engine lacks, naming another engine that has it."""
     other = able(ability)
     return Fault(
         setting=setting,

@@ -1,4 +1,4 @@
-"""What a rule finds, and what the user is told of it."""
+"""What a rule finds, and what is reported to the user."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Fix = Sequence[Change]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """A broken rule: which setting, the arithmetic, and the ways out in order of preference."""
+    """A broken rule: the setting, the reason, and fixes in order of preference."""
 
     setting: str
     why: str
-    source: str  # who makes the rule
+    source: str  # where the rule comes from
     fixes: tuple[Fix, ...] = ()
 
 
@@ -30,12 +30,12 @@ Rule = Callable[[Case], Iterator[Fault]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Violation:
-    """A fault as the user is told of it."""
+    """A fault as reported to the user."""
 
     setting: str
     value: object
     why: str
-    nearest: tuple[str, ...]  # overrides to paste, each a way out by itself
+    nearest: tuple[str, ...]  # overrides to paste, each sufficient by itself
     source: str
 
     def __str__(self) -> str:

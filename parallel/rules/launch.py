@@ -1,4 +1,4 @@
-"""How a run is started: what a job, or torchrun on several nodes, has to know."""
+"""Settings needed to start a run: for a job, or torchrun on several nodes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _UNHEARD = {
     "INT",
     "CONT",
     "CHLD",
-}  # no process hears them, or they mean another thing
+}  # processes cannot catch these, or they have another meaning
 
 
 def a_job_knows_its_nodes(case: Case) -> Iterator[Fault]:
-    """A SLURM job is told the GPUs of a node."""
+    """A SLURM job needs the number of GPUs per node."""
     cluster = case.run.cluster
     if case.run.launch.name is LaunchName.slurm and cluster.gpus_per_node is None:
         each = -(-case.layout.world_size // max(cluster.nodes, 1))
@@ -36,7 +36,7 @@ def a_job_knows_its_nodes(case: Case) -> Iterator[Fault]:
 
 
 def nodes_find_each_other(case: Case) -> Iterator[Fault]:
-    """Under torchrun several nodes need an address, and a node's number is one of theirs."""
+    """With torchrun several nodes need an address, and a node's number must be one of theirs."""
     launch = case.run.launch
     if launch.name is not LaunchName.torchrun:
         return
@@ -58,7 +58,7 @@ def nodes_find_each_other(case: Case) -> Iterator[Fault]:
 
 
 def elastic_nodes_are_some_of_all(case: Case) -> Iterator[Fault]:
-    """An elastic run's fewest nodes are no more than the cluster's."""
+    """An elastic run's minimum number of nodes is at most the cluster's."""
     launch, nodes = case.run.launch, case.run.cluster.nodes
     if launch.elastic and launch.min_nodes > nodes >= 1:
         yield Fault(
@@ -85,7 +85,7 @@ def the_warning_can_be_heard(case: Case) -> Iterator[Fault]:
 
 
 def seconds_of(time_limit: str) -> int | None:
-    """Of MINUTES, MINUTES:SECONDS, HOURS:MINUTES:SECONDS, DAYS-HOURS[:MINUTES[:SECONDS]]."""
+    """Parses MINUTES, MINUTES:SECONDS, HOURS:MINUTES:SECONDS, DAYS-HOURS[:MINUTES[:SECONDS]]."""
     match = _TIME_LIMIT.fullmatch(time_limit)
     if match is None:
         return None

@@ -1,6 +1,6 @@
-"""The nearest settings that keep a broken rule, found by trying them against all the rules.
+"""Finds the nearest settings that fix a broken rule, by trying them against all the rules.
 
-So a suggestion is never a guess: it is checked by the code that complained.
+So a suggestion is never a guess: the code that reported the fault has checked it.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from parallel.rules.fault import Change, Fault, Fix, Rule
 Key = tuple[Rule, str]
 
 WAY_LENGTH = 1024
-"""A way goes no further than this: beyond it nothing is near."""
+"""How many changes of one kind are tried; anything further is not near."""
 
 
 def keys(case: Case, rules: Iterable[Rule]) -> set[Key]:
-    """What is wrong with a case: the broken rules, each with the setting it blames."""
+    """The faults of a case: the broken rules, each with the setting it blames."""
     return {(rule, fault.setting) for rule in rules for fault in rule(case)}
 
 
 def nearest(
     case: Case, rule: Rule, fault: Fault, rules: tuple[Rule, ...], known: set[Key]
 ) -> tuple[str, ...]:
-    """Of each way out the first change that mends `fault` and breaks no rule that was kept.
+    """For each kind of fix the first change that repairs `fault` without breaking another rule.
 
-    If there is none, the changes that mend it and break others: the user then hears of those.
+    If there is none, the changes that repair it but break others, which are then reported too.
     """
     rest = known - {(rule, fault.setting)}
 
@@ -46,7 +46,7 @@ def nearest(
 
 
 def to(*changes: Change) -> Fix:
-    """A way that has these changes alone, the nearest first."""
+    """A fix with only these changes, nearest first."""
     return changes
 
 
@@ -56,7 +56,7 @@ def around(setting: str, value: int, highest: int) -> tuple[Fix, Fix]:
 
 
 def below(setting: str, value: int, highest: int) -> Fix:
-    """All smaller sizes down to 1, from `highest` where that is less; the nearest first."""
+    """All smaller sizes down to 1, from `highest` if that is less; nearest first."""
     return _way(setting, range(min(value - 1, highest), 0, -1))
 
 
@@ -66,7 +66,7 @@ def above(setting: str, value: int, highest: int) -> Fix:
 
 
 def more_nodes(case: Case) -> Fix:
-    """Larger values of cluster.nodes, where those would mean more ranks; else no way."""
+    """Larger values of cluster.nodes, if those mean more available ranks; else no change."""
     nodes = case.run.cluster.nodes
     return above("cluster.nodes", nodes, nodes + WAY_LENGTH) if case.nodes_can_change else ()
 

@@ -1,4 +1,4 @@
-"""What DualPipeV asks of a pipeline."""
+"""What DualPipeV requires of a pipeline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings that are wrong whatever the layout: out of their range, or at odds with each other."""
+"""Settings that are wrong whatever the layout: out of range, or inconsistent with each other."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from parallel.rules.nearest import to
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """The values a setting may take; null, where the schema has it, is not looked at."""
+    """The range of a setting; null is not checked if the schema allows it."""
 
     setting: str
     low: float
     high: float = math.inf
-    above_low: bool = False  # low itself is out
-    below_high: bool = False  # high itself is out
-    usual: float | None = None  # suggested where the bound itself is out
+    above_low: bool = False  # excludes low itself
+    below_high: bool = False  # excludes high itself
+    usual: float | None = None  # suggested if the bound itself is excluded
 
     def holds(self, value: float) -> bool:
         """Whether the value is in the range; NaN and infinities are not."""
-        # Written so that a NaN is out too.
+        # Written so that NaN is out of range too.
         over = value > self.low if self.above_low else value >= self.low
         under = value < self.high if self.below_high else value <= self.high
         return over and under and math.isfinite(value)
 
     def nearest(self, value: float) -> float | None:
-        """What to suggest for a value that is out: the bound it passed, or `usual`, or None."""
+        """A suggestion for a value out of range: the bound it passed, or `usual`, or None."""
         too_high = value >= self.high if self.below_high else value > self.high
         bound, out = (self.high, self.below_high) if too_high else (self.low, self.above_low)
         if self.usual is not None and (out or not math.isfinite(value)):
@@ -128,7 +128,7 @@ RANGES = (
     Range("layout.zero", 0, 3),
     Range("launch.port", 1, 65535),
     Range("plan.margin", 0, 1, below_high=True, usual=0.1),
-    # What is usual is an A100's.
+    # The usual values are an A100's.
     Range("cluster.memory_gib", 0, above_low=True, usual=80),
     Range("cluster.memory_gb_s", 0, above_low=True, usual=2039),
     Range("cluster.link_gb_s", 0, above_low=True, usual=300),
@@ -178,7 +178,7 @@ def every_peak_is_positive(case: Case) -> Iterator[Fault]:
 
 
 def window_fits_the_context(case: Case) -> Iterator[Fault]:
-    """Where layers are banded, the window is from 1 to the context in tokens."""
+    """If layers are banded, the window is from 1 to the context in tokens."""
     model = case.run.model
     banded = any(case.shape.is_banded(layer) for layer in range(min(model.layers, 2)))
     if banded and model.context >= 1 and not 1 <= model.window <= model.context:
@@ -194,7 +194,7 @@ def window_fits_the_context(case: Case) -> Iterator[Fault]:
 
 
 def decay_ends_after_the_warmup(case: Case) -> Iterator[Fault]:
-    """A decay that is given in tokens ends after the warm-up."""
+    """A decay given in tokens ends after the warm-up."""
     optimizer = case.run.optimizer
     if optimizer.decay_tokens is None or optimizer.decay_tokens > optimizer.warmup_tokens:
         return
@@ -211,7 +211,7 @@ def decay_ends_after_the_warmup(case: Case) -> Iterator[Fault]:
 
 
 def evaluation_has_batches(case: Case) -> Iterator[Fault]:
-    """Evaluation at intervals needs a batch or more."""
+    """Periodic evaluation needs at least one batch."""
     train = case.run.train
     if train.eval_every > 0 and train.eval_batches == 0:
         yield Fault(

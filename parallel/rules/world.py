@@ -1,4 +1,4 @@
-"""Whether the ranks at hand are the ranks the layout needs, and where they stand."""
+"""Whether the available ranks match those the layout needs, and their placement on nodes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _product(case: Case) -> str:
 
 
 def a_rank_is_at_hand(case: Case) -> Iterator[Fault]:
-    """There is a device to run a rank on."""
+    """There is a device for a rank to run on."""
     if case.ranks is not None and case.ranks < 1:
         yield Fault(
             setting="device",
@@ -59,7 +59,7 @@ def one_copy_fits_the_ranks(case: Case) -> Iterator[Fault]:
 
 
 def _with_idle_ranks(case: Case, ranks: int) -> Fix:
-    """As many copies as there is room for; only where we start the ranks may some stay idle."""
+    """As many replicas as fit; ranks may stay idle only if we start them."""
     if case.run.launch.name is not LaunchName.local:
         return ()
     smaller = range(min(case.layout.tensor, ranks // case.layout.pipeline), 0, -1)
@@ -70,7 +70,7 @@ def _with_idle_ranks(case: Case, ranks: int) -> Fix:
 
 
 def asked_world_is_at_hand(case: Case) -> Iterator[Fault]:
-    """With `data` given: its product is what there is, or less where we start the ranks."""
+    """With `data` given: the layout's ranks equal the available ones, or fewer if we start them."""
     ranks, layout, launch = case.ranks, case.layout, case.run.launch.name
     if ranks is None or ranks < 1 or case.run.layout.data is None or not _is_whole(case):
         return
@@ -95,7 +95,7 @@ def asked_world_is_at_hand(case: Case) -> Iterator[Fault]:
 def cluster_is_large_enough(case: Case) -> Iterator[Fault]:
     """The cluster has a GPU for each rank of the layout."""
     there, needed = case.cluster_ranks, case.layout.world_size
-    # Ranks that are not at hand at all are told of above.
+    # Ranks that are not available at all are reported above.
     if there is None or there < 1 or needed <= there or (case.ranks or needed) < needed:
         return
     cluster = case.run.cluster

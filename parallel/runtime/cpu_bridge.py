@@ -1,11 +1,11 @@
-"""Lets Megatron-core run on CPU over gloo: the few places where it takes CUDA for granted.
+"""Lets Megatron-core run on CPU over gloo, by patching the few places that assume CUDA.
 
 Installed once, before Megatron-core's modules are first used, and only when the device is CPU; on
-CUDA nothing is patched. Everything is a plain function put in place of another, so that the
-operations of a training step cost what they cost without it.
+CUDA nothing is patched. Each patch replaces one plain function with another, so it adds no cost to
+the operations of a training step.
 
-The "device" generator that Megatron's random-number tracker moves is kept apart from torch's CPU
-generator: what one draws never shifts the other.
+The "device" generator that Megatron's random-number tracker uses is separate from torch's CPU
+generator: draws from one never affect the other.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ _CUDA_TYPE_NAMES = {
     torch.float16: "torch.cuda.HalfTensor",
     torch.bfloat16: "torch.cuda.BFloat16Tensor",
 }
-_NORM_BLOCK = 1 << 17  # numbers
+_NORM_BLOCK = 1 << 17  # elements
 
 
 @functools.cache
 def install() -> None:
     """Patches torch's CUDA entry points and Megatron's random-number tracker; safe to repeat."""
-    # Compiling Megatron's small fusions for the CPU takes minutes and gains nothing.
+    # Compiling Megatron's small fusions for the CPU takes minutes and has no benefit.
     os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
-    # DeepSpeed otherwise looks for a device by itself, and on some machines finds another.
+    # Otherwise DeepSpeed detects the device itself, and on some machines picks another.
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    # Gloo otherwise connects every pair of every group at once: threads and sockets by the hundred.
+    # Otherwise gloo connects all pairs of every group at once: hundreds of threads and sockets.
     os.environ.setdefault("TORCH_GLOO_LAZY_INIT", "1")
     _patch_tensors()
     _patch_cuda_functions()
@@ -50,7 +50,7 @@ def _patch_tensors() -> None:
     plain_type = torch.Tensor.type
 
     def tensor_type(self: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        # Megatron's optimizers accept only what calls itself a CUDA tensor.
+        # Megatron's optimizers accept only tensors whose type name is a CUDA one.
         if args or kwargs:
             return plain_type(self, *args, **kwargs)
         return _CUDA_TYPE_NAMES.get(self.dtype) or plain_type(self)
@@ -72,7 +72,7 @@ def _on_cpu(factory: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]
 def _patch_cuda_functions() -> None:
     cuda: Any = torch.cuda
     cuda.current_device = lambda: _CPU
-    # One function each: torch's compiler keeps a table of them by identity.
+    # One function each: torch's compiler keys a table on their identity.
     for name in ("synchronize", "set_device", "empty_cache"):
         setattr(cuda, name, lambda *_args, **_kwargs: None)
     for name in ("current_stream", "default_stream"):
@@ -83,7 +83,7 @@ def _patch_cuda_functions() -> None:
 
 
 class _InOrder:
-    """A stream, or an event on one: the CPU does things in order, so all waiting is over."""
+    """A stream, or an event on one: the CPU executes in order, so waits return at once."""
 
     def __init__(self, *_args: Any, **_kwargs: Any) -> None: ...
 
@@ -124,14 +124,14 @@ def _patch_random_tracker() -> None:
 
 
 def _in_blocks(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """A megabyte at a time, of which a copy in float64 stays in the cache."""
+    """Blocks of a megabyte, whose float64 copies fit into the cache."""
     if tensor.numel() <= _NORM_BLOCK:
         return (tensor,)
     return tensor.flatten().split(_NORM_BLOCK)  # type: ignore[no-untyped-call]
 
 
 def _patch_gradient_norm() -> None:
-    """torch adds up a norm on CPU one number after another: a million of them are off by 4e-6."""
+    """torch accumulates a norm on CPU sequentially: over a million elements the error is 4e-6."""
     from megatron.core.optimizer import clip_grads
 
     def l2_norm(

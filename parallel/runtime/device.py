@@ -1,4 +1,4 @@
-"""The device a rank computes on and the backend its collectives go through."""
+"""A rank's compute device and the backend of its collectives."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Device:
 
     @property
     def label(self) -> str:
-        """What the driver calls it."""
+        """The driver's name of the device."""
         return torch.cuda.get_device_name() if self.name is DeviceName.cuda else "CPU"
 
     def peak_memory_bytes(self) -> int:
-        """Peak of this rank: allocated on CUDA, resident on CPU."""
+        """This rank's peak memory: allocated on CUDA, resident on CPU."""
         if self.name is DeviceName.cuda:
             return torch.cuda.max_memory_allocated()
         import resource
@@ -39,10 +39,10 @@ class Device:
 
 
 def open_device(name: DeviceName, local_rank: int, ranks_here: int) -> Device:
-    """Readies this process for its device; on CPU installs the bridge and shares out the cores."""
+    """Prepares this process for its device; on CPU installs the bridge and divides the cores."""
     if name is DeviceName.cuda:
-        # Megatron-core overlaps tensor-parallel collectives with matmuls by the order of launches,
-        # which before Blackwell holds on one hardware queue only.
+        # Megatron-core overlaps tensor-parallel collectives with matmuls by launch order, which
+        # before Blackwell requires a single hardware queue.
         os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
         torch.cuda.set_device(local_rank)
         return Device(name, torch.device("cuda", local_rank), "nccl")
@@ -57,10 +57,10 @@ def open_device(name: DeviceName, local_rank: int, ranks_here: int) -> Device:
 
 
 def _keep_freed_memory() -> None:
-    """Has glibc keep what a step gives back for the next one, up to its end.
+    """Makes glibc keep memory freed by a step for the next one.
 
-    By default it returns what is large to the system at once, which has to find and clear every
-    page of it again: a tenth of a step of 125M.
+    By default it returns large blocks to the system at once, which must then map and clear every
+    page again: a tenth of a step of the 125M model.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
@@ -69,9 +69,9 @@ def _keep_freed_memory() -> None:
 
 
 def backend_timeout(timeout_s: int) -> datetime.timedelta:
-    """What gloo and NCCL are told of `launch.timeout_s`.
+    """The timeout passed to gloo and NCCL for `launch.timeout_s`.
 
-    Later than that by a fifth: the watchdog, which can say who waited where, comes first.
+    A fifth longer: the watchdog, which reports who waited where, must come first.
     """
     return datetime.timedelta(seconds=1.2 * timeout_s)
 
@@ -86,7 +86,7 @@ def join_world(device: Device, timeout_s: int) -> None:
 
 
 def seed_generators(seed: int, step: int) -> None:
-    """Seeds every generator from (seed, step), so that a resumed run needs no generator's state."""
+    """Seeds every generator from (seed, step), so that a resume needs no generator state."""
     mixed = (seed * 1_000_003 + step) % 2**32
     random.seed(mixed)
     np.random.seed(mixed)

@@ -1,4 +1,4 @@
-"""The number formats that `precision` names."""
+"""The dtypes of `precision`."""
 
 from __future__ import annotations
 

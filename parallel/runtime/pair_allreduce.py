@@ -1,9 +1,9 @@
-"""All-reduces between two gloo ranks in one exchange, where the tensor is small.
+"""All-reduces of small tensors between two gloo ranks in a single exchange.
 
-Gloo halves a tensor, sums the halves on different ranks and sends the sums back: two messages that
-follow one another. Activations of tensor parallelism take half of that time where each rank sends
-the whole of its tensor at once and adds what it gets. Both ranks get the same bits, as a + b is
-b + a. On a machine of its own each message takes a while; above `LARGEST` bandwidth decides.
+Gloo halves a tensor, sums the halves on different ranks and sends the sums back: two sequential
+messages. For tensor parallelism's activations it takes half the time if each rank sends its entire
+tensor at once and adds what it receives. Both ranks get the same bits, as a + b is b + a. Latency
+dominates small messages on separate machines; above `LARGEST` bandwidth does.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from torch import Tensor
 from torch.distributed import ProcessGroup, ReduceOp
 
 LARGEST = 1 << 20
-"""Bytes of a tensor that is exchanged."""
-_TAG = 0x70616972  # of no other message between the two
+"""Maximum bytes of a tensor that is exchanged."""
+_TAG = 0x70616972  # used by no other message between the two
 _COMBINE: list[tuple[Any, Callable[..., Tensor]]] = [
     (ReduceOp.SUM, torch.add),
     (ReduceOp.MAX, torch.maximum),
 ]
-_under_way: dict[int, str] = {}  # torch's flight recorder does not know of gloo's messages
+_under_way: dict[int, str] = {}  # torch's flight recorder does not see gloo's messages
 _numbers = count(1)
 
 
 @cache
 def install() -> None:
-    """Puts itself before gloo's all-reduce, in all of torch.distributed; safe to repeat."""
+    """Wraps gloo's all-reduce in all of torch.distributed; safe to repeat."""
     plain, send, receive = ProcessGroup.allreduce, ProcessGroup.send, ProcessGroup.recv
 
     def allreduce(group: ProcessGroup, tensors: Any, *options: Any, **more: Any) -> Any:
@@ -47,14 +47,14 @@ def install() -> None:
 
 
 def under_way() -> list[str]:
-    """Of this rank's exchanges those that are not done, in words, oldest first."""
+    """Descriptions of this rank's unfinished exchanges, oldest first."""
     return list(_under_way.values())
 
 
 def _combine(
     group: ProcessGroup, tensors: Any, options: tuple[Any, ...]
 ) -> Callable[..., Tensor] | None:
-    """What puts two tensors together; None: it is gloo's."""
+    """The function that combines two tensors; None if gloo must do it."""
     if group.size() != 2 or group.name() != "gloo" or len(options) != 1:
         return None
     if not isinstance(tensors, list) or len(tensors) != 1 or not tensors[0].is_contiguous():
@@ -65,7 +65,7 @@ def _combine(
 
 
 class _Exchange:
-    """What torch.distributed's callers wait for."""
+    """The work handle that torch.distributed's callers wait on."""
 
     def __init__(
         self,

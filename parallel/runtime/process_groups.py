@@ -1,7 +1,7 @@
-"""Process groups: the Layout's rank lists become communicators, through Megatron-core.
+"""Process groups: turns the Layout's rank lists into communicators, through Megatron-core.
 
-Which ranks call `new_group`, in which order, is Megatron's business; that the groups it makes are
-the ones the Layout says is checked here, on every rank.
+Megatron decides which ranks call `new_group` in which order; every rank checks here that the
+resulting groups match the Layout.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from parallel.layout import Layout
 from parallel.runtime.device import backend_timeout
 
 CHECKPOINTS = "checkpoints"  # name of the group below
-SAVED_WITHIN = datetime.timedelta(days=1)  # a rank that is lost is found out by its connections
+SAVED_WITHIN = datetime.timedelta(days=1)  # a lost rank is detected by its broken connections
 
 
 def checkpoint_group() -> torch.distributed.ProcessGroup:
-    """All ranks, for what saves agree on while training goes on. Collective."""
+    """All ranks, for coordinating saves while training goes on. Collective."""
     return torch.distributed.new_group(backend="gloo", timeout=SAVED_WITHIN, group_desc=CHECKPOINTS)
 
 
 def tensor_group() -> torch.distributed.ProcessGroup:
-    """The ranks that share out each matmul with this one."""
+    """The ranks that share each matmul with this one."""
     return parallel_state.get_tensor_model_parallel_group()
 
 
@@ -37,13 +37,13 @@ def data_group() -> torch.distributed.ProcessGroup:
 
 
 def data_rank() -> int:
-    """This rank's place in its `data_group`."""
+    """This rank's index in its `data_group`."""
     return int(parallel_state.get_data_parallel_rank())
 
 
 @contextmanager
 def process_groups(layout: Layout, seed: int, timeout_s: int = 600) -> Iterator[None]:
-    """Makes the groups of `layout` over the default process group, and takes them down again.
+    """Creates the groups of `layout` over the default process group, and destroys them at the end.
 
     `timeout_s`: launch.timeout_s.
     """

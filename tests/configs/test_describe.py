@@ -16,7 +16,7 @@ def test_every_setting_says_what_it_is(name: str) -> None:
 
 def test_a_comment_above_a_field_is_its_own() -> None:
     said = {name: setting.sentence for name, setting in settings().items()}
-    assert said["layout.zero"].startswith("what data ranks share out: 0 nothing")
+    assert said["layout.zero"].startswith("what is sharded over data ranks: 0 nothing")
     assert said["layout.sequence_parallel"].endswith("outside the matmuls")
     assert len(set(said.values())) > 0.9 * len(said)
 

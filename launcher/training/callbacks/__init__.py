@@ -1,4 +1,4 @@
-"""What is not the training loop: metrics, checkpoints, evaluation, watching, a callback each.
+"""Everything around the training loop: metrics, checkpoints, evaluation, watchdog; a callback each.
 
 Imports launcher.failure, launcher.run, parallel.
 Imported by launcher.training.

@@ -1,4 +1,4 @@
-"""What a hook is, and what it is told."""
+"""The callback interface, and the record it receives after each step."""
 
 from __future__ import annotations
 
@@ -7,40 +7,40 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepRecord:
-    """One finished step, in the words of metrics.jsonl."""
+    """One finished step, with the field names of metrics.jsonl."""
 
     step: int
-    loss: float  # nats a token, mean over the global batch, before the update
-    grad_norm: float  # of the whole gradient, before clipping; infinite if it overflowed
+    loss: float  # nats per token, mean over the global batch, before the update
+    grad_norm: float  # of the full gradient, before clipping; infinite if it overflowed
     learning_rate: float
-    samples: int  # consumed so far, this step's included
-    tokens: int  # likewise
+    samples: int  # consumed so far, including this step
+    tokens: int  # consumed so far, including this step
     step_time_s: float
     tokens_per_s: float
-    tflops: float  # the model's, of all ranks together
-    mfu: float | None  # of the devices' peak; None where the peak is not known
-    memory_gib: float  # peak of rank 0
+    tflops: float  # model FLOPs, summed over ranks
+    mfu: float | None  # relative to the devices' peak; None if the peak is unknown
+    memory_gib: float  # peak on rank 0
     loss_scale: float
     skipped: bool
 
 
 class Callback:
-    """Does nothing; a hook overrides what it needs. Every rank calls every hook it has."""
+    """Does nothing; subclasses override the hooks they need. Every rank calls all its hooks."""
 
     def before_step(self, step: int) -> None:
         """Called before the step's first forward pass."""
 
     def after_step(self, record: StepRecord) -> None:
-        """Called once the step is finished, or was left out with a loss of NaN."""
+        """Called when the step is finished, or was skipped with a loss of NaN."""
 
     def after_evaluation(self, step: int, eval_loss: float) -> None:
-        """Called with the loss on held-out text, in nats a token."""
+        """Called with the loss on held-out text, in nats per token."""
 
     def save_now(self, record: StepRecord) -> None:
-        """Called when a save is asked for, or training stops after this step."""
+        """Called when a save is requested, or training stops after this step."""
 
     def on_rollback(self, step: int) -> None:
-        """Called after a rollback: training resumes at `step + 1`, later steps do not count."""
+        """Called after a rollback; training resumes at `step + 1`."""
 
     def at_end(self) -> None:
         """Called once, after the last step of this start."""

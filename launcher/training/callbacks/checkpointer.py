@@ -1,4 +1,4 @@
-"""Saves at every so many steps, when asked to, and at the end."""
+"""Saves checkpoints every so many steps, on request, and at the end."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from launcher.training.callbacks.callback import Callback, StepRecord
 
 
 class Checkpoints(Callback):
-    """Collective: every rank saves what it holds.
+    """Collective: every rank saves its own shards.
 
     Args:
-        save: begins a save, which may go on beside the training.
+        save: starts a save, which may run concurrently with training.
         finish: waits for it.
     """
 
@@ -29,20 +29,20 @@ class Checkpoints(Callback):
         self._saved: int | None = None
 
     def after_step(self, record: StepRecord) -> None:
-        """Begins a save after every `every` steps and after the last."""
+        """Starts a save every `every` steps and after the last."""
         if record.step == self._last or (self._every and record.step % self._every == 0):
             self.save_now(record)
 
     def save_now(self, record: StepRecord) -> None:
-        """Begins a save, unless this step was saved already."""
+        """Starts a save, unless this step is already saved."""
         if record.step != self._saved:
             self._save(record)
             self._saved = record.step
 
     def on_rollback(self, step: int) -> None:
-        """Counts the checkpoint of `step` as the newest."""
+        """Treats the checkpoint of `step` as the newest."""
         self._saved = step
 
     def at_end(self) -> None:
-        """Waits for the save that is under way."""
+        """Waits for the save in progress."""
         self._finish()

@@ -1,4 +1,4 @@
-"""What is seen while a run trains: a bar on a terminal, a line now and then anywhere else."""
+"""Training progress: a bar on a terminal, periodic lines anywhere else."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LINE_EVERY_S = 10.0
 
 
 def describe(record: StepRecord) -> str:
-    """Loss, gradient norm, speed, MFU where known, and memory in one line."""
+    """Loss, gradient norm, speed, MFU if known, and memory in one line."""
     mfu = "" if record.mfu is None else f"  MFU {100 * record.mfu:.1f} %"
     return (
         f"loss {record.loss:.4f}  grad norm {record.grad_norm:.3f}  "
@@ -32,7 +32,7 @@ def describe(record: StepRecord) -> str:
 
 
 class ProgressBar(Callback):
-    """Steps done, loss, speed, memory and the time left, in place."""
+    """Steps done, loss, speed, memory and time left, updated in place."""
 
     def __init__(self, terminal: IO[str], first: int, last: int) -> None:
         self._eval = ""
@@ -43,7 +43,7 @@ class ProgressBar(Callback):
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            # What there is no room for is cut from the end of this, and from nothing else.
+            # On a narrow terminal only the end of this column is cut.
             TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True)),
             console=Console(file=terminal, markup=False),
             expand=True,
@@ -52,12 +52,12 @@ class ProgressBar(Callback):
         self._bar.start()
 
     def after_step(self, record: StepRecord) -> None:
-        """Moves the bar to the step and shows its numbers."""
+        """Moves the bar to the step and shows its values."""
         text = describe(record) + self._eval
         self._bar.update(self._task, completed=record.step, description=text)
 
     def after_evaluation(self, step: int, eval_loss: float) -> None:
-        """Prints the loss above the bar and keeps it beside the step's."""
+        """Prints the loss above the bar and keeps it beside the step's values."""
         self._eval = f"  held out {eval_loss:.4f}"
         self._bar.console.print(f"step {step}: loss on held-out text {eval_loss:.4f}")
 
@@ -66,12 +66,12 @@ class ProgressBar(Callback):
         self._bar.update(self._task, completed=step)
 
     def at_end(self) -> None:
-        """Leaves the bar as it stands and frees the terminal."""
+        """Leaves the bar in its last state and releases the terminal."""
         self._bar.stop()
 
 
 class ProgressLines(Callback):
-    """For logs: the first and the last step, and one every ten seconds between."""
+    """For logs: a line for the first and the last step, and one every ten seconds between."""
 
     def __init__(self, terminal: IO[str], first: int, last: int) -> None:
         self._terminal = terminal
@@ -81,7 +81,7 @@ class ProgressLines(Callback):
         self._first = first
 
     def after_step(self, record: StepRecord) -> None:
-        """Prints a line if LINE_EVERY_S have passed, or at the last step."""
+        """Prints a line if LINE_EVERY_S has passed, or at the last step."""
         now = time.monotonic()
         if now < self._next and record.step != self._last:
             return

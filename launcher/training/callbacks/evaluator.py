@@ -1,4 +1,4 @@
-"""The loss on held-out text, now and then."""
+"""Evaluates the loss on held-out text periodically."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ class Evaluation(Callback):
     """Collective: every rank evaluates its share.
 
     Args:
-        evaluate: None where it was told to stop; the step is evaluated when the run goes on.
-        every: steps; 0: never.
-        last: step of the run, which is evaluated too.
+        evaluate: returns None if it was stopped; the step is then evaluated after a resume.
+        every: interval in steps; 0 disables it.
+        last: last step of the run, which is also evaluated.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class Evaluation(Callback):
         self._listeners = listeners
 
     def after_step(self, record: StepRecord) -> None:
-        """Evaluates where the step is due."""
+        """Evaluates if the step is due."""
         if self.is_due(record.step):
             self.of_step(record.step)
 
@@ -38,7 +38,7 @@ class Evaluation(Callback):
         return bool(self._every) and (step % self._every == 0 or step == self._last)
 
     def of_step(self, step: int) -> None:
-        """Evaluates and tells the listeners, unless it was told to stop. Collective."""
+        """Evaluates and notifies the listeners, unless it was stopped. Collective."""
         loss = self._evaluate()
         if loss is None:
             return

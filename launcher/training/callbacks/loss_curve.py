@@ -1,4 +1,4 @@
-"""loss.png: the curve of the whole run, drawn from its metrics when it ends."""
+"""loss.png: the loss curve of the entire run, drawn from its metrics when it ends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from launcher.training.callbacks.callback import Callback
 
 
 class LossCurve(Callback):
-    """Draws the loss of all starts of the run."""
+    """Draws the loss over all starts of the run."""
 
     def __init__(self, metrics: Path, picture: Path, title: str) -> None:
         self._metrics = metrics
@@ -23,7 +23,7 @@ class LossCurve(Callback):
 
 
 def draw(metrics: Path, picture: Path, title: str) -> None:
-    """Plots loss on training and held-out text over tokens; nothing where no step has a loss."""
+    """Plots loss on training and held-out text over tokens; does nothing if no step has a loss."""
     import matplotlib
 
     matplotlib.use("agg")
@@ -46,7 +46,7 @@ def draw(metrics: Path, picture: Path, title: str) -> None:
             label="held out",
         )
     axes.set(xlabel="tokens", ylabel="loss (nats a token)")
-    axes.set_title(title, parse_math=False)  # a name with a $ in it is a name
+    axes.set_title(title, parse_math=False)  # a $ in the name is literal
     bits = axes.secondary_yaxis(
         "right", functions=(lambda nats: nats / math.log(2), lambda bits: bits * math.log(2))
     )

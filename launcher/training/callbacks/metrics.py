@@ -1,4 +1,4 @@
-"""metrics.jsonl: one line a step, each step once however often the run was started."""
+"""metrics.jsonl: one line per step, each step once however often the run was restarted."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from launcher.training.callbacks.callback import Callback, StepRecord
 
 
 class MetricsFile(Callback):
-    """Appends to metrics.jsonl; a number that is not finite becomes null."""
+    """Appends to metrics.jsonl; non-finite numbers become null."""
 
     def __init__(self, path: Path, *, after_step: int) -> None:
-        """Goes on after `after_step`: later lines are of steps that will be taken again."""
+        """Continues after `after_step`: drops later lines, as those steps will run again."""
         self._path = path
         keep_until(path, after_step)
         self._file = path.open("a", encoding="utf-8", buffering=1)
@@ -27,7 +27,7 @@ class MetricsFile(Callback):
         self._write(asdict(record))
 
     def after_evaluation(self, step: int, eval_loss: float) -> None:
-        """Appends the loss on held-out text as a line of its own."""
+        """Appends the loss on held-out text as a separate line."""
         self._write({"step": step, "eval_loss": eval_loss})
 
     def on_rollback(self, step: int) -> None:
@@ -41,7 +41,7 @@ class MetricsFile(Callback):
         self._file.close()
 
     def _write(self, row: dict[str, Any]) -> None:
-        # JSON knows no infinity.
+        # JSON has no infinity.
         finite = {
             key: None if isinstance(value, float) and not math.isfinite(value) else value
             for key, value in row.items()
@@ -50,13 +50,13 @@ class MetricsFile(Callback):
 
 
 def lacks_evaluation(path: Path, step: int) -> bool:
-    """Whether the run took this step and was stopped before it was evaluated."""
+    """Whether the run finished this step and was stopped before evaluating it."""
     rows = [row for row in read_lines(path) if row["step"] == step]
     return bool(rows) and not any("eval_loss" in row for row in rows)
 
 
 def keep_until(path: Path, step: int) -> None:
-    """Drops the rows of later steps, in one rename."""
+    """Drops the rows of later steps, atomically."""
     if not path.exists():
         return
     rows = [row for row in read_lines(path) if row["step"] <= step]

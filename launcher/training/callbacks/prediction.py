@@ -1,9 +1,9 @@
-"""What the dry run predicts of this run, beside what the run measured: rank 0's memory and traffic,
-and on CUDA the time of a step.
+"""Compares the dry run's predictions with measurements: rank 0's memory and traffic, and on CUDA
+the step time.
 
-How long a step takes on a CPU is not known beforehand: the planner's constants of CPUs are of other
-code on another machine, and ranks share cores with whatever else runs. Numbers of collectives and
-of bytes are exact anywhere.
+The step time on a CPU is not predictable: the planner's CPU constants were measured with other code
+on another machine, and ranks share cores with other processes. The number of collectives and of
+bytes is exact everywhere.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from parallel.planner.communication.traffic import Traffic
 from parallel.planner.plan import Plan
 from parallel.planner.trace.collective_counter import Counts, counting
 
-_SETTLED = 3  # steps of this start after which times are like all others
+_SETTLED = 3  # steps of this start before timings are steady
 _GIB = 2**30
 
 
 class PredictionCallback(Callback):
-    """Counts one step's traffic, the first that is like all others."""
+    """Counts the traffic of one step, the first in a steady state."""
 
     def __init__(self, run: Run, layout: Layout, device: DeviceName, first: int, last: int) -> None:
         self._run, self._layout, self._device = run, layout, device
@@ -37,14 +37,14 @@ class PredictionCallback(Callback):
         self._last: StepRecord | None = None
 
     def before_step(self, step: int) -> None:
-        """Begins to count collectives at the step to be counted."""
+        """Starts counting collectives at the chosen step."""
         if step == self._counted_step:
             self._counts = self._counting.enter_context(counting(self._layout))
 
     def after_step(self, record: StepRecord) -> None:
-        """Ends the count; a step that was left out passes it on to the next."""
+        """Ends the count; if the step was skipped, the next one is counted."""
         self._counting.close()
-        if math.isnan(record.loss):  # the step was not taken
+        if math.isnan(record.loss):  # the step was skipped
             self._counted_step += record.step == self._counted_step
             return
         self._last = record
@@ -56,7 +56,7 @@ class PredictionCallback(Callback):
         self._counting.close()
 
     def lines(self) -> list[str]:
-        """The comparison; one line that says why where nothing can be predicted."""
+        """The comparison; or one line with the reason if nothing can be predicted."""
         if self._last is None or self._counts is None:
             return []
         try:

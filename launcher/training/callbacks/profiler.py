@@ -1,4 +1,4 @@
-"""A window of steps under torch's profiler, and on CUDA the allocator's history of it."""
+"""Profiles a window of steps with torch's profiler, and on CUDA the allocator's history."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Profiler(Callback):
         self._profiler.start()
 
     def after_step(self, record: StepRecord) -> None:
-        """Marks the step; writes the files after the window's last."""
+        """Advances the profiler; writes the files after the window's last step."""
         if self._profiler is None:
             return
         self._profiler.step()
@@ -40,11 +40,11 @@ class Profiler(Callback):
             self._finish()
 
     def on_rollback(self, step: int) -> None:
-        """Writes what was profiled so far."""
+        """Writes the profile so far."""
         self.at_end()
 
     def at_end(self) -> None:
-        """Writes what was profiled where training ends within the window."""
+        """Writes the profile if training ends within the window."""
         if self._profiler is not None:
             self._finish()
 

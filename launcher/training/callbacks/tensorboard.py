@@ -1,4 +1,4 @@
-"""TensorBoard event files; a resumed run goes on where its last checkpoint was."""
+"""TensorBoard event files; a resumed run continues from its last checkpoint."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class TensorBoard(Callback):
         self._writer = self._open(after_step)
 
     def _open(self, after_step: int) -> SummaryWriter:
-        # What was drawn beyond the checkpoint will be drawn again.
+        # Steps after the checkpoint will be logged again.
         return SummaryWriter(str(self._folder), purge_step=after_step + 1)
 
     def after_step(self, record: StepRecord) -> None:

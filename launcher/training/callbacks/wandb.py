@@ -1,4 +1,4 @@
-"""Weights & Biases, where it is installed and asked for. One run directory is one W&B run."""
+"""Weights & Biases, if installed and enabled. One run directory is one W&B run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class WeightsAndBiases(Callback):
         )
 
     def after_step(self, record: StepRecord) -> None:
-        """Logs the whole record."""
+        """Logs the full record."""
         self._run.log(asdict(record), step=record.step)
 
     def after_evaluation(self, step: int, eval_loss: float) -> None:
@@ -39,7 +39,7 @@ class WeightsAndBiases(Callback):
 
 
 def run_id(folder: Path) -> str:
-    """The run's id, made once and kept across restarts."""
+    """The run's id, created once and kept across restarts."""
     path = folder / "wandb_id"
     if not path.exists():
         path.write_text(uuid.uuid4().hex + "\n", encoding="utf-8")

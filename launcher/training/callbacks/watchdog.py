@@ -1,7 +1,8 @@
-"""Ends a rank that waits for others longer than it may, with the stacks of its threads on disk.
+"""Ends a rank that waits for others longer than its timeout, and dumps its threads' stacks.
 
-A rank that hangs says nothing; the others wait for it in a collective, which gloo and NCCL leave in
-their own time, or never. A thread of each rank looks at when its training loop last went on.
+A hanging rank gives no sign; the others wait for it in a collective, which gloo and NCCL abort only
+after their own timeouts, or never. A thread on each rank checks when its training loop last
+progressed.
 """
 
 from __future__ import annotations
@@ -19,17 +20,17 @@ from launcher.failure.heartbeat import current_status
 from launcher.failure.record import Failure, leave_note
 from launcher.training.callbacks.callback import Callback, StepRecord
 
-_LOOKS = 20  # in the time that a rank may wait
+_LOOKS = 20  # checks per timeout
 
 
 class Watchdog(Callback):
-    """Ends this process once nothing was noted for `timeout_s` seconds."""
+    """Ends this process if it makes no progress for `timeout_s` seconds."""
 
     def __init__(self, logs: Path, rank: int, timeout_s: float) -> None:
         self._logs, self._rank = logs, rank
         self._timeout_s = timeout_s
         self._ended = threading.Event()
-        self._since: float | None = None  # None: nothing is watched
+        self._since: float | None = None  # None: not watching
         threading.Thread(target=self._watch, daemon=True).start()
 
     def before_step(self, step: int) -> None:
@@ -41,22 +42,22 @@ class Watchdog(Callback):
         self.note("between steps")
 
     def on_rollback(self, step: int) -> None:
-        """Notes that the rank goes back to `step`."""
+        """Notes that the rank rolls back to `step`."""
         self.note("going back", step)
 
     def at_end(self) -> None:
-        """Ends the watch."""
+        """Stops watching."""
         self._since = None
         self._ended.set()
 
     def note(self, phase: str, step: int | None = None) -> None:
-        """The loop goes on, with this."""
+        """Records progress, with the current phase."""
         current_status.note(phase, step)
         self._since = time.monotonic()
 
     @contextmanager
     def paused(self, phase: str) -> Iterator[None]:
-        """While a checkpoint is copied or written, which takes as long as it takes."""
+        """Pauses the watchdog while a checkpoint is copied or written, which has no time limit."""
         self._since = None
         try:
             with current_status.during(phase):
@@ -71,7 +72,7 @@ class Watchdog(Callback):
             if since is None:
                 continue
             if looked - before > self._timeout_s / 2:
-                # It is this rank that the others waited for; it was stopped, and goes on too late.
+                # This rank itself was suspended; the others have given up on it by now.
                 self._end(f"stood still for {looked - before:.0f} s")
             elif looked - since > self._timeout_s:
                 self._end(f"waited {self._timeout_s:g} s", waited_s=self._timeout_s)
@@ -80,7 +81,7 @@ class Watchdog(Callback):
         try:
             self._leave_word(message, waited_s)
         finally:
-            # Nothing less ends a process whose main thread is in a collective.
+            # Nothing else ends a process whose main thread is in a collective.
             os._exit(1)
 
     def _leave_word(self, message: str, waited_s: float) -> None:

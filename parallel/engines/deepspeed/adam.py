@@ -1,4 +1,4 @@
-"""The AdamW that DeepSpeed drives: torch's, or DeepSpeed's own on the host if offloaded."""
+"""The AdamW for DeepSpeed: torch's, or DeepSpeed's CPU implementation if offloaded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def build_adam(
     engine: EngineConfig,
     device: Device,
 ) -> tuple[Any, list[str]]:
-    """AdamW over all parameters, and what the user should know of the choice.
+    """AdamW over all parameters, and notices for the user about the choice.
 
     Weights decay; biases and norms do not, as in the `megatron` engine.
     """
@@ -44,8 +44,8 @@ def build_adam(
         from deepspeed.ops.adam import DeepSpeedCPUAdam
 
         return DeepSpeedCPUAdam(groups, adamw_mode=True, **settings), []
-    except Exception as error:  # whatever the compiler said
-        cause = error.__cause__ or error  # DeepSpeed's own words do not say why
+    except Exception as error:  # any compiler error
+        cause = error.__cause__ or error  # DeepSpeed's own message lacks the reason
         reason = " ".join(str(cause).split())[:200]
         notice = (
             "engine.offload_optimizer=true: DeepSpeedCPUAdam could not be compiled "
@@ -55,7 +55,7 @@ def build_adam(
 
 
 def _find_ninja() -> None:
-    """pip puts it beside Python, where the compiler's driver looks only in an activated .venv."""
+    """pip installs it beside Python, where the build looks only in an activated .venv."""
     if shutil.which("ninja") is None:
         beside = str(Path(sys.executable).parent)
         os.environ["PATH"] = os.pathsep.join([beside, os.environ.get("PATH", "")])

@@ -1,4 +1,4 @@
-"""A rank's DeepSpeed engine from a run, and the file of settings that DeepSpeed is given.
+"""Builds a rank's DeepSpeed engine, and the configuration that DeepSpeed takes.
 
 Imports no torch until an engine is built.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def running(run: Run, layout: Layout, device: Device) -> Iterator[DeepSpeedEngine]:
-    """Needs the process groups of `layout` around its whole life. Collective."""
+    """The engine; requires the process groups of `layout` for its lifetime. Collective."""
     from parallel.engines.deepspeed.engine import DeepSpeedEngine
     from parallel.engines.deepspeed.groups import deepspeed_world
 
@@ -41,7 +41,7 @@ def running(run: Run, layout: Layout, device: Device) -> Iterator[DeepSpeedEngin
 
 
 def config_of(run: Run, shape: ModelShape, layout: Layout, device: DeviceName) -> dict[str, Any]:
-    """What DeepSpeed is given. Raises InputError where it cannot be."""
+    """DeepSpeed's configuration. Raises InputError if it is not possible."""
     return deepspeed_config(
         shape,
         layout,

@@ -10,8 +10,8 @@ from models.shape import ModelShape
 from parallel.layout import Layout
 from parallel.parameter_count import rank_parameters
 
-BUCKET = 500_000_000  # DeepSpeed's own size, in numbers
-MOST_KEPT = 1_000_000_000  # numbers: of ZeRO 3's live parameters, and of its sub-groups
+BUCKET = 500_000_000  # elements; DeepSpeed's default
+MOST_KEPT = 1_000_000_000  # elements: of ZeRO 3's live parameters, and of its sub-groups
 
 
 def deepspeed_config(
@@ -24,10 +24,10 @@ def deepspeed_config(
     device: DeviceName,
     global_batch: int,
 ) -> dict[str, Any]:
-    """What `deepspeed.initialize` is given; also written to the run directory.
+    """The configuration for `deepspeed.initialize`; also written to the run directory.
 
-    Adam itself is built in code. Where gradients are whole (`ZeRO 0`) clipping is ours, since
-    DeepSpeed leaves norms of later stages out, so its own is off.
+    Adam itself is built in code. Where gradients are unsharded (`ZeRO 0`) we clip them ourselves,
+    since DeepSpeed omits later stages from the norm, so its own clipping is off.
     """
     stage = effective_zero(layout, precision)
     config: dict[str, Any] = {
@@ -41,12 +41,12 @@ def deepspeed_config(
         "zero_force_ds_cpu_optimizer": False,
     }
     if layout.pipeline > 1:
-        # Between stages DeepSpeed sends each tensor rank's share of what it takes to be the same on
-        # all of them. Under sequence parallel it is a share already, and the model would be wrong.
+        # Between stages DeepSpeed sends each tensor rank's shard of a tensor assumed to be equal on
+        # all of them. With sequence parallelism it is a shard already, and would be cut wrongly.
         whole = layout.sequence_parallel or layout.dualpipev
         config["pipeline"] = {"pipe_partitioned": not whole, "grad_partitioned": not whole}
     if precision is not Precision.float32:
-        # As Megatron does: gradients are added up and reduced in float32.
+        # As in Megatron: gradients are accumulated and reduced in float32.
         config["data_types"] = {"grad_accum_dtype": "fp32"}
         config["communication_data_type"] = "fp32"
     if precision is Precision.bf16:
@@ -64,10 +64,10 @@ def deepspeed_config(
 
 
 def effective_zero(layout: Layout, precision: Precision) -> int:
-    """The ZeRO stage that DeepSpeed is asked for.
+    """The ZeRO stage passed to DeepSpeed.
 
-    Its optimizers of half precision without ZeRO add gradients up in half precision. Over a single
-    data rank ZeRO 1 is the same thing with float32 sums.
+    Without ZeRO its half-precision optimizers accumulate gradients in half precision. With a single
+    data rank ZeRO 1 is equivalent, with float32 accumulation.
     """
     if layout.zero == 0 and precision is not Precision.float32 and layout.data == 1:
         return 1
@@ -80,7 +80,7 @@ def _zero(
     zero: dict[str, Any] = {"stage": stage}
     if stage == 0:
         return zero
-    # Buffers of this many numbers are allocated whether they are filled or not.
+    # Buffers of this many elements are allocated whether they are filled or not.
     bucket = min(BUCKET, max(rank_parameters(shape, layout, p) for p in range(layout.pipeline)))
     zero["reduce_bucket_size"] = bucket
     zero["allgather_bucket_size"] = bucket
@@ -88,7 +88,7 @@ def _zero(
     if engine.offload_optimizer:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": device is DeviceName.cuda}
     if stage == 3:
-        # Norms and biases stay whole on every rank; fetching them costs more than they hold.
+        # Norms and biases stay replicated: fetching them costs more than they save.
         zero["stage3_param_persistence_threshold"] = 10 * shape.hidden
         zero["stage3_prefetch_bucket_size"] = min(BUCKET, shape.hidden**2)
     return zero

@@ -29,8 +29,8 @@ from parallel.runtime.device import Device
 
 
 class DeepSpeedEngine(EngineState):
-    """Trains this rank's stage, or its whole model. Lives within `process_groups` and
-    `deepspeed_world`.
+    """Trains this rank's stage, or its full model. Requires `process_groups` and
+    `deepspeed_world` for its lifetime.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class DeepSpeedEngine(EngineState):
         super().__init__(parameters, adam, state)
 
     def close(self) -> None:
-        """Takes down what would otherwise keep the engine, and its process groups, alive."""
+        """Releases references that would keep the engine and its process groups alive."""
         self.engine.destroy()
 
     def _clip(self, *_adam: Any) -> None:
@@ -98,7 +98,7 @@ class DeepSpeedEngine(EngineState):
         set_parameter(named, value)
 
     def train_step(self, batch: Batch, learning_rate: float) -> StepResult:
-        """Runs DeepSpeed's pipeline, or without one each micro-batch by itself. Collective."""
+        """Runs DeepSpeed's pipeline, or each micro-batch in turn without one. Collective."""
         for group in self.adam.param_groups:
             group["lr"] = learning_rate
         samples = len(batch.micro_batches) * self.layout.micro_batch * self.layout.data
@@ -129,7 +129,7 @@ class DeepSpeedEngine(EngineState):
         total = torch.zeros((), device=self.device.torch_device)
         last = len(batch.micro_batches) - 1
         for number, tokens in enumerate(batch.micro_batches):
-            # Said outright, since a growing batch would put DeepSpeed's own count out of step.
+            # Set explicitly, since a growing batch would desynchronize DeepSpeed's own count.
             self.engine.set_gradient_accumulation_boundary(number == last)
             loss = self._loss(tokens)
             total += loss.detach()
@@ -171,7 +171,7 @@ class DeepSpeedEngine(EngineState):
         return 1.0 if scaler is None else float(scaler.cur_scale)
 
     def scaler_state(self) -> dict[str, float]:
-        """In Megatron's words: steps since the last overflow, overflows until the scale shrinks."""
+        """Megatron's names: steps since the last overflow, overflows until the scale shrinks."""
         scaler = self._scaler()
         if scaler is None:
             return {}
@@ -183,7 +183,7 @@ class DeepSpeedEngine(EngineState):
         }
 
     def load_scaler_state(self, state: dict[str, float]) -> None:
-        """Translates from Megatron's words; nothing without fp16 or for an empty state."""
+        """Translates from Megatron's names; does nothing without fp16 or for an empty state."""
         scaler = self._scaler()
         if scaler is None or not state:
             return
@@ -193,11 +193,11 @@ class DeepSpeedEngine(EngineState):
 
 
 def _reduce_over_the_model(engine: Any) -> None:
-    """Adds up what several ranks of one model hold parts of: a pipeline's step before reducing over
-    the data ranks.
+    """Sums gradients held in parts by several ranks of one model: a pipeline's step before the
+    reduction over data ranks.
 
-    In place of DeepSpeed's own, which overlooks float32 sums of fp16 gradients and knows no
-    sequence parallel.
+    Replaces DeepSpeed's own, which ignores float32 sums of fp16 gradients and does not support
+    sequence parallelism.
     """
     for weight, group in engine.module.get_tied_weights_and_groups():
         torch.distributed.all_reduce(_accumulated(weight), group=group)
@@ -212,13 +212,13 @@ def _reduce_over_the_model(engine: Any) -> None:
 
 
 def _accumulated(weight: nn.Parameter) -> Tensor:
-    """The sum of a parameter's gradients, wherever DeepSpeed's optimizers keep it."""
+    """A parameter's accumulated gradient, wherever DeepSpeed's optimizers keep it."""
     kept = (getattr(weight, name, None) for name in ("grad_accum", "_hp_grad", "grad"))
     return next(gradient for gradient in kept if gradient is not None)
 
 
 def _sum_as_they_come(model: nn.Module) -> None:
-    """The same without a pipeline, where ZeRO 2 and 3 take gradients away as they are made."""
+    """The same without a pipeline, where ZeRO 2 and 3 consume gradients as they are produced."""
     group = parallel_state.get_tensor_model_parallel_group()
 
     def add_up(gradient: Tensor) -> Tensor:
@@ -231,5 +231,5 @@ def _sum_as_they_come(model: nn.Module) -> None:
 
 
 def _of_sequence_parallel(model: nn.Module) -> list[nn.Parameter]:
-    """Parameters that under sequence parallel see only the rank's own tokens: norms and biases."""
+    """Parameters that with sequence parallelism see only the rank's tokens: norms and biases."""
     return [p for p in model.parameters() if getattr(p, "sequence_parallel", False)]

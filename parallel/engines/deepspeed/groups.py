@@ -1,4 +1,4 @@
-"""DeepSpeed's view of the ranks, made to agree with the Layout's."""
+"""DeepSpeed's process groups, made consistent with the Layout's."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from parallel.layout import Layout
 
 
 def topology(layout: Layout) -> PipeModelDataParallelTopology:
-    """DeepSpeed's arrangement of a pipeline; its rank lists are the Layout's, or this fails."""
+    """DeepSpeed's pipeline topology; raises if its rank lists differ from the Layout's."""
     made = PipeModelDataParallelTopology(
         num_pp=layout.pipeline, num_mp=layout.tensor, num_dp=layout.data
     )
@@ -40,14 +40,14 @@ def topology(layout: Layout) -> PipeModelDataParallelTopology:
 
 
 class TensorAndDataRanks:
-    """The `mpu` that DeepSpeed asks where it runs without a pipeline: Megatron's groups."""
+    """The `mpu` that DeepSpeed uses without a pipeline: Megatron's groups."""
 
     def get_model_parallel_rank(self) -> int:
-        """This rank's place in its tensor group."""
+        """This rank's index in its tensor group."""
         return parallel_state.get_tensor_model_parallel_rank()
 
     def get_model_parallel_world_size(self) -> int:
-        """Ranks of a tensor group."""
+        """The size of the tensor group."""
         return parallel_state.get_tensor_model_parallel_world_size()
 
     def get_model_parallel_group(self) -> Any:
@@ -59,11 +59,11 @@ class TensorAndDataRanks:
     get_tensor_model_parallel_group = get_model_parallel_group
 
     def get_data_parallel_rank(self) -> int:
-        """This rank's place in its data group."""
+        """This rank's index in its data group."""
         return parallel_state.get_data_parallel_rank()
 
     def get_data_parallel_world_size(self) -> int:
-        """Ranks of a data group."""
+        """The size of the data group."""
         return parallel_state.get_data_parallel_world_size()
 
     def get_data_parallel_group(self) -> Any:
@@ -73,19 +73,19 @@ class TensorAndDataRanks:
 
 @contextmanager
 def deepspeed_world() -> Iterator[None]:
-    """Gives DeepSpeed the process group that there is; afterwards it knows of none.
+    """Gives DeepSpeed the existing process group; resets its state afterwards.
 
     DeepSpeed keeps groups in globals, which would outlive their process group.
     """
-    os.environ.setdefault("LOCAL_RANK", "0")  # a process by itself has none, DeepSpeed wants one
-    # Of use to inference only, and compiled for half a minute otherwise.
+    os.environ.setdefault("LOCAL_RANK", "0")  # required by DeepSpeed, unset in a single process
+    # Needed for inference only, and takes half a minute to compile otherwise.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    # It tells every detail of its settings, and torch warns of each call that it has replaced.
+    # It logs every setting, and torch warns about each call that it replaces.
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
     accelerator = get_accelerator()
     if accelerator.device_name() == "cpu":
-        # DeepSpeed asks for fp16 instructions; torch does without, slowly.
+        # DeepSpeed requires fp16 instructions; torch works without them, slowly.
         accelerator.is_fp16_supported = lambda: True
     backend = torch.distributed.get_backend()
     deepspeed.init_distributed(dist_backend=backend, dist_init_required=False, verbose=False)

@@ -1,4 +1,4 @@
-"""One rank's part of a GPT-3 under DeepSpeed: built, initialised, and named globally."""
+"""One rank's part of a GPT-3 under DeepSpeed: built, initialized, with global names."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def build_whole(
     seed: int,
     deepspeed_config: dict[str, Any],
 ) -> tuple[nn.Module, list[NamedParameter]]:
-    """Without a pipeline: the `megatron` engine's model, cut up as it is built under ZeRO 3."""
+    """Without a pipeline: the `megatron` engine's model, partitioned as it is built in ZeRO 3."""
     sharded = layout.zero == 3
     data_group = parallel_state.get_data_parallel_group()
     mpu = TensorAndDataRanks()
@@ -62,14 +62,14 @@ def build_whole(
 def build_pipeline(
     shape: ModelShape, layout: Layout, config: TransformerConfig, device: Device, seed: int
 ) -> tuple[PipelineModule, list[NamedParameter]]:
-    """With a pipeline: this rank's stage of the list of layers."""
+    """With a pipeline: this rank's stage of the layer list."""
     entries = layer_list(shape, config, transformer_engine=uses_transformer_engine(device.name))
     kind = PipelineModule
     if layout.dualpipev:
         from deepspeed.runtime.pipe.dualpipev import DualPipeVModule
 
         kind = DualPipeVModule
-    with redirect_stdout(io.StringIO()):  # it prints the cut that layout.txt tells already
+    with redirect_stdout(io.StringIO()):  # it prints the partition, which layout.txt has already
         model = kind(
             layers=[_spec(entry) for entry in entries],
             topology=topology(layout),
@@ -85,7 +85,7 @@ def build_pipeline(
 
 @torch.no_grad()
 def set_parameter(named: NamedParameter, value: Tensor) -> None:
-    """Gives a parameter its value; collective over the data ranks under ZeRO 3."""
+    """Sets a parameter's value; collective over the data ranks under ZeRO 3."""
     with GatheredParameters(
         [named.tensor], modifier_rank=0, enabled=hasattr(named.tensor, "ds_id")
     ):
@@ -105,7 +105,7 @@ def _spec(entry: LayerEntry) -> LayerSpec:
 
 
 def _check_cut(model: PipelineModule, layout: Layout, layers: int) -> None:
-    """DeepSpeed cuts the list itself, leaving stages empty in silence: hold it to the Layout."""
+    """DeepSpeed partitions the list itself and may leave stages empty silently; checks it."""
     pieces = sorted(
         (
             layout.layers_of(stage, chunk, layers)

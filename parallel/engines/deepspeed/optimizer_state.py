@@ -1,7 +1,7 @@
 """Where DeepSpeed's optimizers keep a parameter's master copy and Adam's moments.
 
-Without ZeRO beside the parameter; under ZeRO 1 and 2, and in the bf16 optimizer of ZeRO 1, as
-slices of one flat partition a parameter group; under ZeRO 3 as slices of flat sub-groups.
+Without ZeRO they are beside the parameter; with ZeRO 1 and 2, and in the bf16 optimizer of ZeRO 1,
+slices of one flat partition per parameter group; with ZeRO 3 slices of flat sub-groups.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from parallel.engines.optimizer_state import OptimizerState, OwnSlice, SlicedSta
 def optimizer_state(
     optimizer: Any, adam: Any, parameters: list[NamedParameter], data_group: Any
 ) -> OptimizerState:
-    """`optimizer` is what DeepSpeed made of `adam`."""
+    """`optimizer` is DeepSpeed's wrapper of `adam`."""
     if optimizer is adam:
         return WholeState(adam, {}, data_group)
     stage3 = isinstance(optimizer, DeepSpeedZeroOptimizer_Stage3)
@@ -36,7 +36,7 @@ def optimizer_state(
 
 def _of_flat_partition(adam: Any, parameter: Any) -> OwnSlice | None:
     mapping = parameter._hp_mapping
-    if mapping is None:  # wholly in other ranks' partitions
+    if mapping is None:  # entirely in other ranks' partitions
         return None
     (main,) = adam.param_groups[mapping.param_group_index]["params"]
     at, place = mapping.hp_fragment_address, mapping.lp_fragment_address

@@ -1,4 +1,4 @@
-"""A rank's Megatron-core engine from a run."""
+"""Builds a rank's Megatron-core engine from a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from parallel.runtime.device import Device
 
 @contextmanager
 def running(run: Run, layout: Layout, device: Device) -> Iterator[MegatronEngine]:
-    """Needs the process groups of `layout` around its whole life. Collective."""
+    """The engine; requires the process groups of `layout` for its lifetime. Collective."""
     yield MegatronEngine(
         ModelShape.of(run.model),
         layout,

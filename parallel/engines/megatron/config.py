@@ -21,7 +21,7 @@ from parallel.runtime.dtypes import DTYPES
 def transformer_config(
     shape: ModelShape, layout: Layout, precision: Precision, device: DeviceName
 ) -> TransformerConfig:
-    """Sizes, cuts and precision of the network; no dropout, and weights are set elsewhere."""
+    """Sizes, splits and precision of the network; no dropout; weights are initialized elsewhere."""
     interleaved = layout.interleave > 1
     dtype = DTYPES[precision]
     config = TransformerConfig(
@@ -31,7 +31,7 @@ def transformer_config(
         ffn_hidden_size=shape.feed_forward,
         kv_channels=shape.head_width,
         layernorm_epsilon=NORM_EPSILON,
-        # Megatron's fused kernel is the same approximation, and goes by torch's name.
+        # Megatron's fused kernel is the same approximation, selected by torch's function.
         activation_func=torch.nn.functional.gelu if device is DeviceName.cuda else host_gelu,
         hidden_dropout=0.0,
         attention_dropout=0.0,
@@ -45,8 +45,8 @@ def transformer_config(
         params_dtype=dtype,
         bf16=precision is Precision.bf16,
         fp16=precision is Precision.fp16,
-        # Two stages interleaved send two messages between the same pair of ranks; batched, they
-        # are crossed and training silently diverges.
+        # With two interleaved stages the same pair of ranks exchanges two messages; batched, they
+        # are swapped and training silently diverges.
         overlap_p2p_comm=interleaved,
         batch_p2p_comm=not interleaved,
         # The values are set afterwards, by global name and position (models.initialise).
@@ -58,8 +58,8 @@ def transformer_config(
         masked_softmax_fusion=False,
         bias_dropout_fusion=device is DeviceName.cuda,
         bias_activation_fusion=device is DeviceName.cuda,
-        # Frees a stage's output once it is sent. Interleaved sends are still under way then: a CUDA
-        # stream keeps the memory for them, gloo would send what has been put there since.
+        # Frees a stage's output once it is sent. Interleaved sends are then still in progress: a
+        # CUDA stream keeps the memory alive, gloo would send whatever has replaced it.
         deallocate_pipeline_outputs=device is DeviceName.cuda or not interleaved,
         **_recompute(layout.recompute),
     )
@@ -69,7 +69,7 @@ def transformer_config(
 
 
 def _stages(layout: Layout) -> list[list[str]] | None:
-    """What each stage holds, in Megatron-core's words; None where it cuts as Layout does."""
+    """The layers of each stage in Megatron-core's format; None if its default split is the same."""
     if layout.stage_layers is None or layout.pipeline == 1:
         return None
     stages = [["decoder"] * layers for layers in layout.stage_layers]
@@ -79,7 +79,7 @@ def _stages(layout: Layout) -> list[list[str]] | None:
 
 
 def ddp_config(layout: Layout, device: DeviceName) -> DistributedDataParallelConfig:
-    """Gradients are reduced in float32, on CUDA behind the backward pass."""
+    """Reduces gradients in float32, on CUDA overlapped with the backward pass."""
     overlap = device is DeviceName.cuda and layout.data > 1
     return DistributedDataParallelConfig(
         grad_reduce_in_fp32=True,
@@ -92,7 +92,7 @@ def ddp_config(layout: Layout, device: DeviceName) -> DistributedDataParallelCon
 def optimizer_config(
     optimizer: OptimizerConfig, layout: Layout, precision: Precision, device: DeviceName
 ) -> MegatronOptimizerConfig:
-    """Adam's settings; sharded over the data ranks under ZeRO-1."""
+    """Adam's settings; sharded over the data ranks with ZeRO-1."""
     return MegatronOptimizerConfig(
         optimizer="adam",
         lr=optimizer.learning_rate,

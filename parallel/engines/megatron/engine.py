@@ -27,7 +27,7 @@ from parallel.runtime.device import Device
 
 
 class MegatronEngine(EngineState):
-    """Trains this rank's chunks. Needs `process_groups` around its whole life."""
+    """Trains this rank's chunks. Requires `process_groups` for its lifetime."""
 
     def __init__(
         self,
@@ -56,10 +56,10 @@ class MegatronEngine(EngineState):
         )
         self.optimizer: Any = chained.chained_optimizers[0]
         for group in self.optimizer.param_groups:
-            # Megatron leaves this to its own scheduler, and Adam would decay norms and biases too.
+            # Megatron's own scheduler sets this; without it Adam would decay norms and biases too.
             group["weight_decay"] = optimizer.weight_decay * group["wd_mult"]
-            # Megatron-core takes torch's AdamW where neither Apex nor Transformer Engine is
-            # installed, and not in its fastest way.
+            # Megatron-core uses torch's AdamW if neither Apex nor Transformer Engine is
+            # installed, and not its fastest implementation.
             if isinstance(self.optimizer.optimizer, torch.optim.AdamW):
                 group["fused"] = True
         state = optimizer_state(self.optimizer, parallel_state.get_data_parallel_group())
@@ -85,7 +85,7 @@ class MegatronEngine(EngineState):
             group["lr"] = learning_rate
         losses = self._schedule(batch.micro_batches, forward_only=False)
         scaler = self._scaler()
-        scale = None if scaler is None else scaler.scale  # read when the step is done with
+        scale = None if scaler is None else scaler.scale  # read once the step is done
         updated, grad_norm, _ = self.optimizer.step()
         return StepResult(
             loss=self._mean_over_world(losses, len(batch.micro_batches)),
@@ -103,7 +103,7 @@ class MegatronEngine(EngineState):
         return self._mean_over_world(losses, len(batch.micro_batches))
 
     def _schedule(self, micro_batches: list[Tensor], *, forward_only: bool) -> list[Any]:
-        """Runs Megatron's schedule; the losses of the micro-batches, on the last stage only."""
+        """Runs Megatron's schedule; returns micro-batch losses, on the last stage only."""
         rows, length = micro_batches[0].shape
         iterators = [iter(micro_batches) for _ in self.chunks]
         return self._run_schedule(
@@ -117,7 +117,7 @@ class MegatronEngine(EngineState):
         )
 
     def _mean_over_world(self, losses: list[Tensor], micro_batches: int) -> float:
-        # Only last stages have losses, each `tensor` times over.
+        # Only last stages have losses, each replicated `tensor` times.
         copies = micro_batches * self.layout.data * self.layout.tensor
         total = torch.zeros((), dtype=torch.float64, device=self.device.torch_device)
         for loss in losses:
@@ -127,18 +127,18 @@ class MegatronEngine(EngineState):
         return float(total) / copies
 
     def _scaler(self) -> Any:
-        """Of fp16's losses; None for other precisions."""
+        """The fp16 loss scaler; None for other precisions."""
         return getattr(self.optimizer, "grad_scaler", None)
 
     def scaler_state(self) -> dict[str, float]:
-        """The scale and trackers of fp16's loss scaler; empty in other precisions."""
+        """The scale and trackers of the fp16 loss scaler; empty in other precisions."""
         scaler = self._scaler()
         if scaler is None:
             return {}
         return {key: float(value) for key, value in scaler.state_dict().items()}
 
     def load_scaler_state(self, state: dict[str, float]) -> None:
-        """Restores the loss scaler; nothing without fp16 or for an empty state."""
+        """Restores the loss scaler; does nothing without fp16 or for an empty state."""
         scaler = self._scaler()
         if scaler is None or not state:
             return

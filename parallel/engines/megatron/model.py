@@ -1,4 +1,4 @@
-"""One rank's chunks of a GPT-3 under Megatron-core: built, initialised, and named globally."""
+"""One rank's chunks of a GPT-3 under Megatron-core: built, initialized, with global names."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def uses_transformer_engine(device: DeviceName) -> bool:
 
 
 def banded_attention_by(shape: ModelShape, device: DeviceName, precision: Precision) -> str | None:
-    """What computes the attention of banded layers; None where there are none."""
+    """The implementation of banded attention; None if no layer is banded."""
     if not any(shape.is_banded(layer) for layer in range(shape.layers)):
         return None
     if uses_transformer_engine(device):
@@ -83,25 +83,25 @@ def banded_attention_by(shape: ModelShape, device: DeviceName, precision: Precis
 
 
 def check_layers(chunk: GPT, layers: range) -> None:
-    """Asserts that the chunk was built of exactly these layers (from 0)."""
-    # Megatron has trained 64 of 80 layers without a word: count what was built.
+    """Asserts that the chunk consists of exactly these layers (from 0)."""
+    # Megatron has silently trained 64 of 80 layers: count what was built.
     built = [layer.layer_number - 1 for layer in chunk.decoder.layers]
     assert built == list(layers), f"built layers {built}, the layout says {list(layers)}"
 
 
 def name_parameters(chunk: GPT, layout: Layout) -> Iterator[NamedParameter]:
-    """The chunk's parameters, each with its global name and the part held here."""
+    """The chunk's parameters, each with its global name and this rank's shard."""
     for local_name, tensor in chunk.named_parameters():
         name = _global_name(local_name, chunk)
         tied_copy = name == "output_layer.weight"
-        # ZeRO-3 leaves nothing of a parameter where it was, but its shape.
+        # ZeRO-3 leaves nothing of a parameter in place but its shape.
         shape = getattr(tensor, "ds_shape", tensor.shape)
         at = part_here(TIED if tied_copy else name, tensor, shape, layout)
         yield NamedParameter(tensor, at, tied_copy)
 
 
 def _global_name(local_name: str, chunk: GPT) -> str:
-    """Megatron numbers layers within a chunk; globally they are numbered from the first."""
+    """Converts layer numbers within a chunk, which Megatron uses, to global ones."""
     local_name = unfused(local_name)
     if not local_name.startswith("decoder.layers."):
         return local_name

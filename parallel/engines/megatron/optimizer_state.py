@@ -16,7 +16,7 @@ from parallel.engines.optimizer_state import OptimizerState, OwnSlice, SlicedSta
 
 
 def optimizer_state(optimizer: Any, data_group: Any) -> OptimizerState:
-    """Where this optimizer keeps masters and moments: in slices under ZeRO-1, else whole."""
+    """The optimizer's masters and moments: slices with ZeRO-1, else unsharded."""
     if isinstance(optimizer, DistributedOptimizer):
         return SlicedState(optimizer.optimizer, _slices(optimizer), data_group)
     return WholeState(optimizer.optimizer, _masters(optimizer), data_group)

@@ -15,8 +15,8 @@ _LONG = 8  # bytes
 
 
 def deepspeed_traffic(step: Step, ledger: Ledger) -> None:
-    """Approximate in one thing: which parameters ZeRO 3 has gathered twice for a micro-batch, of
-    models of more than a billion numbers a rank, depends on how far it fetched ahead.
+    """Approximate in one respect: for models of more than a billion elements per rank, which
+    parameters ZeRO 3 gathers twice per micro-batch depends on how far it prefetched.
     """
     if step.layout.pipeline > 1:
         _pipeline(step, ledger)
@@ -41,7 +41,7 @@ def _whole(step: Step, ledger: Ledger) -> None:
 def _pipeline(step: Step, ledger: Ledger) -> None:
     layout, m = step.layout, step.micro_batches
     if layout.dualpipev:
-        # Forth and back: to each neighbour two activations and two gradients are sent.
+        # Both directions: two activations and two gradients are sent to each neighbour.
         neighbours = (step.stage > 0) + (step.stage < layout.pipeline - 1)
         ledger.exchange(step.hidden, 2 * m * neighbours, 2 * m * neighbours)
     else:
@@ -59,10 +59,10 @@ def _pipeline(step: Step, ledger: Ledger) -> None:
 
 
 def _messages(step: Step, ledger: Ledger) -> None:
-    """Activations to the next stage, gradients to the one before.
+    """Activations to the next stage, gradients to the previous one.
 
-    Without sequence parallel each tensor rank sends its share, and what it is a share of; both
-    stages put the whole together.
+    Without sequence parallelism each tensor rank sends its shard with metadata, and both stages
+    gather the full tensor.
     """
     layout, m = step.layout, step.micro_batches
     count = m * ((not step.last) + (not step.first))
@@ -82,7 +82,7 @@ def _messages(step: Step, ledger: Ledger) -> None:
 
 
 def _zero(step: Step, ledger: Ledger, zero: int) -> None:
-    """ZeRO 1 and 2: whole buckets are summed, whatever is kept of them."""
+    """ZeRO 1 and 2: full buckets are reduced, whatever part of them is kept."""
     layout = step.layout
     bf16_optimizer = zero == 1 and step.precision is Precision.bf16
     flat = [_rounded_up(sum(group), 2 * layout.data) for group in _groups(step)]
@@ -107,7 +107,7 @@ def _zero3(step: Step, ledger: Ledger) -> None:
     """ZeRO 3: parameters are gathered for each pass, gradients scattered after each backward."""
     data, m = step.layout.data, step.micro_batches
     padded = [_rounded_up(size, data) for size in _as_used(step)]
-    # Norms and biases stay whole, and are gathered one by one after the update.
+    # Norms and biases stay replicated, and are gathered one by one after the update.
     small = 10 * step.shape.hidden
     for size in (size for size in padded if size < small):
         ledger.add(Group.data, CollectiveKind.all_gather, size * step.number)
@@ -125,7 +125,7 @@ def _zero3(step: Step, ledger: Ledger) -> None:
 
 
 def _as_used(step: Step) -> list[int]:
-    """Numbers of each parameter in the order in which the forward pass comes to them."""
+    """Elements of each parameter, in the order in which the forward pass uses them."""
     held = layer_sizes(step.shape, step.layout.tensor)
     norm, projection, qkv, mlp = held[:2], held[2:4], held[4:6], held[6:]
     h = step.shape.hidden
@@ -134,10 +134,10 @@ def _as_used(step: Step) -> list[int]:
 
 
 def _released(cut: list[int]) -> list[int]:
-    """What is let go after the forward pass and gathered again for the backward pass, in its order.
+    """Parameters released after the forward pass and gathered again for the backward, in order.
 
-    The last parameters that make a billion together are kept until then, the embedding with them,
-    since it is the last of all to be used.
+    The last billion elements of parameters are kept until then, including the embedding, which is
+    the very last to be used.
     """
     kept, again = cut[0], []
     for size in reversed(cut[1:]):
@@ -148,7 +148,7 @@ def _released(cut: list[int]) -> list[int]:
 
 
 def _fetches(sizes: Iterable[int], at_once: int) -> list[int]:
-    """Numbers of each gather: so many parameters as make `at_once` or more."""
+    """Elements of each gather: enough parameters to reach `at_once`."""
     found = [0]
     for size in sizes:
         if found[-1] >= at_once:
@@ -158,7 +158,7 @@ def _fetches(sizes: Iterable[int], at_once: int) -> list[int]:
 
 
 def _sub_groups(partitions: Iterable[int]) -> int:
-    """Into how many pieces ZeRO 3 cuts an optimizer's group; each has a norm of its own."""
+    """The number of sub-groups of an optimizer group in ZeRO 3; each has its own norm."""
     count, size = 0, 0
     for each in partitions:
         count += size == 0
@@ -167,7 +167,7 @@ def _sub_groups(partitions: Iterable[int]) -> int:
 
 
 def _reduce(sizes: Iterable[int], bucket: int, ledger: Ledger) -> None:
-    """Sums over the data ranks, each as soon as there is more than a bucket."""
+    """Reduces over the data ranks as soon as more than a bucket has accumulated."""
     waiting = 0
     for size in sizes:
         waiting += size
@@ -184,7 +184,7 @@ def _reduce_before(sizes: Iterable[int], bucket: int, ledger: Ledger) -> None:
 
 
 def _buckets_before(sizes: Iterable[int], bucket: int) -> list[int]:
-    """Numbers of each bucket, closed before it would hold more than `bucket`."""
+    """Elements of each bucket, closed before it would exceed `bucket`."""
     found = [0]
     for size in sizes:
         if found[-1] and found[-1] + size > bucket:
@@ -194,7 +194,7 @@ def _buckets_before(sizes: Iterable[int], bucket: int) -> list[int]:
 
 
 def _bucket(step: Step) -> int:
-    """As `deepspeed_config` asks for it."""
+    """The bucket size in `deepspeed_config`."""
     stages = range(step.layout.pipeline)
     return min(BUCKET, max(rank_parameters(step.shape, step.layout, stage) for stage in stages))
 
@@ -210,7 +210,7 @@ def _groups(step: Step) -> list[list[int]]:
 
 
 def _shapes(step: Step) -> list[tuple[int, bool]]:
-    """Numbers of each parameter in order, and whether it is a matrix."""
+    """Elements of each parameter in order, and whether it is a matrix."""
     shape, h = step.shape, step.shape.hidden
     positions = [(shape.context * h, True)] if step.first else []
     embedding = [(step.embedding, True)] if step.first or step.last else []

@@ -1,7 +1,7 @@
-"""What goes over the links in one step, by formula. Imports no torch.
+"""Communication per step, by formula. Imports no torch.
 
-The formulas were read off the engines (Megatron-core 0.16.1, DeepSpeed 0.19.8) and hold to the byte
-for what a rank counts in a settled step; `deepspeed_traffic` says where they are approximate.
+The formulas were derived from the engines' code (Megatron-core 0.16.1, DeepSpeed 0.19.8) and match
+a rank's measured bytes exactly in steady state; `deepspeed_traffic` notes where they approximate.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ def step_traffic(
     device: DeviceName,
     clips: bool = True,
 ) -> list[Traffic]:
-    """The collectives of each rank of `stage` in one step that is not the first.
+    """The collectives of each rank of `stage` in a step other than the first.
 
     Args:
-        micro_batches: that each data rank runs.
-        device: whose settings the engine has; they decide on buckets.
+        micro_batches: per data rank.
+        device: selects the engine's settings, which determine buckets.
         clips: whether optimizer.clip is above 0.
     """
     step = Step(
@@ -49,12 +49,12 @@ def step_traffic(
 
 
 def layers(step: Step, ledger: Ledger) -> None:
-    """Inside of the tensor groups, which both engines' layers use alike.
+    """Traffic within the tensor groups, which is the same for both engines' layers.
 
-    Each of a layer's two pairs of matmuls adds up its output in the forward pass and the gradient
-    of its input in the backward pass. Under sequence parallel each sum is a scatter and a gather,
-    and what was gathered for a matmul is gathered again for its weights' gradient. The embedding
-    adds up its output; the logits, the gradient of their input.
+    Each of a layer's two pairs of matmuls all-reduces its output in the forward pass and the
+    gradient of its input in the backward pass. With sequence parallelism each becomes a
+    reduce-scatter and an all-gather, and what was gathered for a matmul is gathered again for its
+    weights' gradient. The embedding all-reduces its output; the logits, their input's gradient.
     """
     m, forward = step.micro_batches, 1 + (step.layout.recompute is Recompute.full)
     if step.layout.sequence_parallel:

@@ -1,4 +1,4 @@
-"""Names for sets of ranks, and the sum of what goes over them. Imports no torch."""
+"""Names for sets of ranks, and a ledger of their traffic. Imports no torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Extent = tuple[tuple[int, ...], frozenset[int]]
 def members(layout: Layout, rank: int) -> dict[Group, set[int]]:
     """The ranks of each group that `rank` is in, in the order of `Group`.
 
-    That of the embedding is of the stages that hold it, whether or not `rank` is on one of them.
+    The embedding group lists the stages that hold it, whether or not `rank` is on one of them.
     """
     here = layout.coordinates(rank)
     found = {}
@@ -28,7 +28,7 @@ def members(layout: Layout, rank: int) -> dict[Group, set[int]]:
 
 
 def extents(layout: Layout, stage: int) -> dict[Group, Extent]:
-    """The same groups of a rank of `stage`, told apart without listing ranks."""
+    """The same groups for a rank of `stage`, described without listing ranks."""
     found: dict[Group, Extent] = {}
     for group, spanned in SPANS.items():
         sizes = tuple(layout.size(axis) if axis in spanned else 1 for axis in WITHIN_A_STAGE)
@@ -47,7 +47,7 @@ class Ledger:
         self._entries: list[Traffic] = []
 
     def add(self, group: Group, kind: CollectiveKind, each: int, count: int = 1) -> None:
-        """`count` collectives of `each` bytes; none if the group has but one rank."""
+        """Adds `count` collectives of `each` bytes; none if the group has only one rank."""
         extent = self._extents[group]
         sizes, stages = extent
         if math.prod(sizes) * len(stages) > 1 and count:

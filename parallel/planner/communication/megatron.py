@@ -11,7 +11,7 @@ from parallel.planner.communication.traffic import CollectiveKind, Group
 
 
 def megatron_traffic(step: Step, ledger: Ledger) -> None:
-    """Adds messages between stages, and the sums of gradients, their norm and the loss."""
+    """Adds messages between stages, and the reductions of gradients, their norm and the loss."""
     layout = step.layout
     if layout.pipeline > 1:
         _messages(step, ledger)
@@ -21,7 +21,7 @@ def megatron_traffic(step: Step, ledger: Ledger) -> None:
     if partial:
         ledger.add(Group.tensor, CollectiveKind.all_reduce, partial * FLOAT)
     _gradients(step, ledger)
-    # Slices of gradients make up the whole only over all ranks.
+    # Only all ranks together hold every slice of the gradients.
     over = Group.world if layout.zero == 1 else Group.model
     ledger.add(
         over, CollectiveKind.all_reduce, FLOAT, (step.precision is Precision.fp16) + step.clips
@@ -49,7 +49,7 @@ def _gradients(step: Step, ledger: Ledger) -> None:
 
 
 def _buckets(step: Step, chunk: int) -> list[int]:
-    """Numbers of each bucket of one chunk, padding included, as Megatron's DDP makes them."""
+    """Elements of each bucket of one chunk, including padding, as in Megatron's DDP."""
     layout, sharded = step.layout, step.layout.zero == 1
     # Only the first chunk of the first stage reduces while others still compute.
     in_pieces = step.device is DeviceName.cuda and step.first and chunk == 0

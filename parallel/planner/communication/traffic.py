@@ -1,4 +1,4 @@
-"""What goes over the links in one step, as the analytic plan, the trace and a real run tell it.
+"""Communication per step, as reported by the analytic plan, the trace and real runs.
 
 Imports no torch.
 """
@@ -14,7 +14,7 @@ from parallel.layout import AXES
 
 
 class Group(StrEnum):
-    """Between which ranks. A group that is two of these at once goes by the first."""
+    """The ranks that communicate. A group that matches two of these uses the first."""
 
     tensor = "tensor"
     data = "data"
@@ -38,7 +38,7 @@ SPANS: dict[Group, tuple[str, ...]] = {
 
 
 class CollectiveKind(StrEnum):
-    """What is counted as one kind; a reduce counts as an all-reduce, a gather as an all-gather."""
+    """Kinds of collectives; a reduce counts as an all-reduce, a gather as an all-gather."""
 
     all_reduce = "all_reduce"
     all_gather = "all_gather"
@@ -54,7 +54,7 @@ class CollectiveKind(StrEnum):
 class Traffic:
     """All collectives of one kind in one group that one rank takes part in during one step.
 
-    `bytes` counts whole tensors, as nccl-tests do: what is reduced or sent, the output of a gather,
+    `bytes` counts full tensors, as nccl-tests do: what is reduced or sent, the output of a gather,
     the input of a scatter. Groups of a single rank have no traffic.
     """
 
@@ -65,7 +65,7 @@ class Traffic:
 
 
 def totals(traffic: Iterable[Traffic]) -> list[Traffic]:
-    """One entry for each group and kind, in a fixed order; empty ones left out."""
+    """One entry per group and kind, in a fixed order; without empty ones."""
     counts: Counter[tuple[Group, CollectiveKind]] = Counter()
     sizes: Counter[tuple[Group, CollectiveKind]] = Counter()
     for each in traffic:

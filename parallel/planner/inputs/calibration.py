@@ -1,9 +1,9 @@
-"""The few constants that say what software reaches of a GPU's published figures.
+"""The calibration constants: what fraction of a GPU's published figures software reaches.
 
-One small set for each pair of software and GPU, fitted by `benchmarks/planner/fit.py` on published
-runs and kept in calibration.json, which also names the runs. A pair that nobody measured gets the
-set of the same software on the nearest GPU, corrected by how the two GPUs differ under others.
-Imports no torch.
+One small set for each pair of software and GPU, fitted by `benchmarks/planner/fit.py` to published
+runs and kept in calibration.json, which also names the runs. A pair without measurements gets the
+set of the same software on the nearest GPU, corrected by how the two GPUs differ under other
+software. Imports no torch.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from importlib.resources import files
 from typing import Any
 
 FAMILIES = ("V100", "RTX-8000", "A100", "H100", "H200", "B200")
-"""GPUs that a plan knows; a name belongs to the first that it contains."""
+"""GPUs that a plan knows; a name matches the first of these that it contains."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Constants:
-    """Shares are of the published figure and at most 1."""
+    """Fractions are of the published figure and at most 1."""
 
     matmul: float  # share of the peak that a large matmul reaches
     memory: float  # share of the memory bandwidth that element-wise kernels reach
@@ -50,7 +50,7 @@ class Overheads:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibrated:
-    """Constants, and what they rest on."""
+    """Constants, and the measurements they are based on."""
 
     constants: Constants
     overheads: Overheads
@@ -61,19 +61,19 @@ class Calibrated:
 
 @cache
 def calibration_data() -> dict[str, Any]:
-    """Reads calibration.json, once a process."""
+    """Reads calibration.json, once per process."""
     text = files("parallel.planner.inputs").joinpath("calibration.json").read_text(encoding="utf-8")
     data: dict[str, Any] = json.loads(text)
     return data
 
 
 def software_names() -> list[str]:
-    """The software that calibration.json has constants of."""
+    """The software that calibration.json has constants for."""
     return list(calibration_data()["software"])
 
 
 def family(gpu: str) -> str | None:
-    """The family of a GPU's name, None for one that no plan knows."""
+    """The family of a GPU's name; None if it is unknown."""
     return next((name for name in FAMILIES if name in gpu), None)
 
 

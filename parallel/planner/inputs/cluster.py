@@ -1,4 +1,4 @@
-"""Whether the cluster group says enough to plan with, and what is nearest where it does not.
+"""Checks whether the cluster settings suffice for a plan, and suggests alternatives.
 
 Imports no torch.
 """
@@ -40,9 +40,9 @@ def clusters_of_gpus() -> dict[str, str]:
 
 
 def machine_of(cluster: ClusterConfig) -> Machine:
-    """The machine that a GPU cluster is of.
+    """The machine of a GPU cluster.
 
-    Raises InputError for a GPU that no plan knows, or whose figures are missing or another's.
+    Raises InputError for an unknown GPU, or one whose figures are missing or belong to another.
     """
     known = clusters_of_gpus()
     if cluster.gpu is None:
@@ -67,7 +67,7 @@ def machine_of(cluster: ClusterConfig) -> Machine:
 
 
 def _require_own_figures(cluster: ClusterConfig, known: dict[str, str]) -> None:
-    """Only the name changed, and the figures are still those of another GPU."""
+    """Detects a changed name with the figures of another GPU."""
     assert cluster.gpu is not None
     home = known.get(cluster.gpu)
     if home is None or cluster.memory_gb_s == _figures(home)["memory_gb_s"]:

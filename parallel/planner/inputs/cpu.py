@@ -1,6 +1,6 @@
-"""This machine's CPU as the planner's hardware: its figures are measured, in some milliseconds.
+"""This machine's CPU as the planner's hardware, measured within milliseconds.
 
-Ranks share the cores, so each has its part of them. Imports no torch.
+Ranks share the cores equally. Imports no torch.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ def cpu_machine(ranks: int) -> Machine:
 
 
 def nominal_machine(ranks_per_node: int) -> Machine:
-    """A machine of usual figures and enough memory, the same wherever it is asked for.
+    """A machine of typical figures and enough memory, the same everywhere.
 
-    For answers that all ranks have to share: what is measured differs from rank to rank.
+    For results that all ranks must agree on: measurements differ from rank to rank.
     """
     return Machine(
         gpu=NAME,
@@ -56,7 +56,7 @@ def nominal_machine(ranks_per_node: int) -> Machine:
 
 @cache
 def _measured() -> tuple[float, float]:
-    """FLOP/s of float32 matmuls and bytes/s of copies, all cores together: the best of a few."""
+    """FLOP/s of float32 matmuls and bytes/s of copies, over all cores: the best of several."""
     a = np.ones((_SIZE, _SIZE), dtype=np.float32)
     source = np.ones(_COPIED // 4, dtype=np.float32)
     target = np.empty_like(source)

@@ -1,6 +1,7 @@
-"""What a plan is made for: a model, a layout, a batch and the software that runs them.
+"""The subject of a plan: a model, a layout, a batch and the software that runs them.
 
-Wider than a `Run` of ours, so that published runs of others can be planned too. Imports no torch.
+More general than a `Run`, so that published runs of other software can be planned too. Imports no
+torch.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ OURS = "phalanx"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One training step to be planned, of our software or of another's."""
+    """One training step to be planned, of our software or another."""
 
     shape: ModelShape
     layout: Layout
@@ -35,7 +36,7 @@ class Job:
 
     @classmethod
     def of(cls, run: Run, layout: Layout, global_batch: int | None = None) -> Job:
-        """A run of ours, with `global_batch` in place of its own where that is given."""
+        """A job for a run of ours, with `global_batch` replacing its own if given."""
         kind = ENGINES[run.engine.name]
         return cls(
             shape=ModelShape.of(run.model),
@@ -51,27 +52,27 @@ class Job:
 
     @property
     def kind(self) -> EngineKind:
-        """The engine, and what it can do."""
+        """The engine and its capabilities."""
         return ENGINES[self.engine]
 
     @property
     def tokens(self) -> int:
-        """Of a micro-batch."""
+        """Tokens per micro-batch."""
         return self.shape.context * self.layout.micro_batch
 
     @property
     def micro_batches(self) -> int:
-        """Micro-batches that each data rank runs in a step."""
+        """Micro-batches per data rank and step."""
         return self.layout.micro_batches(self.global_batch)
 
     @property
     def number_bytes(self) -> int:
-        """Of a number of the weights and activations."""
+        """Bytes per element of weights and activations."""
         return 4 if self.precision == Precision.float32 else 2
 
     @property
     def recompute(self) -> Recompute:
-        """Which activations are computed again in the backward pass."""
+        """Which activations the backward pass recomputes."""
         return self.layout.recompute
 
     def layers_of(self, stage: int) -> int:

@@ -1,4 +1,4 @@
-"""What the plan knows of the hardware: one GPU, the links of its node, the network between nodes.
+"""The planner's hardware model: one GPU, the links of its node, the network between nodes.
 
 Imports no torch.
 """
@@ -15,7 +15,7 @@ TERA = 1e12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """Figures as published; what software reaches of them is the calibration's business."""
+    """Published figures; the calibration says what fraction software reaches."""
 
     gpu: str
     peak_flops: dict[str, float]  # by precision, dense, FLOP/s
@@ -48,11 +48,11 @@ class Machine:
 
     @property
     def node_bandwidth(self) -> float:
-        """Bytes/s out of a whole node, one way."""
+        """Bytes/s out of an entire node, one way."""
         return self.network_bandwidth * self.gpus_per_node
 
     def peak(self, precision: str) -> float:
-        """Dense peak in FLOP/s; of fp8 where the GPU has none, of 16 bits."""
+        """Dense peak in FLOP/s; fp8 falls back to 16 bits if the GPU lacks it."""
         if precision in self.peak_flops:
             return self.peak_flops[precision]
         return self.peak_flops["bf16" if "bf16" in self.peak_flops else "fp16"]

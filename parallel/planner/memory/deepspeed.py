@@ -1,7 +1,7 @@
-"""What DeepSpeed keeps besides weights and activations, at the moments when its memory can peak.
+"""DeepSpeed's memory besides weights and activations, at the moments when it can peak.
 
-Read off the code of DeepSpeed 0.19 (bf16_optimizer.py, stage_1_and_2.py, stage3.py) and off traces
-of it, which `tests/parallel/planner/memory/test_stages.py` compares. Imports no torch.
+Derived from the code of DeepSpeed 0.19 (bf16_optimizer.py, stage_1_and_2.py, stage3.py) and from
+traces of it, which `tests/parallel/planner/memory/test_stages.py` compares. Imports no torch.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ FLOAT32 = 4
 
 
 def moments(job: Job, numbers: int, held: int) -> Iterator[Moment]:
-    """Those of a rank that holds `numbers` parameters before ZeRO shares them out.
+    """The moments of a rank that holds `numbers` parameters before ZeRO shards them.
 
     Args:
-        held: the most passes whose activations it keeps at once.
+        held: the maximum number of passes whose activations it keeps at once.
     """
     if job.kept_gradient_bytes is not None:
         yield _of_older(job, numbers)
         return
     zero = effective_zero(job.layout, Precision(job.precision))
-    # Whether gradients of former micro-batches are there while that many are kept.
+    # Whether gradients of earlier micro-batches exist while that many are kept.
     later = job.micro_batches * job.layout.chunks_per_stage > held
     if zero == 0:
         yield _at_loss(job, FLOAT32 * numbers * later)
@@ -43,7 +43,7 @@ def moments(job: Job, numbers: int, held: int) -> Iterator[Moment]:
 
 
 def _of_older(job: Job, numbers: int) -> Moment:
-    """Older DeepSpeed made float32 gradients of its share before the update."""
+    """Older DeepSpeed created float32 gradients of its shard before the update."""
     zero, data = job.layout.zero, job.layout.data
     copies = 4 * numbers / (data if zero >= 1 else 1)
     whole = zero >= 1 and job.precision != Precision.bf16
@@ -52,18 +52,18 @@ def _of_older(job: Job, numbers: int) -> Moment:
 
 
 def _at_loss(job: Job, gradients: float = 0, buffers: float = 0) -> Moment:
-    """All activations are kept."""
+    """The moment when all activations are kept."""
     former = _outputs(job) if job.micro_batches > 1 else 0.0
     return Moment(gradients=gradients, buffers=buffers, logits=1 + former)
 
 
 def _behind(job: Job, gradients: float, buffers: float) -> Moment:
-    """The whole backward pass is."""
+    """The moment after the backward pass."""
     return Moment(gradients=gradients, buffers=buffers, kept=0, logits=_outputs(job))
 
 
 def _outputs(job: Job) -> float:
-    """A pipeline keeps what came out of it last: logits in float32."""
+    """A pipeline keeps its last output: logits in float32."""
     return FLOAT32 / (FLOAT32 + job.number_bytes) if job.layout.pipeline > 1 else 0.0
 
 
@@ -79,8 +79,8 @@ def _of_zero_1(job: Job, numbers: int, later: bool) -> Iterator[Moment]:
     sums, bucket = FLOAT32 * numbers, FLOAT32 * min(BUCKET, numbers)
     yield _at_loss(job, sums * later, bucket * later)
     yield Moment(gradients=sums * later, buffers=bucket, logits=0)
-    # A bucket's gradients are freed once they are in it; it is copied to be reduced. A pipeline
-    # takes a bucket more.
+    # A bucket's gradients are freed once copied into it; it is copied again for the reduction.
+    # A pipeline needs one more bucket.
     share = FLOAT32 * numbers / job.layout.data if job.number_bytes == 2 else 0.0
     yield _behind(job, sums + share, bucket * (2 if job.layout.pipeline > 1 else 1))
 
@@ -100,7 +100,7 @@ def _of_zero_2(job: Job, numbers: int, later: bool) -> Iterator[Moment]:
         logits=0,
     )
     if number == FLOAT32 and later:
-        # The sums so far, and this micro-batch's share before it is added.
+        # The accumulated gradients, and this micro-batch's before they are added.
         last = numbers % BUCKET or numbers_of_bucket
         yield _behind(job, 2 * share, filling + flat * last)
 
@@ -108,7 +108,7 @@ def _of_zero_2(job: Job, numbers: int, later: bool) -> Iterator[Moment]:
 def _of_zero_3(job: Job, numbers: int) -> Iterator[Moment]:
     bucket = FLOAT32 * min(BUCKET, numbers)
     share = FLOAT32 * numbers / job.layout.data
-    # Weights stay gathered until these many are.
+    # Weights stay gathered until this many elements are live.
     gathered = job.number_bytes * min(MOST_KEPT, numbers)
     yield _at_loss(job, share, bucket + gathered)
     yield Moment(
@@ -120,9 +120,9 @@ def _of_zero_3(job: Job, numbers: int) -> Iterator[Moment]:
 
 
 def _kept_at_first_bucket(job: Job) -> float:
-    """The part of the activations that is left when the gradients fill a bucket.
+    """The fraction of activations left when the gradients fill a bucket.
 
-    The embedding's gradients come last, since its weights also make the logits.
+    The embedding's gradients come last, since its weights also produce the logits.
     """
     layers = job.shape.layers * job.shape.layer_parameters / job.layout.tensor
     return max(0.0, 1 - BUCKET / layers)

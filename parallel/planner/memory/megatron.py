@@ -1,4 +1,4 @@
-"""What Megatron-core keeps besides weights and activations. Imports no torch."""
+"""Megatron-core's memory besides weights and activations. Imports no torch."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from parallel.planner.memory.moment import Moment
 
 
 def moments(job: Job, numbers: int, _held: int) -> Iterator[Moment]:
-    """Its gradients have one buffer that stays, of `numbers` parameters of a rank."""
+    """Gradients are in one permanent buffer of the rank's `numbers` parameters."""
     yield Moment(gradients=kept_gradients(job, numbers))
 
 
 def kept_gradients(job: Job, numbers: int) -> float:
-    """Bytes of the gradients that stay; of other software they are what is published of it."""
+    """Bytes of the permanent gradients; for other software, as published."""
     kept = (job.kept_gradient_bytes or job.gradient_bytes) if job.number_bytes == 2 else 4
     return kept * numbers / (job.layout.data if job.layout.zero >= 2 else 1)

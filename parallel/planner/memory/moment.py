@@ -1,4 +1,4 @@
-"""What an engine keeps besides weights and activations at a moment when memory may peak."""
+"""An engine's memory besides weights and activations at a moment when it may peak."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ class Moment:
     """Bytes at one moment of a step.
 
     Attributes:
-        kept: the part of the kept activations that is still there.
-        logits: the part of the logits and their softmax that is.
+        kept: the fraction of the kept activations that still exists.
+        logits: the fraction of the logits and their softmax that exists.
     """
 
     gradients: float = 0

@@ -1,4 +1,4 @@
-"""What each stage's ranks keep in a GPU's memory at the peak of a step, by category, in bytes.
+"""The peak memory of each stage's ranks, by category, in bytes.
 
 Activations follow Korthikanti et al. 2022, section 4, by the numbers of `models.layer_table`, and
 without dropout masks. Imports no torch.
@@ -18,11 +18,11 @@ from parallel.planner.inputs.job import OURS, Job
 from parallel.planner.memory.moment import Moment
 from parallel.planner.schedule.order import orders
 
-MOMENTS = 8  # bytes of a number's two moments of Adam
-MASTER = 4  # of its float32 copy
-# Of ours, split too: attention's output in the order that the next linear takes.
+MOMENTS = 8  # bytes per element of Adam's two moments
+MASTER = 4  # bytes per element of the float32 copy
+# Ours only, split too: attention's output, transposed for the next linear.
 ATTENTION_TRANSPOSE = 1
-SCORES_BYTES = 5  # of a materialised score: softmax's output, dropout's output and mask
+SCORES_BYTES = 5  # per materialised score: softmax's output, dropout's output and mask
 AS_TENSORS = Overheads()
 
 
@@ -45,7 +45,7 @@ class Memory:
 
     @property
     def allocated(self) -> float:
-        """What torch's allocator hands out: all but the framework's own."""
+        """Bytes that torch's allocator hands out: all except the framework's own."""
         return self.total - self.framework
 
 
@@ -53,16 +53,16 @@ CATEGORIES: tuple[str, ...] = tuple(field.name for field in fields(Memory))
 
 
 def stage_memories(job: Job, overheads: Overheads = AS_TENSORS) -> list[Memory]:
-    """One rank of each stage; the ranks of a stage are alike."""
+    """One rank of each stage; all ranks of a stage are alike."""
     held = in_flight(job.layout, job.micro_batches)
     stages = range(job.layout.pipeline)
     return [_stage_memory(job, stage, held[stage], overheads) for stage in stages]
 
 
 def in_flight(layout: Layout, micro_batches: int) -> list[int]:
-    """The most passes of a chunk whose activations each stage keeps at once."""
+    """The maximum number of passes of a chunk whose activations each stage keeps at once."""
     alone = Layout(pipeline=layout.pipeline, interleave=layout.interleave, schedule=layout.schedule)
-    # A schedule repeats itself after the warm-up.
+    # After the warm-up a schedule is periodic.
     return _in_flight(alone, min(micro_batches, 4 * layout.pipeline))
 
 
@@ -87,7 +87,7 @@ def _stage_memory(job: Job, stage: int, held: int, overheads: Overheads) -> Memo
 
     def at(moment: Moment) -> Memory:
         there = moment.logits * logits
-        # A layer's recomputed activations and the logits are never there at once.
+        # A layer's recomputed activations and the logits never exist at the same time.
         working = max(peak_layer, there) - there
         return Memory(
             parameters=parameters,
@@ -124,7 +124,7 @@ def _states(job: Job, numbers: int) -> tuple[float, float]:
 
 
 def layer_activations(job: Job) -> float:
-    """What one layer keeps of one micro-batch between its forward and its backward pass."""
+    """What one layer keeps of one micro-batch between its forward and backward pass."""
     shape, layout, number = job.shape, job.layout, job.number_bytes
     split = layout.tensor if layout.sequence_parallel else 1
     hidden = job.tokens * shape.hidden
@@ -139,7 +139,7 @@ def layer_activations(job: Job) -> float:
 
 
 def _activations(job: Job, stage: int, held: int) -> tuple[float, float]:
-    """What is kept from forward to backward passes, and one layer's that are computed again."""
+    """Activations kept from forward to backward passes, and one layer's recomputed ones."""
     layout = job.layout
     layers = job.layers_of(stage) / layout.chunks_per_stage
     split = layout.tensor if layout.sequence_parallel else 1

@@ -1,4 +1,4 @@
-"""A plan as the one object that `format=json` prints. Imports no torch."""
+"""A plan as the JSON object that `format=json` prints. Imports no torch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GIB = 2**30
 
 
 def answer(plan: Plan) -> dict[str, Any]:
-    """Every figure of a plan; the unit is in the name (_s, _gib) where there is one."""
+    """Every figure of a plan; names end in the unit (_s, _gib) if there is one."""
     time, cost = plan.time, plan.cost
     fullest = plan.fullest
     return {
@@ -120,7 +120,7 @@ def candidate_fields(candidate: Candidate) -> dict[str, Any]:
 
 
 def trace_answer(trace: RankTrace) -> dict[str, Any]:
-    """What a traced rank ran, kept at its peak and exchanged."""
+    """A traced rank's operations, peak memory and traffic."""
     return {
         "rank": trace.rank,
         "stage": trace.stage,

@@ -1,7 +1,7 @@
-"""What is often told of GPT-3's cost, beside what the formulas give. Imports no torch.
+"""Published figures of GPT-3's cost, beside what the formulas give. Imports no torch.
 
-The published side: table D.1 of Brown et al. 2020 for FLOPs, and the popular overview that reckons
-with one V100 at 28 TFLOPS for $1.50 an hour, and one RTX 8000 at 15 TFLOPS.
+Published: table D.1 of Brown et al. 2020 for FLOPs, and the popular overview that assumes one V100
+at 28 TFLOPS for $1.50 an hour, and one RTX 8000 at 15 TFLOPS.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ HOURS_A_YEAR = 8760
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One number, as it was told and as it comes out."""
+    """One figure, as published and as computed."""
 
     what: str
     published: str
@@ -41,7 +41,7 @@ class Line:
 
 
 def headline() -> list[Line]:
-    """The numbers of the 175B."""
+    """The figures of the 175B model."""
     shape, tokens = _published(GPT3)
     flops = paper_training_flops(shape, tokens)
     v100, rtx = _cluster("single_v100"), _cluster("single_rtx8000")
@@ -73,7 +73,7 @@ def petaflop_days_of_all() -> list[Line]:
 
 @cache
 def _published(name: str) -> tuple[ModelShape, int]:
-    """A size as its config file has it, and its training tokens."""
+    """A model size from its config file, and its training tokens."""
     path = files("configs").joinpath("model", f"{name}.yaml")
     model = yaml.safe_load(path.read_text(encoding="utf-8"))
     shape = ModelShape(

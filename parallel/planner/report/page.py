@@ -1,4 +1,4 @@
-"""A plan as one self-contained HTML page: nothing is loaded, it opens from a file.
+"""A plan as one self-contained HTML page that loads nothing and opens from a file.
 
 Imports no torch.
 """
@@ -15,16 +15,16 @@ from parallel.planner.search import PLAYED, Found
 from parallel.planner.timing.simulate import Played
 
 SCRIPTS = ("page.marks.js", "page.figures.js", "page.timeline.js", "page.js")
-PASSES = 30_000  # of the schedule that are drawn: a page of about 1 MB
-POINTS = 2_000  # of the layouts that a search found
+PASSES = 30_000  # of the schedule to draw: a page of about 1 MB
+POINTS = 2_000  # of a search's layouts to draw
 
 
 def page(plan: Plan, report: dict[str, Any], found: Found | None = None) -> str:
     """The page of a plan.
 
     Args:
-        report: what `format=json` would print, with the search and the trace if there are any.
-        found: the search, for all its layouts in the figure; without it those in `report` are
+        report: the output of `format=json`, with the search and the trace if there are any.
+        found: the search, for drawing all its layouts; without it only those in `report` are
             drawn.
     """
     stages = range(plan.layout.pipeline)
@@ -40,7 +40,7 @@ def page(plan: Plan, report: dict[str, Any], found: Found | None = None) -> str:
         "played_through": PLAYED,
         "candidates": _candidates(found) if found and found.ranked else None,
     }
-    # In a script element nothing is markup but its own end.
+    # In a script element only its closing tag is markup.
     text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
     html = _part("page.html")
     for mark, part in (
@@ -81,7 +81,7 @@ def _timeline(played: Played) -> dict[str, Any]:
 
 
 def _candidates(found: Found) -> dict[str, Any]:
-    """The fastest, a row each: thousands of objects would name their fields thousands of times."""
+    """The fastest layouts, one row each: objects would repeat field names thousands of times."""
     return {
         "fields": list(layout_fields(found.ranked[0].layout)),
         "rows": [

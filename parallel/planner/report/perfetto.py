@@ -11,9 +11,9 @@ from parallel.planner.timing.simulate import Played
 
 
 def perfetto(played: Played, micro_batches: int) -> dict[str, Any]:
-    """A process for the pipeline, a thread for each stage, an event for each pass.
+    """One process for the pipeline, one thread per stage, one event per pass.
 
-    `micro_batches` are those of the whole step, of which `played` may have only the first.
+    `micro_batches` are those of the full step; `played` may contain only the first.
     """
     events: list[dict[str, Any]] = []
     for stage, passes in enumerate(played.events):

@@ -1,6 +1,6 @@
-"""In which order each stage of a pipeline runs its micro-batches forward and backward.
+"""The order in which each stage of a pipeline runs its micro-batches forward and backward.
 
-What Megatron-core's and DeepSpeed's schedules do, as plain lists. Imports no torch.
+Megatron-core's and DeepSpeed's schedules, as plain lists. Imports no torch.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _interleaved(stages: int, stage: int, micro_batches: int, chunks: int) -> li
 
 
 def _dualpipev(stages: int, stage: int, micro_batches: int) -> list[Op]:
-    """DeepSpeed's DualPipeVSchedule: two chunks a stage, from both ends of the model."""
+    """DeepSpeed's DualPipeVSchedule: two chunks per stage, from both ends of the model."""
     counters = {(chunk, forward): 0 for chunk in (0, 1) for forward in (True, False)}
     ops: list[Op] = []
 

@@ -1,4 +1,4 @@
-"""How long the kernels of a pass take: a roofline of matmul peak and memory bandwidth, in seconds.
+"""The time of the kernels of a pass: a roofline of matmul peak and memory bandwidth, in seconds.
 
 Imports no torch.
 """
@@ -33,7 +33,7 @@ class Kernels:
         return self.constants.kernel_us * 1e-6
 
     def matmul(self, m: int, n: int, k: int, *, narrow: bool = True) -> float:
-        """[m, k] x [k, n]. `narrow` False: in 16 bits where the precision is fp8."""
+        """[m, k] x [k, n]. `narrow` False: uses 16 bits if the precision is fp8."""
         constants, machine = self.constants, self.machine
         precision = "bf16" if self.precision == "fp8" and not narrow else self.precision
         # The last wave of tiles leaves multiprocessors idle.
@@ -46,10 +46,10 @@ class Kernels:
         return max(compute, self.moving(moved)) + self.launch
 
     def moving(self, moved: float) -> float:
-        """Element-wise work on so many bytes, read and written."""
+        """Element-wise work that reads and writes this many bytes in total."""
         return moved / (self.machine.memory_bandwidth * self.constants.memory)
 
     def attention_flops(self, flops: float) -> float:
-        """Attention's own matmuls; in 16 bits where the precision is fp8."""
+        """Attention's own matmuls; in 16 bits if the precision is fp8."""
         precision = "bf16" if self.precision == "fp8" else self.precision
         return flops / (self.machine.peak(precision) * self.constants.attention)

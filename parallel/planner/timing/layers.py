@@ -1,8 +1,8 @@
-"""How long one micro-batch takes through a layer, the embedding and the logits, in seconds.
+"""The time of one micro-batch through a layer, the embedding and the logits, in seconds.
 
 Imports no torch. Bytes of element-wise work are counted kernel by kernel: a LayerNorm reads and
 writes once, a bias-dropout-add reads twice and writes once, and so on (Korthikanti et al. 2022,
-section 4, counts what of it is kept).
+section 4, counts what is kept of it).
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ SCORE_BYTES = 13  # a score, in bytes: written, scaled and masked, softmax, drop
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """Seconds forward and backward, of which `recompute` can be asked for again."""
+    """Seconds forward and backward; `recompute` is the part that may run again."""
 
     forward: float
     backward: float
     tensor: float = 0.0  # of both, in tensor-parallel collectives
 
     def times(self, count: int) -> Pass:
-        """`count` such passes one after the other."""
+        """`count` such passes in sequence."""
         return Pass(self.forward * count, self.backward * count, self.tensor * count)
 
     def plus(self, other: Pass) -> Pass:
-        """Both passes one after the other."""
+        """Both passes in sequence."""
         return Pass(
             self.forward + other.forward,
             self.backward + other.backward,
@@ -47,7 +47,7 @@ class Pass:
 
 @dataclass(frozen=True)
 class Passes:
-    """Seconds of the parts of a job's model, each over one micro-batch on one rank."""
+    """Seconds of the parts of a job's model, each for one micro-batch on one rank."""
 
     job: Job
     machine: Machine
@@ -108,7 +108,7 @@ class Passes:
         return matmuls + softmax, 2 * matmuls + 1.6 * softmax
 
     def layers(self, count: int) -> Pass:
-        """`count` layers of a stage, the banded among them as many as the pattern has."""
+        """`count` layers of a stage, with the pattern's fraction of banded layers."""
         shape = self.job.shape
         banded = sum(shape.is_banded(layer) for layer in range(shape.layers)) / shape.layers
         if not banded:

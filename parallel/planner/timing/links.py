@@ -1,4 +1,4 @@
-"""How long a collective takes over the links it crosses, in seconds. Imports no torch.
+"""The time of a collective over the links it crosses, in seconds. Imports no torch.
 
 Rings, as NCCL's: an all-reduce of B bytes over w ranks moves 2 (w - 1) / w B over each link.
 Between nodes a group's ring goes through as many network cards as it has ranks on a node.
@@ -37,7 +37,7 @@ class Links:
         return self.machine.network_bandwidth * self.constants.network
 
     def tensor_all_reduce(self, size: float) -> float:
-        """Also a reduce-scatter and an all-gather of as many bytes, as sequence parallel has."""
+        """Also a reduce-scatter plus an all-gather of as many bytes, as in sequence parallelism."""
         ranks = self.layout.tensor
         if ranks == 1:
             return 0.0
@@ -65,13 +65,13 @@ class Links:
         return self.network_bandwidth * (1 if one_card else self.data_ranks_in_node)
 
     def data_all_gather(self, size: float, *, one_card: bool = False) -> float:
-        """Of `size` bytes when whole; also a reduce-scatter."""
+        """`size` is the full size in bytes; also a reduce-scatter."""
         ranks = self.layout.data
         return (ranks - 1) / ranks * size / self.data_ring(one_card=one_card)
 
     @property
     def stages_cross_nodes(self) -> bool:
-        """Neighbouring stages are tensor x data ranks apart."""
+        """Whether they do: neighbouring stages are tensor x data ranks apart."""
         layout = self.layout
         return layout.tensor * layout.data >= self.machine.gpus_per_node
 

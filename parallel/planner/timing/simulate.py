@@ -1,4 +1,4 @@
-"""The pipeline's schedule played through, event by event: when every pass begins and ends.
+"""Simulates the pipeline's schedule event by event: when every pass begins and ends.
 
 Imports no torch.
 """
@@ -12,13 +12,13 @@ from parallel.layout import Layout
 from parallel.planner.schedule.order import Op, orders
 
 STEADY = 2
-"""Micro-batches that are played through, in multiples of the stages; a schedule repeats itself
-after the first `stages`, so the time of more follows exactly where every stage has the same."""
+"""Micro-batches to simulate, in multiples of the stages; a schedule is periodic after the first
+`stages`, so the time of more is extrapolated exactly if every stage takes the same time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Seconds from the beginning of the step."""
+    """Start and end in seconds from the beginning of the step."""
 
     stage: int
     op: Op
@@ -28,7 +28,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Played:
-    """What a pipeline does in one step."""
+    """The passes of a pipeline in one step."""
 
     events: list[list[Event]]  # by stage, in order
 
@@ -44,7 +44,7 @@ class Played:
 
     @property
     def in_flight(self) -> list[int]:
-        """The most passes of micro-batches that each stage holds activations of at once."""
+        """The maximum number of passes whose activations each stage holds at once."""
         most = []
         for stage in self.events:
             held = peak = 0
@@ -65,7 +65,7 @@ class PassTimes:
 
 
 def play(layout: Layout, times: PassTimes, micro_batches: int) -> Played:
-    """Every pass as early as its stage is free and what it needs has come."""
+    """Runs every pass as soon as its stage is free and its inputs have arrived."""
     stages, chunks = layout.pipeline, layout.chunks_per_stage
     pieces = stages * chunks
     order = orders(layout, micro_batches)
@@ -107,7 +107,7 @@ def play(layout: Layout, times: PassTimes, micro_batches: int) -> Played:
 
 
 def seconds_of(layout: Layout, times: PassTimes, micro_batches: int) -> float:
-    """Of the whole pipeline; long steps are played through in part and the rest added."""
+    """Seconds of the full pipeline; long steps are simulated in part and extrapolated."""
     played = STEADY * layout.pipeline
     if micro_batches <= played + layout.pipeline:
         return play(layout, times, micro_batches).seconds

@@ -1,4 +1,4 @@
-"""The time of one optimizer step, put together. Imports no torch."""
+"""The time of one optimizer step. Imports no torch."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from parallel.planner.timing.layers import Pass, Passes
 from parallel.planner.timing.links import Links
 from parallel.planner.timing.simulate import PassTimes, Played, play, seconds_of
 
-UPDATE_BYTES = 22  # of a number that a rank updates: float32 gradient, weight and two moments
-CAST_BYTES = 4  # of a number that it holds: written in 16 bits, read again
+UPDATE_BYTES = 22  # per element that a rank updates: float32 gradient, weight and two moments
+CAST_BYTES = 4  # per element that it holds: written in 16 bits, read again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepTime:
-    """Seconds of a step and what they are made of."""
+    """Seconds of a step and their breakdown."""
 
     pipeline: float  # from the first pass to the last
-    data: float  # data-parallel collectives that nothing hides
+    data: float  # data-parallel collectives that are not overlapped
     optimizer: float
     bubble_fraction: float  # of the pipeline's time, idle on the average stage
     tensor: float  # tensor-parallel collectives, a part of the pipeline's time
@@ -63,14 +63,14 @@ class Step:
 
     @cached_property
     def waited(self) -> float:
-        """What a stage waits for each message in every micro-batch, over and over."""
+        """The time a stage waits for each message, in every micro-batch."""
         interleaved = self.job.layout.chunks_per_stage > 1
         share = self.constants.hop_interleaved if interleaved else self.constants.hop
         return share * self.hop
 
     @cached_property
     def _sharded(self) -> Pass:
-        """A layer under ZeRO 3: its weights are gathered twice and its gradients scattered."""
+        """A layer with ZeRO 3: weights are gathered twice and gradients scattered."""
         layer = self.passes.layers(1)
         weights = self.job.number_bytes * self.job.shape.layer_parameters
         layout = self.job.layout
@@ -87,7 +87,7 @@ class Step:
 
     @cached_property
     def stages(self) -> list[Pass]:
-        """One micro-batch through all layers of each stage, embedding and logits included."""
+        """One micro-batch through all layers of each stage, including embedding and logits."""
         layout, passes = self.job.layout, self.passes
         layer = self._sharded if layout.zero == 3 else passes.layers(1)
         stages = [layer.times(self.job.layers_of(stage)) for stage in range(layout.pipeline)]
@@ -97,7 +97,7 @@ class Step:
 
     @cached_property
     def pass_times(self) -> PassTimes:
-        """What the schedule is played with: a stage's chunks are equal but for its ends."""
+        """The input of the simulation: a stage's chunks are equal except for the model's ends."""
         layout = self.job.layout
         chunks = layout.chunks_per_stage
         layer = self._sharded if layout.zero == 3 else self.passes.layers(1)
@@ -123,11 +123,11 @@ class Step:
         return play(self.job.layout, self.pass_times, micro_batches or self.job.micro_batches)
 
     def pipeline(self) -> float:
-        """Seconds from the first pass to the last, the schedule played through."""
+        """Seconds from the first pass to the last, by simulating the schedule."""
         return seconds_of(self.job.layout, self.pass_times, self.job.micro_batches)
 
     def pipeline_estimate(self) -> float:
-        """The same without playing it: the slowest stage all along, the others once."""
+        """An estimate without simulation: the slowest stage throughout, the others once."""
         layout, times = self.job.layout, self.pass_times
         each = [sum(f) + sum(b) for f, b in zip(times.forward, times.backward, strict=True)]
         slowest = max(each)
@@ -137,7 +137,7 @@ class Step:
 
     @cached_property
     def parameters(self) -> int:
-        """Numbers on the rank that holds most."""
+        """Elements on the rank that holds most."""
         job = self.job
         if job.stage_layers is None:
             return max(
@@ -148,7 +148,7 @@ class Step:
         return (most + job.shape.padded_vocab * job.shape.hidden) // job.layout.tensor
 
     def data_parallel(self) -> float:
-        """Seconds of reducing gradients and gathering weights that nothing hides."""
+        """Seconds of reducing gradients and gathering weights that are not overlapped."""
         job, layout = self.job, self.job.layout
         if layout.data == 1 or layout.zero == 3:
             return 0.0
@@ -171,11 +171,11 @@ class Step:
         return kernels.moving(UPDATE_BYTES * updated + CAST_BYTES * held)
 
     def seconds_estimate(self) -> float:
-        """Of the step, the schedule not played through: for searches."""
+        """Step time without simulating the schedule, for searches."""
         return self.pipeline_estimate() + self.data_parallel() + self.optimizer()
 
     def time(self, *, played: bool = True) -> StepTime:
-        """`played` False: by the estimate."""
+        """`played` False: uses the estimate."""
         layout, micro_batches = self.job.layout, self.job.micro_batches
         pipeline = self.pipeline() if played else self.pipeline_estimate()
         busy = micro_batches * sum(stage.forward + stage.backward for stage in self.stages)

@@ -1,4 +1,4 @@
-"""The engines' own code on tensors without memory, in a world of any size.
+"""Runs the engines' own code on fake tensors, in a world of any size.
 
 Imports models, parallel, parallel.engines, parallel.planner.communication, parallel.runtime.
 Imported by launcher, parallel.planner.report.

@@ -1,8 +1,8 @@
-"""Counts the collectives that this rank takes part in: of a real step, or of a traced one.
+"""Counts the collectives of this rank, in a real step or a traced one.
 
 All of torch.distributed, and what Megatron-core and DeepSpeed build on it, ends in methods of
-ProcessGroup. While counting, those are wrapped: nothing else is slowed, and collectives that
-autograd's own threads start are seen too.
+ProcessGroup. They are wrapped while counting, so nothing else is slowed down, and collectives from
+autograd's own threads are counted too.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from parallel.planner.communication.groups import members
 from parallel.planner.communication.traffic import CollectiveKind, Group, Traffic, totals
 from parallel.runtime.process_groups import CHECKPOINTS
 
-# Each method that torch.distributed calls, and which of its arguments is the whole tensor. Under
-# several names where torch has renamed it.
+# The methods that torch.distributed calls, and which argument is the full tensor. Some appear under
+# several names, as torch has renamed them.
 METHODS = {
     "allreduce": (CollectiveKind.all_reduce, 0),
     "allreduce_coalesced": (CollectiveKind.all_reduce, 0),
@@ -52,7 +52,7 @@ _COALESCED = {name for name in METHODS if name.endswith("coalesced")}
 
 
 class Counts:
-    """What has been counted so far on this rank of `layout`."""
+    """The collectives counted so far on this rank of `layout`."""
 
     def __init__(self, layout: Layout, rank: int) -> None:
         self.rank = rank
@@ -89,10 +89,10 @@ class Counts:
         )
 
     def _name(self, ranks: tuple[int, ...], *, within: bool) -> Group:
-        """The first group of exactly these ranks, or else the first that has them all.
+        """The first group of exactly these ranks, or else the first that contains them all.
 
         Args:
-            within: asks for the latter; stages may send to each other outside of a group.
+            within: look for the latter; stages may send to each other outside any group.
         """
         key = (ranks, within)
         if key not in self._names:
@@ -109,7 +109,7 @@ def counting(layout: Layout) -> Iterator[Counts]:
     counts = Counts(layout, torch.distributed.get_rank())
     with ExitStack() as undo:
         for name in METHODS:
-            # The attribute as the class keeps it; what getattr gives would not bind again.
+            # The attribute as stored in the class; getattr's result would not bind again.
             plain = vars(ProcessGroup).get(name)
             if plain is not None:
                 undo.callback(setattr, ProcessGroup, name, plain)

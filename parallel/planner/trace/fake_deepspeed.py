@@ -1,7 +1,7 @@
-"""What DeepSpeed's ranks tell each other in numbers, told in a fake world where nobody speaks.
+"""Values that DeepSpeed's ranks exchange, supplied in a fake world where no other rank exists.
 
-Shapes go from stage to stage as messages, whose contents a fake tensor does not have. All stages
-exchange the same hidden states, so the shape is known here; the messages are still sent.
+Stages send each other shapes in messages, whose contents a fake tensor lacks. All stages exchange
+the same hidden states, so the shape is known here; the messages are still sent.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from parallel.runtime.dtypes import DTYPES
 
 @contextmanager
 def shapes_known(shape: ModelShape, layout: Layout, precision: Precision) -> Iterator[None]:
-    """DeepSpeed's engines may be built and run within."""
+    """Lets DeepSpeed's engines be built and run inside the block."""
     tokens = shape.context // (layout.tensor if layout.sequence_parallel else 1)
     hidden = [tokens, layout.micro_batch, shape.hidden]
     with ExitStack() as undo:
@@ -34,14 +34,14 @@ def shapes_known(shape: ModelShape, layout: Layout, precision: Precision) -> Ite
             undo, PipelineEngine, "_recv_tensor_meta", _receive_shape(hidden, DTYPES[precision])
         )
         replace(undo, PartitionedTensor, "from_meta", classmethod(_put_together(hidden)))
-        # ZeRO 3 asks whether all ranks do the same.
+        # ZeRO 3 checks whether all ranks do the same.
         replace(undo, zero_utils, "get_lst_from_rank0", _same_as_rank0)
         replace(undo, zero_utils, "assert_lst_len_same_as_other_ranks", _as_long_as_rank0)
         yield
 
 
 def _receive_shape(hidden: list[int], dtype: torch.dtype) -> Callable[..., Any]:
-    """In the place of `_recv_tensor_meta`: receives the message, gives buffers of the shape."""
+    """Replaces `_recv_tensor_meta`: receives the message, returns buffers of the known shape."""
 
     def receive(engine: Any, send_stage: int) -> Any:
         p2p.recv(torch.empty(TENSOR_META_SIZE, dtype=torch.int32, device=engine.device), send_stage)
@@ -58,7 +58,7 @@ def _receive_shape(hidden: list[int], dtype: torch.dtype) -> Callable[..., Any]:
 
 
 def _put_together(hidden: list[int]) -> Callable[..., Any]:
-    """In the place of `PartitionedTensor.from_meta`, which reads the shape from `meta`."""
+    """Replaces `PartitionedTensor.from_meta`, which reads the shape from `meta`."""
 
     def from_meta(kind: Any, meta: Any, local_part: Any, group: Any, device: str = "cpu") -> Any:
         made = kind(tensor=torch.ones(torch.distributed.get_world_size(group)), group=group)

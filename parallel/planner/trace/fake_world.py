@@ -1,18 +1,17 @@
 """A world of any size in which this process is one rank and the others do not exist.
 
 Tensors have shapes but no memory (FakeTensorMode), the process groups of torch's `fake` backend
-have ranks but no connections, and collectives are over as soon as they are started. An engine is
-built and runs in it as in any world; what has to be different is all in this file and in
-`fake_messages`:
+have ranks but no connections, and collectives finish as soon as they start. An engine is built and
+runs in it as in any world; all differences are in this file and in `fake_deepspeed`:
 
-- a tensor is asked for its value: norms, losses and scales answer 1, flags of overflow answer no;
+- reading a tensor's value: norms, losses and scales return 1, overflow flags return no;
 - objects gathered from other ranks are this rank's own;
-- weights are not initialised, and random states are not set aside, there being nothing random;
-- Transformer Engine's kernels know no fake tensors, so Megatron-core's own layers stand in;
-- what a compiler fuses on CUDA makes one tensor, not one for every step of a formula.
+- weights are not initialised, and random states are not saved, as nothing is random;
+- Transformer Engine's kernels do not take fake tensors, so Megatron-core's layers replace them;
+- what a compiler fuses on CUDA allocates one tensor, not one for every step of a formula.
 
-Leaving it puts everything back, so that a real world may follow in the same process. The CPU bridge
-stays: a process that has been in a fake world is for the CPU.
+Leaving it restores everything, so that a real world may follow in the same process. The CPU bridge
+stays installed: a process that has been in a fake world can only use the CPU.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ _UNSCALE = torch.ops.aten._amp_foreach_non_finite_check_and_unscale_.default
 
 
 def fake_device(name: DeviceName) -> Device:
-    """What an engine is told about its device: the settings are those of `name`."""
+    """The device passed to an engine: its settings are those of `name`."""
     return Device(name, torch.device("cpu"), "fake")
 
 
@@ -50,7 +49,7 @@ def fake_world(world_size: int, rank: int, device: DeviceName) -> Iterator[None]
     """Makes this process rank `rank` of `world_size`; there must be no default process group.
 
     Args:
-        device: whose operations the fake ones are like.
+        device: the device whose operations the fake ones imitate.
     """
     assert not torch.distributed.is_initialized(), "a fake world within a real one"
     cpu_bridge.install()
@@ -70,7 +69,7 @@ def fake_world(world_size: int, rank: int, device: DeviceName) -> Iterator[None]
 
 
 class _Answers(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Answers what a fake tensor cannot: which number it holds."""
+    """Supplies values that a fake tensor does not have."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -82,7 +81,7 @@ class _Answers(TorchDispatchMode):  # type: ignore[no-untyped-call]
             (tensor,) = args
             if tensor.constant is not None:  # known from Python, such as the kind of a mask
                 return tensor.constant.item()
-            # Nothing overflows. Else 1: Adam, for one, divides by 1 - beta^step.
+            # No overflow. Otherwise 1: Adam, for one, divides by 1 - beta^step.
             if tensor is self._flag or not tensor.dtype.is_floating_point:
                 return 0
             return 1.0
@@ -96,7 +95,7 @@ class _Answers(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return func(*args, **(kwargs or {}))
 
     def _changes_numbers_only(self, func: Any) -> bool:
-        """Whether nothing comes of an operation but other numbers in its first argument."""
+        """Whether an operation only changes values in its first argument."""
         known = self._in_place.get(func)
         if known is None:
             name = func._schema.name
@@ -132,8 +131,8 @@ def _be_like_cuda(undo: ExitStack) -> None:
 
     replace(undo, fused_bias_gelu, "bias_gelu", lambda _bias, x: torch.empty_like(x))
     replace(undo, fused_bias_gelu, "bias_gelu_back", lambda g, _bias, _x: torch.empty_like(g))
-    # Transformer Engine's and Apex's Adam and norm are one kernel each; the CPU bridge's norm has
-    # gradients copied to double, and torch's plain Adam makes tensors of a parameter's size.
+    # Transformer Engine's and Apex's Adam and norm are one kernel each; the CPU bridge's norm
+    # copies gradients to double, and torch's plain Adam allocates tensors of a parameter's size.
     adam = importlib.import_module("torch.optim.adam")  # torch.optim hides the module
     replace(undo, adam, "_single_tensor_adam", lambda *_args, **_kwargs: None)
     replace(undo, clip_grads, "l2_norm_impl", lambda *_args: (torch.ones(1), None))
@@ -141,7 +140,7 @@ def _be_like_cuda(undo: ExitStack) -> None:
 
 def replace(undo: ExitStack, owner: Any, name: str, value: Any) -> None:
     """Sets an attribute until `undo` is closed."""
-    # As the class keeps it: what getattr gives of a method of C++ would not bind again.
+    # As stored in the class: getattr's result for a C++ method would not bind again.
     undo.callback(setattr, owner, name, vars(owner)[name])
     setattr(owner, name, value)
 
@@ -155,7 +154,7 @@ def _gather_own(objects: list[Any], own: Any, group: Any = None) -> None:
 
 
 def _apply(module: nn.Module, change: Any, recurse: bool = True) -> nn.Module:
-    """As torch's, which would put new parameters in the place of fake ones."""
+    """Like torch's, which would replace fake parameters with new ones."""
     with torch.no_grad():
         for each in module.modules():
             for parameter in each._parameters.values():

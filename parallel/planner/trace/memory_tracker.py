@@ -1,12 +1,12 @@
-"""Follows the memory of tensors, real or fake: live bytes and their peak, by what they are for.
+"""Tracks the memory of tensors, real or fake: live bytes and their peak, by category.
 
-Every operation's new storages are added when it returns and taken off when they die, wherever the
+Every operation's new storages are added when it returns and removed when they die, wherever the
 last reference was: a variable, autograd's graph, a list of the schedule. So views count once, and
-storages that `tensor.data = ...` puts aside are gone.
+storages replaced by `tensor.data = ...` are gone.
 
-What is modelled of CUDA's caching allocator: each storage takes whole blocks of 512 bytes. Not
-modelled are the pools it cuts the blocks from, so neither fragmentation nor what it keeps in
-reserve; nor what kernels allocate inside of themselves, such as the workspaces of cuBLAS.
+Of CUDA's caching allocator it models that each storage takes full blocks of 512 bytes. It does not
+model the pools that blocks are cut from, hence neither fragmentation nor reserved memory; nor
+allocations inside kernels, such as the workspaces of cuBLAS.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ BLOCK = 512  # bytes
 
 
 class Category(StrEnum):
-    """What memory is for, as far as it can be told."""
+    """What memory is used for, as far as can be determined."""
 
     parameters = "parameters"
     gradients = "gradients"
     optimizer = "optimizer"  # float32 masters and Adam's moments
-    activations = "activations"  # made by a module, or given to one; recomputation too
-    logits = "logits"  # and what else is as wide as the vocabulary on this rank
-    buffers = "buffers"  # for communication, and whatever is made for a moment
+    activations = "activations"  # outputs and inputs of modules, including recomputation
+    logits = "logits"  # and anything else as wide as the vocabulary on this rank
+    buffers = "buffers"  # communication buffers and temporaries
 
 
 def blocks(size: int) -> int:
-    """`size` bytes as the allocator gives them out."""
+    """`size` in bytes, rounded up to the allocator's blocks."""
     return -(-size // BLOCK) * BLOCK
 
 
 class Storages(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """While open, follows all storages that operations make.
+    """While active, tracks all storages that operations create.
 
     Args:
-        logits_width: the last dimension by which logits are known; 0: there are none.
+        logits_width: the last dimension that identifies logits; 0: there are none.
     """
 
     def __init__(self, logits_width: int = 0) -> None:
@@ -57,7 +57,7 @@ class Storages(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._at_peak = dict(self._live)
         self._known: dict[int, _Storage] = {}
         self._views: dict[Any, bool] = {}
-        self._depth = 0  # of modules that are being called
+        self._depth = 0  # of nested module calls
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
@@ -72,7 +72,7 @@ class Storages(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return out
 
     def _gives_views(self, func: Any) -> bool:
-        """Whether what `func` returns shares the storage of what it is given."""
+        """Whether the result of `func` shares the storage of its inputs."""
         known = self._views.get(func)
         if known is None:
             returns = func._schema.returns
@@ -83,7 +83,7 @@ class Storages(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _follow(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
         key = storage._cdata
-        # DeepSpeed keeps the shapes of weights as tensors on meta, which take no memory.
+        # DeepSpeed keeps weight shapes as meta tensors, which take no memory.
         if key in self._known or tensor.device.type == "meta":
             return
         if tensor.dim() > 1 and tensor.shape[-1] == self._logits_width:
@@ -108,7 +108,9 @@ class Storages(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._at_peak = dict(self._live)
 
     def label(self, tensors: Iterable[Tensor], category: Category, *was: Category) -> None:
-        """Says what the storages of `tensors` are for; of those that `was` names, if it does."""
+        """Sets the category of the tensors' storages; only of those in the categories `was`, if
+        given.
+        """
         for tensor in tensors:
             known = self._known.get(tensor.untyped_storage()._cdata)
             if known is not None and (not was or known.category in was):
@@ -118,12 +120,12 @@ class Storages(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @property
     def peak_bytes(self) -> int:
-        """The most bytes live at once since the beginning, or since `restart_peak`."""
+        """Maximum live bytes since the beginning, or since `restart_peak`."""
         self._note_peak()
         return self._peak_bytes
 
     def at_peak(self) -> dict[Category, int]:
-        """Bytes live at the moment of the peak; they add up to `peak_bytes`."""
+        """Live bytes at the peak by category; they sum to `peak_bytes`."""
         self._note_peak()
         return dict(self._at_peak)
 
@@ -132,13 +134,13 @@ class Storages(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return dict(self._live)
 
     def restart_peak(self) -> None:
-        """Forgets the peak; the next one is at least what is live now."""
+        """Resets the peak to what is live now."""
         self._peak_bytes = -1
         self._note_peak()
 
     @contextmanager
     def watching_modules(self) -> Iterator[None]:
-        """Tells activations from other memory by the modules that are being called."""
+        """Identifies activations by the modules being called."""
 
         def enter(_module: Any, inputs: Any) -> None:
             self._depth += 1
@@ -160,7 +162,7 @@ class Storages(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 class _Storage:
-    """One live storage; tells its follower when it dies."""
+    """One live storage; notifies its tracker when it dies."""
 
     __slots__ = ("category", "reference", "size")
 

@@ -1,4 +1,4 @@
-"""The dry run that runs: the engine's own code builds one rank and takes a step on fake tensors."""
+"""The tracing dry run: the engine's own code builds one rank and runs a step on fake tensors."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from parallel.planner.trace.memory_tracker import Category, Storages
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankTrace:
-    """What one rank has, sends and needs in a step that is not the first."""
+    """Memory and communication of one rank in a step other than the first."""
 
     rank: int
     stage: int
-    parameters: int  # numbers of the model on this rank, both copies of a tied embedding
+    parameters: int  # elements of the model on this rank, both copies of a tied embedding
     traffic: list[Traffic]
-    model_bytes: int  # before the step: weights, optimizer state and buffers that stay
+    model_bytes: int  # before the step: weights, optimizer state and permanent buffers
     peak_bytes: int
     at_peak: dict[Category, int]  # bytes; they add up to peak_bytes
     operations: int  # of torch
@@ -44,15 +44,15 @@ def traced_ranks(layout: Layout) -> list[int]:
 
 
 def trace(run: Run, layout: Layout, rank: int, *, device: DeviceName) -> RankTrace:
-    """Builds the engine of `rank` and takes one step of the run's global batch.
+    """Builds the engine of `rank` and runs one step of the run's global batch.
 
-    Adam's moments and the like appear in the first step, so a short one or two come before.
+    Adam's moments and the like appear in the first step, so one or two short ones precede it.
 
     Args:
         device: whose settings the engine gets; nothing runs on any device.
 
     Raises:
-        InputError: the optimizer is offloaded; what is on the host cannot be told from the rest.
+        InputError: the optimizer is offloaded; host memory cannot be distinguished from the rest.
     """
     if run.engine.offload_optimizer:
         raise InputError("plan.trace=true cannot follow engine.offload_optimizer=true")
@@ -84,14 +84,14 @@ def trace(run: Run, layout: Layout, rank: int, *, device: DeviceName) -> RankTra
 
 @contextmanager
 def _engine(run: Run, shape: ModelShape, layout: Layout, device: DeviceName) -> Iterator[Any]:
-    """This rank's engine, built as for a training."""
+    """This rank's engine, built as for training."""
     from parallel.runtime.process_groups import process_groups
 
     kind = ENGINES[run.engine.name]
     with process_groups(layout, run.train.seed), ExitStack() as stack:
         if kind.tracing is not None:
             stack.enter_context(kind.load("tracing")(shape, layout, run.precision))
-        with redirect_stdout(io.StringIO()):  # it tells what memory this process has
+        with redirect_stdout(io.StringIO()):  # it prints this process's memory
             engine = stack.enter_context(kind.load("build")(run, layout, fake_device(device)))
         yield engine
 
@@ -105,7 +105,7 @@ def _batch(shape: ModelShape, layout: Layout, micro_batches: int) -> Batch:
 
 
 def _steps_to_settle(layout: Layout) -> int:
-    """ZeRO 3 learns the order of the layers in the first, and makes sure of it in the second."""
+    """ZeRO 3 records the order of the layers in the first step, and verifies it in the second."""
     return 2 if layout.zero == 3 else 1
 
 
@@ -117,7 +117,7 @@ def _fewest_micro_batches(layout: Layout) -> int:
 
 
 def _tell_model(engine: Any, storages: Storages) -> None:
-    """Says what the memory that outlives steps is for."""
+    """Labels the memory that outlives steps."""
     own = [named.tensor for named in engine.named_tensors()]
     masters = [tensor for group in engine.adam.param_groups for tensor in group["params"]]
     moments = [each for state in engine.adam.state.values() for each in state.values()]
@@ -132,7 +132,7 @@ def _tell_model(engine: Any, storages: Storages) -> None:
 
 
 def _gradients_of(parameters: Iterable[Any]) -> Iterator[Tensor]:
-    """Wherever Megatron and DeepSpeed keep them."""
+    """The gradients, wherever Megatron and DeepSpeed keep them."""
     for parameter in parameters:
         for name in ("grad", "main_grad", "grad_accum", "_hp_grad"):
             yield from _only_tensors([getattr(parameter, name, None)])
@@ -144,7 +144,7 @@ def _only_tensors(values: Iterable[Any]) -> Iterator[Tensor]:
 
 @contextmanager
 def _gradients_told(engine: Any, storages: Storages) -> Iterator[None]:
-    """Tells gradients that backward makes anew from what else it makes."""
+    """Labels new gradients of the backward pass, to distinguish them from other memory."""
 
     def made(parameter: Tensor) -> None:
         storages.label(_gradients_of([parameter]), Category.gradients, Category.buffers)

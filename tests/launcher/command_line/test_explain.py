@@ -53,8 +53,11 @@ def told(
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["model.heads=six"], "model.heads=six: takes int (attention heads of a layer)"),
-        (["train.seed="], "train.seed=: takes int (of initial weights and the order of the data)"),
+        (["model.heads=six"], "model.heads=six: takes int (attention heads per layer)"),
+        (
+            ["train.seed="],
+            "train.seed=: takes int (random seed of the initial weights and the data order)",
+        ),
         (["model.recipe.tokens=null"], "model.recipe.tokens=null: takes int (training ends"),
         (["engine.name=megatorn"], "takes megatron|deepspeed; nearest: engine.name=megatron"),
         (["train.on_bad_loss=x"], "train.on_bad_loss=x: takes stop|skip"),
@@ -69,8 +72,8 @@ def told(
         ),
         (
             ["+corpus.sources.mine.path=x"],
-            "corpus.sources.mine.weight: has no value: any number from 0 on; its share of the "
-            "samples is this by the sum of all [number]; nearest: "
+            "corpus.sources.mine.weight: has no value: 0 or more; a source's share of the "
+            "samples is its weight over the sum of all [number]; nearest: "
             "+corpus.sources.mine.weight=VALUE",
         ),
         (["model=gpt3_12b"], "model=gpt3_12b: there is no such file; nearest: model=gpt3_13b"),

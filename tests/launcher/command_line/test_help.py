@@ -59,7 +59,7 @@ def test_defaults_are_those_of_what_is_typed() -> None:
 def test_values_have_their_sentences() -> None:
     text = asked(["train.on_bad_loss"])
     assert "train.on_bad_loss=stop\n" in text
-    assert "train.on_bad_loss=skip          back to the newest checkpoint" in text
+    assert "train.on_bad_loss=skip          returns to the newest checkpoint" in text
 
 
 def test_help_of_a_group_and_of_a_name() -> None:
@@ -67,7 +67,7 @@ def test_help_of_a_group_and_of_a_name() -> None:
     assert "layout=tp2 " in text
     assert "Two ranks: every matmul split in two" in text
     assert "layout.recompute=none" in text
-    assert "the text's key in a line of JSONL" in asked(["corpus.sources.books1.field"])
+    assert "the text's key in a JSONL line" in asked(["corpus.sources.books1.field"])
 
 
 def test_the_reference_has_every_setting() -> None:

@@ -24,7 +24,7 @@ Cli = Callable[..., PhalanxResult]
     [
         (["model.heds=4"], "model.heds: there is no such setting; nearest: model.heads"),
         (["+layout.tensr=2"], "layout.tensr: there is no such setting; nearest: layout.tensor"),
-        (["model.heads=six"], "model.heads=six: takes int (attention heads of a layer)"),
+        (["model.heads=six"], "model.heads=six: takes int (attention heads per layer)"),
         (["model=gpt3_12b"], "model=gpt3_12b: there is no such file; nearest: model=gpt3_13b"),
         (["tensor"], "'tensor' is not a setting; nearest: layout.tensor=VALUE"),
         (["corpus.text=no/such/text"], "corpus.text: no file or folder no/such/text"),
