@@ -50,7 +50,7 @@ def test_sources_without_text_are_named(
         for name in ("good", "empty", "blank")
     }
     mine = replace(corpus, text=None, sources=sources, workers=1)
-    what = r"^corpus\.sources\.empty\.path: .* no text; corpus\.sources\.blank\.path: .* no text$"
+    what = r"^corpus\.sources\.empty\.path: .* no text\n  corpus\.sources\.blank\.path: .* no text$"
     assert callable(job)
     with pytest.raises(InputError, match=what):
         job(mine, settings, tmp_path / "out", said_nothing)

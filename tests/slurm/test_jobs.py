@@ -49,10 +49,13 @@ def test_told_to_stop_killed_requeued_and_begun_again_it_is_the_same_run(
     )
     own.unlink()  # nothing that follows needs it
     wait_for(lambda: last_step(run) >= 3, run, "the first steps")
-    for command in (["train", "launch=local"], ["train"]):
+    for command, why in (
+        (["train", "launch=local"], f"of job {job} on node1"),
+        (["train"], f"job {job} of this run is RUNNING; nearest: phalanx cancel "),
+    ):
         refused = phalanx(*command, run_dir=run)
         assert refused.status == 2
-        assert f"of job {job} on node1" in refused.errors
+        assert why in refused.errors
     cluster.run("scancel", "--signal=USR1", str(job))
     wait_for_start(2, run)
     told = starts(run)[1]["saved"]
@@ -96,7 +99,7 @@ def test_a_node_that_does_not_come_back_is_done_without(
         wait_for(lambda: cluster.job(job)["JobState"] == "COMPLETED", run, "the job's end")
     finally:
         cluster.start_node("node2")
-    assert "1 nodes where 2 were asked for: layout" in said(run)
+    assert "1 node where 2 were asked for: layout" in said(run)
     assert "2x2" not in (run / "layout.txt").read_text()
     rows, expected = same_rows(run), same_rows(undisturbed)
     assert [row["step"] for row in rows] == [row["step"] for row in expected]

@@ -249,7 +249,7 @@ def test_all_sources_at_fault_are_named(
     mine = replace(corpus, text=None, sources=sources, max_damaged=1.0)
     with pytest.raises(InputError) as found:
         prepare(mine, model)
-    empty, blank, unread = str(found.value).split("; corpus.")
+    empty, blank, unread = str(found.value).split("\n  corpus.")
     assert empty.startswith("corpus.sources.empty.path: ")
     assert empty.endswith("empty.txt is empty: it holds no text")
     assert blank.startswith("sources.blank.path: ")

@@ -49,7 +49,7 @@ def test_a_text_of_the_users_own_is_the_only_source() -> None:
         ((1.2, -0.2), r"^corpus\.sources\.s1\.weight=-0\.2 is negative; nearest: 0$"),
         (
             (-1.0,) * 300,
-            r"^(corpus\.sources\.s.\.weight=-1 is negative; nearest: 0; ){8}and 292 more$",
+            r"^(corpus\.sources\.s.\.weight=-1 is negative; nearest: 0\n  ){8}and 292 more$",
         ),
         ((1e308, 1e308), r"add up to more than a number can hold"),
     ],
@@ -93,7 +93,7 @@ def test_all_missing_paths_are_told_before_text_is_made(tmp_path: Path) -> None:
     sources = {"own": SourceConfig(weight=1, machine=MachineText.manual)}
     sources |= {f"s{n}": SourceConfig(weight=1, path=f"/no/{n}") for n in range(2)}
     corpus = replace(run_of().corpus, sources=sources)
-    what = r"^corpus\.sources\.s0\.path: no .* /no/0; corpus\.sources\.s1\.path: no .* /no/1$"
+    what = r"^corpus\.sources\.s0\.path: no .* /no/0\n  corpus\.sources\.s1\.path: no .* /no/1$"
     with pytest.raises(InputError, match=what):
         files_of_all(sources_of(corpus), corpus, tmp_path, made)
 
