@@ -13,8 +13,10 @@ def listed(items: Collection[object], most: int = MOST, apart: str = ", ") -> st
     """The first few and how many more: "a, b, c and 297 more", "this is so; and 299 more"."""
     shown = [str(item) for item in islice(items, most)]
     more = len(items) - len(shown)
-    pause = "" if apart == ", " else apart.rstrip()
-    return apart.join(shown) + (f"{pause} and {more:,} more" if more else "")
+    if not more:
+        return apart.join(shown)
+    pause = {", ": " ", "\n  ": apart}.get(apart, f"{apart.rstrip()} ")
+    return f"{apart.join(shown)}{pause}and {more:,} more"
 
 
 def counted(count: int, one: str, several: str) -> str:
