@@ -38,10 +38,10 @@ from launcher.inference.tasks import tasks_of
 STUDY = "contamination"
 
 
-def evaluate(run: Run, _overrides: list[str]) -> None:
+def evaluate(run: Run, overrides: list[str]) -> None:
     """Checks the settings, has the ranks run the tasks, writes and prints the scores."""
     source = source_of(run, "evaluate")
-    plan = resolve_inference(run, source, "evaluate", data=True)
+    plan = resolve_inference(run, source, "evaluate", data=True, given=overrides)
     if run.evaluate.harness:
         if importlib.util.find_spec("lm_eval") is None:
             raise InputError("evaluate.harness: needs pip install 'phalanx[lm-eval]'")

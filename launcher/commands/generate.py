@@ -17,11 +17,11 @@ from launcher.inference.prompts import prompts_of, require_room
 from launcher.inference.session import resolve_inference, run_inference, source_of
 
 
-def generate(run: Run, _overrides: list[str]) -> None:
+def generate(run: Run, overrides: list[str]) -> None:
     """Checks the settings and prompts, then has the ranks write the text."""
     settings = run.generate
     source = source_of(run, "generate")
-    plan = resolve_inference(run, source, "generate", data=False)
+    plan = resolve_inference(run, source, "generate", data=False, given=overrides)
     if settings.beams:
         settings = replace(settings, temperature=0.0)
     if settings.out is not None and not Path(settings.out).expanduser().parent.is_dir():

@@ -7,7 +7,7 @@ or folder in Hugging Face's GPT-2 format. The model's shape is the saved one.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 
 from configs.errors import InputError
 from configs.override import override
-from configs.schema import EngineName, Run, Schedule
+from configs.schema import EngineName, LaunchName, Run, Schedule
 from corpus.tokenizer.tokenizer import Tokenizer
 from launcher.inference.hf_folder import CONFIG, Gpt2Folder
 from launcher.run.resolve import ResolvedRun, resolve
 from launcher.run.run_dir import RunFolder
+from launcher.run.settings import key_of
 from launcher.start.local import require_local, run_ranks
 from models.shape import ModelShape
 from parallel.checkpoint import manifest
@@ -83,7 +84,9 @@ def _found(run: Run, command: str) -> ModelSource:
     return ModelSource(checkpoint, manifest.shape_in(checkpoint))
 
 
-def resolve_inference(run: Run, source: ModelSource, command: str, *, data: bool) -> ResolvedRun:
+def resolve_inference(
+    run: Run, source: ModelSource, command: str, *, data: bool, given: Sequence[str] = ()
+) -> ResolvedRun:
     """The ranks that hold the model; `data`: the layout's data-parallel replicas share requests.
 
     Raises InputError if the layout is invalid.
@@ -98,6 +101,10 @@ def resolve_inference(run: Run, source: ModelSource, command: str, *, data: bool
         micro_batch=1,
     )
     engine = replace(run.engine, name=EngineName.megatron, offload_optimizer=False)
+    if not any(key_of(each) in ("launch", "launch.name") for each in given):
+        # A run that was trained by SLURM or torchrun is asked here all the same.
+        launch = replace(run.launch, name=LaunchName.local, node=None, port=None, elastic=False)
+        run = replace(run, launch=launch)
     model = replace(run.model, **shape_fields(source.shape))
     # Batches, steps and evaluations belong to training; their rules must not reject inference.
     train = replace(run.train, global_batch=layout.data or 1, async_save=False)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from corpus.tokenizer.tokenizer import Tokenizer
 from launcher.inference.generate import _Stream
@@ -23,6 +25,7 @@ def tokenizer(trained: Path) -> Tokenizer:
     return Tokenizer.load(find(trained) / "tokenizer.json")
 
 
+SUMS = ["task=arithmetic", "evaluate.limit=2", "evaluate.shots=[0]"]
 PROMPTS = ["Licensor", "The work", "You may"]
 
 
@@ -71,9 +74,18 @@ def test_what_cannot_be_asked(trained: Path, settings: list[str], says: str) -> 
     assert done.errors.count("\n") == 1
 
 
-def test_a_tokenizer_of_another_vocabulary(trained: Path, tmp_path: Path) -> None:
-    import shutil
+def test_a_run_that_torchrun_or_slurm_trained_is_asked_here(trained: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(trained, tmp_path / "run", symlinks=True))
+    settings = yaml.safe_load((run / "settings.yaml").read_text())
+    settings["launch"] |= {"name": "slurm", "elastic": True}
+    settings["cluster"] |= {"nodes": 2, "gpus_per_node": 4}
+    (run / "settings.yaml").write_text(yaml.safe_dump(settings))
+    for command in (["generate", *LIKELIEST], ["evaluate", *SUMS]):
+        done = phalanx(*command, "layout=single", run_dir=run)
+        assert done.status == 0, done.errors
 
+
+def test_a_tokenizer_of_another_vocabulary(trained: Path, tmp_path: Path) -> None:
     from corpus.tokenizer.vocabulary import GPT2_SIZE, gpt2
     from parallel.checkpoint import manifest
 
