@@ -58,7 +58,7 @@ class Comparison:
 
 
 class HarnessLoop:
-    """The training loop in portions; its hooks are told of every step, and of no end."""
+    """The training loop in portions; its callbacks hear of every step, and of no end."""
 
     def __init__(
         self,
@@ -118,7 +118,7 @@ class _Clocked:
 
 
 class _Unending(Callback):
-    """A hook without its `at_end`, which closes files."""
+    """A callback without its `at_end`, which closes files."""
 
     def __init__(self, callback: Callback) -> None:
         self.before_step = callback.before_step  # type: ignore[method-assign]

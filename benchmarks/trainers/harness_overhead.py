@@ -1,7 +1,7 @@
 """What the harness adds to a training step: `python -m benchmarks.trainers.harness_overhead`.
 
 The harness is `launcher.training.trainer.train_session` as every rank of `phalanx train` runs it:
-the loop, the hooks that it hangs (metrics file, TensorBoard, progress), samples read from the token
+the loop, its callbacks (metrics file, TensorBoard, progress), samples read from the token
 files, generators seeded, the loss averaged over all ranks. Against it a bare loop over tensors made
 beforehand. For engine=megatron: the same model and optimizer, gradients to zero, Megatron-core's
 schedule, the optimizer's step. For engine=deepspeed: a DeepSpeed engine around the same model,
