@@ -82,4 +82,4 @@ def _files(prefix: str, begun: str) -> Iterator[str]:
 
 
 def _begun(names: Sequence[str], word: str) -> list[str]:
-    return [name for name in names if name.startswith(word)]
+    return list(dict.fromkeys(name for name in names if name.startswith(word)))
