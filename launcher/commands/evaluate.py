@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ def evaluate(run: Run, overrides: list[str]) -> None:
     out, next_name = _out(run, source)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     into = atomic_folder("evaluate.out", out, next_name)
-    with run_inference(plan, "evaluate") as found, into as filling:
+    with _told_if_interrupted(console), run_inference(plan, "evaluate") as found, into as filling:
         folder = filling.folder
         for path in sorted(found.glob("*.json*")):
             shutil.copyfile(path, folder / path.name)
@@ -64,6 +65,15 @@ def evaluate(run: Run, overrides: list[str]) -> None:
             if run.evaluate.contamination:
                 _study(plan.run, rows, folder, console)
     console.print(f"done: {shown(filling.target)}")
+
+
+@contextmanager
+def _told_if_interrupted(console: Console) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.print("no score was kept; evaluate.limit=100 asks at most 100 questions a task")
+        raise
 
 
 def _out(run: Run, source: ModelSource) -> tuple[Path, Callable[[Path], Path] | None]:
