@@ -1,0 +1,29 @@
+"""What a process tells the system when it opens its device."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.pool import RankPool
+
+
+def policies() -> dict[str, set[int]]:
+    """A job: how this rank's threads are scheduled, by name."""
+    import torch
+
+    torch.distributed.barrier()  # which needs gloo's threads
+    found: dict[str, set[int]] = {}
+    for thread in os.listdir("/proc/self/task"):
+        with open(f"/proc/self/task/{thread}/comm", encoding="utf-8") as file:
+            name = file.read().strip()
+        found.setdefault(name, set()).add(os.sched_getscheduler(int(thread)))
+    return found
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="Linux's")
+def test_gloos_threads_preempt_nobody(ranks: RankPool) -> None:
+    for found in ranks.run(2, policies):
+        assert found["gloo_tcp_loop"] == {os.SCHED_BATCH}
+        assert os.SCHED_BATCH in found["python"]
