@@ -16,7 +16,7 @@ from tests.pool import RankPool
 from tests.training import Curve
 
 SAVED_UNDER = Layout(tensor=2, pipeline=2, micro_batch=2)
-SAVED_AT, LAST = 10, 20
+SAVED_AT, LAST = 4, 8
 GOES_ON_UNDER = [
     Layout(micro_batch=4),
     Layout(tensor=4, micro_batch=2, sequence_parallel=True),
@@ -118,4 +118,4 @@ def test_damage_is_found_on_every_rank(ranks: RankPool, saved: Path, tmp_path: P
     turn_a_bit(largest)
     layout = Layout(tensor=2, micro_batch=2)
     with pytest.raises(AssertionError, match=f"Damaged: checkpoint=.*{largest.name} is damaged"):
-        ranks.run(2, training.train_and_save, layout, 11, 12, str(copy), True)
+        ranks.run(2, training.train_and_save, layout, SAVED_AT + 1, LAST, str(copy), True)

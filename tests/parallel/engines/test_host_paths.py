@@ -17,7 +17,7 @@ from tests.layouts import name
 from tests.pool import RankPool
 from tests.training import DEEPSPEED, MEGATRON
 
-STEPS = 6
+STEPS = 4
 
 
 def plainly(job: Callable[..., Any], layout: Layout, *rest: Any) -> Any:
