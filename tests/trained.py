@@ -10,7 +10,7 @@ from typing import Any
 
 from configs.schema import EngineConfig, Precision
 from parallel.layout import Layout
-from parallel.planner.communication.traffic import Traffic
+from parallel.planner.communication.traffic import Traffic, steps_to_settle
 from tests import layouts, training
 from tests.layouts import name
 from tests.pool import RankPool
@@ -67,7 +67,7 @@ def train_and_count(case: Case) -> Any:
     from parallel.planner.trace.collective_counter import counting
 
     config, layout, precision = case
-    settled = 2 if layout.zero == 3 else 1  # ZeRO 3 learns the order of the layers first
+    settled = steps_to_settle(layout)
     with training.engine(layout, precision, SHAPE, config) as engine:
         results = training.take_steps(engine, layout, 1, settled)
         with counting(layout) as counts:

@@ -11,12 +11,14 @@ from __future__ import annotations
 import math
 import statistics
 from contextlib import ExitStack
+from dataclasses import replace
 
 from configs.errors import InputError
 from configs.schema import DeviceName, Run
 from launcher.training.callbacks.callback import Callback, StepRecord
+from parallel.batch_schedule import BatchPlan
 from parallel.layout import Layout
-from parallel.planner.communication.traffic import Traffic
+from parallel.planner.communication.traffic import Traffic, steps_to_settle
 from parallel.planner.plan import Plan
 from parallel.planner.trace.collective_counter import Counts, counting
 
@@ -25,25 +27,29 @@ _GIB = 2**30
 
 
 class PredictionCallback(Callback):
-    """Counts the traffic of one step, the first in a steady state."""
+    """Counts the traffic of one step, the first in a steady state; none if this start has none."""
 
     def __init__(self, run: Run, layout: Layout, device: DeviceName, first: int, last: int) -> None:
         self._run, self._layout, self._device = run, layout, device
-        self._counted_step = min(first + 1, last)
+        self._counted_step = first + steps_to_settle(layout)
         self._settled = min(first + _SETTLED, last)
         self._counting = ExitStack()
         self._counts: Counts | None = None
         self._records: list[StepRecord] = []
         self._last: StepRecord | None = None
+        self._samples = 0  # consumed so far
+        self._batch = run.train.global_batch  # of the step that is counted
 
     def before_step(self, step: int) -> None:
         """Starts counting collectives at the chosen step."""
         if step == self._counted_step:
             self._counts = self._counting.enter_context(counting(self._layout))
+            self._batch = BatchPlan.of(self._run).size_at(self._samples)
 
     def after_step(self, record: StepRecord) -> None:
         """Ends the count; if the step was skipped, the next one is counted."""
         self._counting.close()
+        self._samples = record.samples
         if math.isnan(record.loss):  # the step was skipped
             self._counted_step += record.step == self._counted_step
             return
@@ -57,13 +63,12 @@ class PredictionCallback(Callback):
 
     def lines(self) -> list[str]:
         """The comparison; or one line with the reason if nothing can be predicted."""
-        if self._last is None or self._counts is None:
+        if self._last is None:
             return []
         try:
             plan = Plan.of(self._run, self._layout, self._device)
         except InputError as error:
             return [f"no prediction: {error}"]
-        counted = self._counts.traffic()
         memory = plan.memories[0]
         on_cpu = self._device is DeviceName.cpu
         predicted = memory.total if on_cpu else memory.allocated
@@ -72,6 +77,13 @@ class PredictionCallback(Callback):
             f"{'':<18} {'predicted':>14} {'measured':>14}",
             *([] if on_cpu else [self._step_time(plan)]),
             _line("memory, GiB", predicted / _GIB, self._last.memory_gib, "{:,.2f}"),
+            *([] if self._counts is None else self._traffic(self._counts.traffic())),
+        ]
+
+    def _traffic(self, counted: list[Traffic]) -> list[str]:
+        train = replace(self._run.train, global_batch=self._batch)  # smaller during the ramp
+        plan = Plan.of(replace(self._run, train=train), self._layout, self._device)
+        return [
             _line("collectives a step", _count(plan.traffic[0]), _count(counted), "{:,}"),
             _line("their bytes", _bytes(plan.traffic[0]), _bytes(counted), "{:,}"),
         ]

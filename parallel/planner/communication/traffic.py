@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from parallel.layout import AXES
+from parallel.layout import AXES, Layout
 
 
 class Group(StrEnum):
@@ -35,6 +35,15 @@ SPANS: dict[Group, tuple[str, ...]] = {
     Group.world: AXES,
 }
 """The axes along which the ranks of a group differ."""
+
+
+def steps_to_settle(layout: Layout) -> int:
+    """Steps of a start, the first ones, whose traffic is not that of all others.
+
+    Stages tell each other the shapes of what they send. ZeRO 3 records the order of the layers in
+    the first step, and verifies it in the second.
+    """
+    return 2 if layout.zero == 3 else 1
 
 
 class CollectiveKind(StrEnum):

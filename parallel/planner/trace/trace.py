@@ -17,7 +17,7 @@ from models.shape import ModelShape
 from parallel.engines.base import Batch
 from parallel.engines.registry import ENGINES
 from parallel.layout import Coordinates, Layout
-from parallel.planner.communication.traffic import Traffic
+from parallel.planner.communication.traffic import Traffic, steps_to_settle
 from parallel.planner.trace.collective_counter import counting
 from parallel.planner.trace.fake_world import fake_device, fake_world
 from parallel.planner.trace.memory_tracker import Category, Storages
@@ -62,7 +62,7 @@ def trace(run: Run, layout: Layout, rank: int, *, device: DeviceName) -> RankTra
         first = _batch(shape, layout, _fewest_micro_batches(layout))
         batch = _batch(shape, layout, layout.micro_batches(run.train.global_batch))
         with storages, storages.watching_modules(), _engine(run, shape, layout, device) as engine:
-            for _ in range(_steps_to_settle(layout)):
+            for _ in range(steps_to_settle(layout)):
                 engine.train_step(first, run.optimizer.learning_rate)
             with _gradients_told(engine, storages), counting(layout) as counts:
                 _tell_model(engine, storages)
@@ -102,11 +102,6 @@ def _batch(shape: ModelShape, layout: Layout, micro_batches: int) -> Batch:
         for _ in range(micro_batches)
     ]
     return Batch(micro_batches=tokens)
-
-
-def _steps_to_settle(layout: Layout) -> int:
-    """ZeRO 3 records the order of the layers in the first step, and verifies it in the second."""
-    return 2 if layout.zero == 3 else 1
 
 
 def _fewest_micro_batches(layout: Layout) -> int:

@@ -96,6 +96,13 @@ def test_stopped_and_moved_to_another_layout(trained: Path, tmp_path: Path) -> N
     assert samples_read(run) == samples_read(trained)
 
 
+def test_traffic_of_a_ramped_batch_is_as_predicted(tmp_path: Path) -> None:
+    ramp = ["optimizer.ramp_tokens=2000", "optimizer.ramp_start=4", "layout.micro_batch=2"]
+    done = phalanx("train", *TINY, "layout=pp2", *ramp, "train.steps=3", run_dir=tmp_path / "run")
+    assert done.status == 0, done.errors
+    traffic_is_as_predicted(done.output)
+
+
 def test_too_few_ranks_of_torchrun_are_told_of_last(tmp_path: Path) -> None:
     done = phalanx.python(
         *(

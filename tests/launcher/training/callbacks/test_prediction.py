@@ -14,12 +14,12 @@ from tests.pool import RankPool
 from tests.runs import run_of
 
 
-def lines_at_the_end(device: DeviceName, cluster: str) -> list[str]:
-    """A job: of three steps."""
+def lines_at_the_end(device: DeviceName, cluster: str, steps: int = 3) -> list[str]:
+    """A job: of a start of so many steps."""
     prediction = PredictionCallback(
-        run_of(f"cluster={cluster}"), Layout(micro_batch=1), device, 1, 3
+        run_of(f"cluster={cluster}"), Layout(micro_batch=1), device, 1, steps
     )
-    for step in (1, 2, 3):
+    for step in range(1, steps + 1):
         prediction.before_step(step)
         prediction.after_step(replace(RECORD, step=step))
     return prediction.lines()
@@ -37,3 +37,10 @@ def test_a_steps_time_is_predicted_where_it_is_known(
     for name in ("memory, GiB", "collectives a step", "their bytes"):
         (line,) = (line for line in lines if line.startswith(name))
         assert len(line) <= 60
+
+
+def test_a_start_of_one_step_has_no_settled_traffic(ranks: RankPool) -> None:
+    (lines,) = ranks.run(1, lines_at_the_end, DeviceName.cpu, "local", 1)
+    assert [line.split(",")[0] for line in lines] == [
+        *("predicted beside measured", lines[1], "memory"),
+    ]
