@@ -52,7 +52,7 @@ def dry_run(run: Run, overrides: list[str]) -> None:
         for line in notes(plan.run, prepared):
             console.print(line)
     print_lines(console, run_summary(plan, prepared, folder.path))
-    console.print(f"begins   {begins}")
+    console.print(f"starts   {begins}")
     lease = Lease.newest(folder.path)
     if lease is not None and not lease.holder.released and not lease.holder.is_dead():
         console.print(f"held     by {lease.holder}, unless that is gone")
@@ -68,12 +68,16 @@ def dry_run(run: Run, overrides: list[str]) -> None:
 
 
 def _begins(
-    plan: ResolvedRun, asked: Run, folder: RunFolder, overrides: list[str], console: Console
+    plan: ResolvedRun, requested: Run, folder: RunFolder, overrides: list[str], console: Console
 ) -> tuple[ResolvedRun, str, Prepared | None, InputError | None]:
     """The plan of the run, where it starts from, its corpus, and what is wrong with the corpus."""
     checkpoint = checkpoint_to_load(plan, folder)
     if checkpoint is None:
-        new = "with new weights" if not folder.config.exists() else "anew: no checkpoint is there"
+        new = (
+            "with new weights"
+            if not folder.config.exists()
+            else "from the start: no checkpoint is there"
+        )
         return plan, new, *_corpus(plan, folder, overrides, console)
     state, last = TrainState.read(checkpoint), last_step(plan.run)
     require_same_run(plan, state, checkpoint)
@@ -84,7 +88,7 @@ def _begins(
             "a larger train.steps goes on"
         )
     elif state.step and folder.checkpoints in checkpoint.parents:
-        plan, _ = go_on(plan, asked, state, folder, overrides, console)
+        plan, _ = go_on(plan, requested, state, folder, overrides, console)
     prepared, fault = _corpus(plan, folder, overrides, console)
     if prepared is not None:
         require_same_text(plan.run, prepared, state, checkpoint)

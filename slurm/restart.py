@@ -74,11 +74,11 @@ def verdict(starts: list[Start], end: End, max_restarts: int, max_idle: int) -> 
             Action.stop, "the run directory has a STOP file; without it the run goes on"
         )
     if end.failure is not None and end.comes_again and end.stopped is None:
-        return RestartDecision(Action.stop, f"it would come again: {end.failure}")
+        return RestartDecision(Action.stop, f"it would fail again: {end.failure}")
     why = end.stopped or end.failure or f"torchrun ended with {end.status}"
     if starts and starts[-1].restart >= max_restarts:
         return RestartDecision(
-            Action.stop, f"{why}; it was begun again launch.max_restarts={max_restarts} times"
+            Action.stop, f"{why}; it was restarted launch.max_restarts={max_restarts} times"
         )
     idle = _idle_starts(starts, end.saved)
     if idle >= max_idle:

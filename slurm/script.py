@@ -19,7 +19,7 @@ from slurm.agent import agent_arguments
 
 TEMPLATE = "job.sbatch.j2"
 SCRIPT = "job.sbatch"
-AGAIN = 75  # exit status of `launcher.start.slurm_job end`: begin again (sysexits' EX_TEMPFAIL)
+AGAIN = 75  # exit status of `launcher.start.slurm_job end`: restart (sysexits' EX_TEMPFAIL)
 NOTHING = 3  # of `launcher.start.slurm_job begin`: the run is done
 
 

@@ -1,4 +1,4 @@
-"""`phalanx ARGUMENTS` in a process that is forked and not begun anew.
+"""`phalanx ARGUMENTS` in a process that is forked and not started anew.
 
 The forkserver of the ranks' pool has imported torch, Megatron-core and the command line once; a
 command forked from it is the same code in a process of its own, with its exit status, and so are

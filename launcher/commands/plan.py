@@ -47,14 +47,14 @@ def plan(run: Run, overrides: list[str]) -> None:
     """Plans the layout, or the fastest one found by a search, and prints or writes the result."""
     device, ranks = _ranks(run)
     found = _search(run, device, ranks) if run.plan.search else None
-    asked = _layout(run, ranks, overrides)
-    layout = found.ranked[0].layout if found else asked
+    requested = _layout(run, ranks, overrides)
+    layout = found.ranked[0].layout if found else requested
     check(run, layout, ranks=ranks, device=device)
     planned = Plan.of(run, layout, device)
     traces = _traces(planned) if run.plan.trace else []
     report = _report(planned, found, traces)
     if found and _names_a_layout(overrides):
-        beside = beside_the_search(run, asked, device, ranks, found)
+        beside = beside_the_search(run, requested, device, ranks, found)
         report["search"]["asked"] = beside
     else:
         beside = None
@@ -118,8 +118,8 @@ def _ranks(run: Run) -> tuple[DeviceName, int | None]:
 
 def _layout(run: Run, ranks: int | None, overrides: list[str]) -> Layout:
     """The requested layout; the single-rank layout if none was requested and there is one GPU."""
-    asked = _names_a_layout(overrides) or run.run_dir is not None
-    if ranks == 1 and not asked:
+    requested = _names_a_layout(overrides) or run.run_dir is not None
+    if ranks == 1 and not requested:
         return Layout(micro_batch=1)
     return Layout.resolve(run.layout, ranks)
 

@@ -38,28 +38,28 @@ def scaling(run: Run, _overrides: list[str]) -> None:
     """Fits the laws, prints them with the prediction, writes a figure and a report."""
     check_ranges(run, ("scaling",))
     folder = expanded("scaling.runs", run.scaling.runs)
-    asked = _planned(run)
+    requested = _planned(run)
     found = finished_runs(folder)
-    measured = next((it for it in found if it.name == asked.name), None)
+    measured = next((it for it in found if it.name == requested.name), None)
     fitted = [it for it in found if it is not measured]
     if len(fitted) < FEWEST:
         names = listed([it.name for it in fitted]) or "none"
         raise InputError(
             f"scaling.runs={run.scaling.runs}: a line needs {FEWEST} finished runs or more beside "
-            f"model={asked.name}, there are {names}; nearest: phalanx train experiment=scaling"
+            f"model={requested.name}, there are {names}; nearest: phalanx train experiment=scaling"
         )
     losses = [it.loss for it in fitted]
     laws = {
         axis: fit([of(it) for it in fitted], losses, run.scaling.confidence)
         for axis, (_, of) in AXES.items()
     }
-    predicted = laws["compute"].at(asked.compute)
+    predicted = laws["compute"].at(requested.compute)
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    print_table(console, runs_table(fitted, asked, measured, predicted))
+    print_table(console, runs_table(fitted, requested, measured, predicted))
     print_table(console, laws_table(laws, run.scaling.confidence))
-    console.print(_verdict(asked, measured, predicted, run.scaling.confidence))
+    console.print(_verdict(requested, measured, predicted, run.scaling.confidence))
     out = expanded("scaling.out", run.scaling.out) if run.scaling.out else folder
-    _write(out, fitted, laws, asked, measured, predicted)
+    _write(out, fitted, laws, requested, measured, predicted)
     console.print(f"done: {shown(out / FIGURE)}")
 
 
@@ -100,10 +100,10 @@ def _planned(run: Run) -> Trained:
 
 
 def _verdict(
-    asked: Trained, measured: Trained | None, predicted: Prediction, confidence: float
+    requested: Trained, measured: Trained | None, predicted: Prediction, confidence: float
 ) -> str:
     said = (
-        f"{asked.name}: {predicted.loss:.4f} predicted, {predicted.low:.4f} to "
+        f"{requested.name}: {predicted.loss:.4f} predicted, {predicted.low:.4f} to "
         f"{predicted.high:.4f} with {confidence:.0%}"
     )
     if measured is None:
@@ -117,7 +117,7 @@ def _write(
     out: Path,
     fitted: Sequence[Trained],
     laws: dict[str, PowerLaw],
-    asked: Trained,
+    requested: Trained,
     measured: Trained | None,
     predicted: Prediction,
 ) -> None:
@@ -125,11 +125,11 @@ def _write(
     report: dict[str, Any] = {
         "runs": [_row(it) for it in (*fitted, *([measured] if measured else []))],
         "laws": {axis: asdict(law) for axis, law in laws.items()},
-        "predicted": {"model": asked.name, "compute": asked.compute, **asdict(predicted)},
+        "predicted": {"model": requested.name, "compute": requested.compute, **asdict(predicted)},
     }
     write_atomic(out / REPORT, json.dumps(report, indent=1) + "\n")
     with atomic_file(out / FIGURE) as picture:
-        draw(fitted, laws["compute"], asked, measured, predicted, picture)
+        draw(fitted, laws["compute"], requested, measured, predicted, picture)
 
 
 def _row(run: Trained) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def _lines(run: Run, folder: RunFolder) -> Iterator[str]:
         yield f"starts   {len(starts)}, the last on {starts[-1].nodes or 'this machine'}"
     jobs = folder.read_jobs()
     begun = bool(steps or starts or jobs or folder.has_checkpoint() or owner)
-    yield f"end      {_end(folder) if begun else 'not begun'}"
+    yield f"end      {_end(folder) if begun else 'not started'}"
     if folder.failure.exists() and not folder.done.exists():
         yield f"failure  {folder.failure.read_text(encoding='utf-8').splitlines()[0]}"
     if folder.left_out.exists():

@@ -77,7 +77,7 @@ def train(run: Run, overrides: list[str]) -> None:
 
 
 def prepare(
-    plan: ResolvedRun, asked: Run, folder: RunFolder, overrides: list[str], console: Console
+    plan: ResolvedRun, requested: Run, folder: RunFolder, overrides: list[str], console: Console
 ) -> ResolvedRun | None:
     """Prepares the run once, before its ranks start. Returns None if there is nothing to do.
 
@@ -85,7 +85,7 @@ def prepare(
     checkpoints and folders that cannot be used, and for unconfirmed changes to a run.
 
     Args:
-        asked: the settings before `plan` resolved them.
+        requested: the settings before `plan` resolved them.
         overrides: those of this start.
     """
     checkpoint = checkpoint_to_load(plan, folder)
@@ -103,9 +103,9 @@ def prepare(
             return None
         console.print(f"going on from {shown(checkpoint)}")
         if state.step and folder.checkpoints in checkpoint.parents:
-            plan, asked = go_on(plan, asked, state, folder, overrides, console)
+            plan, requested = go_on(plan, requested, state, folder, overrides, console)
     elif folder.config.exists() and folder.metrics.exists():
-        console.print(f"begins anew: {shown(folder.path)} has no checkpoint")
+        console.print(f"starts over: {shown(folder.path)} has no checkpoint")
     prepared = corpus_of_run(plan.run, folder) if checkpoint is not None else None
     missing = ""
     if prepared is None:
@@ -121,7 +121,7 @@ def prepare(
     if missing:
         console.print(f"missing  {missing}")
     run = resolved(plan.run, folder, checkpoint)
-    folder.write(run, asked, layout_text(plan.shape, plan.layout))
+    folder.write(run, requested, layout_text(plan.shape, plan.layout))
     if prepared is not None:
         folder.write_corpus(prepared.folder)
     folder.forget_end()
@@ -165,7 +165,7 @@ def require_same_text(run: Run, prepared: Prepared, state: TrainState, checkpoin
 
 def go_on(
     plan: ResolvedRun,
-    asked: Run,
+    requested: Run,
     state: TrainState,
     folder: RunFolder,
     overrides: list[str],
@@ -175,11 +175,11 @@ def go_on(
     before = folder.resolved()
     found = changes(before, plan.run)
     require_meant(found, state.step, plan.run, overrides)
-    plan, asked, schedule = keep_schedule(before, plan, asked, state, overrides)
+    plan, requested, schedule = keep_schedule(before, plan, requested, state, overrides)
     for line in (*lines(found), schedule, versions.changed(folder.read_versions())):
         if line:
             console.print(line)
-    return plan, asked
+    return plan, requested
 
 
 def _train_as_rank(run: Run, overrides: list[str]) -> None:

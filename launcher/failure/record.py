@@ -162,7 +162,7 @@ def note_for_others(
         if note_path(logs, rank).exists():
             continue
         code = codes.get(rank, 0)
-        message, kind, ended_by = "left no word", FailureKind.lost, ""
+        message, kind, ended_by = "left no message", FailureKind.lost, ""
         # The agent itself sends SIGTERM to the remaining ranks.
         if code < 0 and code != -signal.SIGTERM:
             ended_by = signal.Signals(-code).name
@@ -170,7 +170,7 @@ def note_for_others(
             if -code == signal.SIGKILL and oom_kills() != oom_before:
                 message, kind = f"{message}: the kernel had no memory left", FailureKind.memory
         elif code:
-            message = f"ended with exit status {code} and left no word"
+            message = f"ended with exit status {code} and left no message"
         failure = Failure(
             rank=rank,
             message=message,

@@ -134,7 +134,7 @@ def judge(
         return report(causes[0].kind, _line(causes[0]), causes[0])
     if silent and notes:
         at_first = min(notes, key=lambda note: note.time)
-        line = f"{_names(silent)} left no word; the first to lose its connection was rank "
+        line = f"{_names(silent)} left no message; the first to lose its connection was rank "
         return report(FailureKind.lost, f"{line}{at_first.rank}", None)
     if notes:
         at_first = min(notes, key=lambda note: note.time)
@@ -142,7 +142,7 @@ def judge(
         return report(FailureKind.lost, line, at_first)
     rank, code = min(codes.items())
     return report(
-        FailureKind.lost, f"rank {rank} ended with exit status {code} and left no word", None
+        FailureKind.lost, f"rank {rank} ended with exit status {code} and left no message", None
     )
 
 
@@ -178,13 +178,13 @@ def _screen(report: Report, layout: Layout, logs: Path) -> Iterator[str]:
     yield report.line
     first = report.first
     if first is not None:
-        yield f"  first    {_whereabouts(first, layout)}"
+        yield f"  first    {_position(first, layout)}"
         if first.traceback and report.kind is FailureKind.code:
             yield f"           {_innermost(first.traceback)}"
     waiting = sorted((n for n in report.notes if n.lost_peer), key=lambda n: n.rank)
     for note in waiting[:_WAITING_SHOWN]:
         how = f"gave up after {note.waited_s:g} s" if note.waited_s else "lost its connection"
-        yield f"  waiting  {_whereabouts(note, layout)}; {how}"
+        yield f"  waiting  {_position(note, layout)}; {how}"
         if note.waits_in:
             yield f"           {'' if note.waits_in.startswith('at ') else 'in '}{note.waits_in}"
     if len(waiting) > _WAITING_SHOWN:
@@ -197,7 +197,7 @@ def _screen(report: Report, layout: Layout, logs: Path) -> Iterator[str]:
     yield f"  more     {logs / f'rank_{rank}.log'}"
 
 
-def _whereabouts(note: Failure, layout: Layout) -> str:
+def _position(note: Failure, layout: Layout) -> str:
     at = layout.coordinates(note.rank)
     stage = f"tensor {at.tensor}, data {at.data}, stage {at.pipeline}"
     where = f" on {note.node}" if note.node else ""

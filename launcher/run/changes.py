@@ -77,7 +77,7 @@ def require_meant(found: list[Change], step: int, run: Run, given: Collection[st
 
 
 def keep_schedule(
-    before: Run, plan: ResolvedRun, asked: Run, state: TrainState, given: Collection[str]
+    before: Run, plan: ResolvedRun, requested: Run, state: TrainState, given: Collection[str]
 ) -> tuple[ResolvedRun, Run, str]:
     """Keeps the learning rates of a run whose number of steps changes.
 
@@ -89,10 +89,10 @@ def keep_schedule(
     named = any(key_of(each) == "optimizer.decay_tokens" for each in given)
     follows_the_end = before.optimizer.decay_tokens is None and run.optimizer.decay_tokens is None
     if named or run.train.allow_changes or not follows_the_end or was == would:
-        return plan, asked, ""
+        return plan, requested, ""
     # A run that ended during warmup had no decay to keep.
     if was.decay_tokens == would.decay_tokens or was.decay_tokens <= was.warmup_tokens:
-        return plan, asked, ""
+        return plan, requested, ""
 
     def kept(run: Run) -> Run:
         return replace(run, optimizer=replace(run.optimizer, decay_tokens=was.decay_tokens))
@@ -103,9 +103,9 @@ def keep_schedule(
     line = (
         f"{override('train.steps', run.train.steps)}: the learning rate decays as before, to "
         f"{was.floor:.3g} at step {steps_of(before)}, and is {rate:.3g} at step {state.step + 1}; "
-        f"optimizer.decay_tokens=null decays it anew to step {steps_of(run)}, from {anew:.3g}"
+        f"optimizer.decay_tokens=null restarts the decay, to step {steps_of(run)}, from {anew:.3g}"
     )
-    return replace(plan, run=kept(run)), kept(asked), line
+    return replace(plan, run=kept(run)), kept(requested), line
 
 
 def _pairs(before: Any, now: Any, prefix: str = "") -> Iterator[tuple[str, object, object]]:

@@ -43,10 +43,10 @@ def layout_on(run: Run, ranks: int, device: DeviceName) -> Layout | None:
 
     None if no layout for this number of ranks is valid and fits.
     """
-    asked = Layout.resolve(run.layout, ranks)
-    as_asked = asked.world_size == ranks and ranks == (_asked_ranks(run) or ranks)
-    if as_asked and allowed(run, asked, ranks=ranks, device=device):
-        return asked
+    requested = Layout.resolve(run.layout, ranks)
+    as_asked = requested.world_size == ranks and ranks == (_asked_ranks(run) or ranks)
+    if as_asked and allowed(run, requested, ranks=ranks, device=device):
+        return requested
     if device is DeviceName.cpu:
         per_node = run.cluster.gpus_per_node or ranks
         machine, calibration = nominal_machine(per_node), calibrated(OURS, CPU)

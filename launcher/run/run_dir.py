@@ -179,8 +179,8 @@ class RunFolder:
         """Whether the directory holds anything besides the record of its owner."""
         return self.path.is_dir() and any(path.name != OWNER for path in self.path.iterdir())
 
-    def write(self, run: Run, asked: Run, layout_text: str) -> None:
-        """Writes the resolved `run` and the requested settings `asked` it was resolved from.
+    def write(self, run: Run, requested: Run, layout_text: str) -> None:
+        """Writes the resolved `run` and the requested settings `requested` it was resolved from.
 
         Raises InputError if the directory cannot be written.
         """
@@ -189,7 +189,7 @@ class RunFolder:
                 folder.mkdir(parents=True, exist_ok=True)
             write_atomic(self.versions, json.dumps(versions.installed()) + "\n")
             write_atomic(self.path / "layout.txt", layout_text)
-            for settings, path in ((asked, self.settings), (run, self.config)):
+            for settings, path in ((requested, self.settings), (run, self.config)):
                 with atomic_file(path) as unfinished:
                     config_files.save(settings, unfinished)
         except OSError as error:
@@ -203,7 +203,7 @@ class RunFolder:
         """JSON; empty for a run older than this file."""
         return self.versions.read_text(encoding="utf-8") if self.versions.exists() else ""
 
-    def asked(self) -> Run:
+    def requested(self) -> Run:
         """The requested settings. Raises InputError if they cannot be read."""
         return config_files.read(self.settings if self.settings.exists() else self.config)
 
@@ -223,8 +223,8 @@ class RunFolder:
 
 def choose_folder(plan: ResolvedRun) -> RunFolder:
     """`run_dir`, or a new name. Raises InputError if the directory belongs to something else."""
-    asked = plan.run.run_dir
-    if asked is None:
+    requested = plan.run.run_dir
+    if requested is None:
         stamp = time.strftime("%Y%m%d-%H%M%S")
         model = plan.run.model.name.replace(os.sep, "_")  # a name must not become a path
         name = f"{model}-{plan.layout}-{stamp}{own_name()}"
@@ -232,15 +232,15 @@ def choose_folder(plan: ResolvedRun) -> RunFolder:
         while path.exists():
             path = path.with_name(f"{name}-{os.getpid()}")
         return RunFolder(path.resolve())
-    require_own_folder(asked)
-    folder = RunFolder(Path(asked).expanduser().resolve())
+    require_own_folder(requested)
+    folder = RunFolder(Path(requested).expanduser().resolve())
     if folder.stop_file.exists():
-        raise InputError(f"run_dir={asked}: has a STOP file; without it the run goes on")
+        raise InputError(f"run_dir={requested}: has a STOP file; without it the run goes on")
     if folder.path.is_file():
-        raise InputError(f"run_dir={asked}: is a file")
+        raise InputError(f"run_dir={requested}: is a file")
     if folder.has_entries() and not folder.config.exists():
         raise InputError(
-            f"run_dir={asked}: is not empty and holds no run; give another or a new one"
+            f"run_dir={requested}: is not empty and holds no run; give another or a new one"
         )
     return folder
 
@@ -253,10 +253,10 @@ def checkpoint_to_load(plan: ResolvedRun, folder: RunFolder) -> Path | None:
     """
     path: Path | None = None
     if plan.run.checkpoint is not None:
-        asked = manifest.find(Path(plan.run.checkpoint).expanduser())
-        if folder.checkpoints in asked.parents or not folder.has_checkpoint():
-            manifest.require_complete(asked)
-            path = asked
+        requested = manifest.find(Path(plan.run.checkpoint).expanduser())
+        if folder.checkpoints in requested.parents or not folder.has_checkpoint():
+            manifest.require_complete(requested)
+            path = requested
     if path is None and folder.has_checkpoint():
         path, damage = manifest.newest_whole(folder.checkpoints)
         if path is None:

@@ -37,9 +37,9 @@ def kept_settings(run_dir: str | None) -> DictConfig | None:
     folder = None if run_dir is None else Path(run_dir).expanduser()
     if folder is None or not (folder / "config.yaml").is_file():
         return None
-    asked = folder / SETTINGS
-    kept = literal(asked if asked.is_file() else folder / "config.yaml")
-    if not asked.is_file() and OmegaConf.select(kept, "launch.name") == "torchrun":
+    requested = folder / SETTINGS
+    kept = literal(requested if requested.is_file() else folder / "config.yaml")
+    if not requested.is_file() and OmegaConf.select(kept, "launch.name") == "torchrun":
         kept.pop("launch")  # in an older run: resolved by its ranks, not requested
     checkpoints = folder / "checkpoints"
     # Once a run has a checkpoint, it resumes from its own newest one.

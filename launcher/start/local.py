@@ -124,7 +124,7 @@ def _cause(folder: RunFolder, layout: Layout, codes: dict[int, int]) -> InputErr
     reported = report_of(folder, layout, codes)
     if reported is None:
         ended = listed([f"rank {rank} ended with {code}" for rank, code in sorted(codes.items())])
-        return RunError(f"{ended} and left no word; more in {folder.logs}")
+        return RunError(f"{ended} and left no message; more in {folder.logs}")
     report, text = reported
     return report.error if isinstance(report.error, InputError) else RunError(text)
 
@@ -163,7 +163,7 @@ def outcome(folder: RunFolder) -> str:
 def _after_interrupt(folder: RunFolder) -> str:
     saves = "(SIGTERM, or a STOP file, would have saved it)"
     if not folder.has_checkpoint():
-        return f"nothing was saved {saves}; {_again(folder)} begins anew"
+        return f"nothing was saved {saves}; {_again(folder)} starts over"
     step = folder.saved_step()
     return f"step {step} is saved, what came after it is not {saves}; {_again(folder)} goes on"
 

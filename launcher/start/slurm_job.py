@@ -50,7 +50,7 @@ def begin(folder: RunFolder, environment: Mapping[str, str] = os.environ) -> int
     try:
         take_for_job(folder.path, folder.resolved().launch.lease_s, environment)
     except InputError as error:
-        _say(f"does not begin: {error}")
+        _say(f"does not start: {error}")
         return WRONG
     clear_notes(folder.logs)
     folder.forget_end()
@@ -67,7 +67,7 @@ def begin(folder: RunFolder, environment: Mapping[str, str] = os.environ) -> int
         print(_nodes(folder, _given(environment)), flush=True)
     except InputError as error:
         release_of_job(folder.path, environment)
-        _say(f"does not begin: {error}")
+        _say(f"does not start: {error}")
         return WRONG
     return 0
 
@@ -81,21 +81,22 @@ def _given(environment: Mapping[str, str]) -> int:
 
 def _nodes(folder: RunFolder, given: int) -> int:
     """How many of the job's nodes are used. Raises InputError if they do not suffice."""
-    run = folder.asked()
-    asked = run.cluster.nodes
+    run = folder.requested()
+    requested = run.cluster.nodes
     if not run.launch.elastic:
-        if given != asked:
+        if given != requested:
             raise InputError(
-                f"the job has {given} nodes, cluster.nodes={asked}; nearest: launch.elastic=true"
+                f"the job has {given} nodes, cluster.nodes={requested}; nearest: "
+                "launch.elastic=true"
             )
         return given
     from launcher.run.elastic import nodes_and_layout
 
     nodes, layout = nodes_and_layout(run, given, device_of(run))
-    if given != asked:
+    if given != requested:
         idle = f", {given - nodes} of them idle" if nodes < given else ""
         nodes_said = "1 node" if given == 1 else f"{given} nodes"
-        _say(f"{nodes_said} where {asked} were asked for{idle}: layout {layout}")
+        _say(f"{nodes_said} where {requested} were asked for{idle}: layout {layout}")
     return nodes
 
 
@@ -122,7 +123,7 @@ def end(folder: RunFolder, status: int, environment: Mapping[str, str] = os.envi
     return {Action.done: 0, Action.again: AGAIN, Action.stop: 1}[judged.action]
 
 
-_WORDS = {Action.done: "done", Action.again: "begins again", Action.stop: "does not begin again"}
+_WORDS = {Action.done: "done", Action.again: "restarts", Action.stop: "does not restart"}
 
 
 def _say(words: str) -> None:
@@ -183,8 +184,8 @@ def _leave_out(folder: RunFolder, run: Run) -> None:
         _say(f"{listed(bad)} not left out: {others} other nodes are there, {needed} needed")
         folder.left_out.unlink(missing_ok=True)
         return
-    asked = [] if run.launch.exclude is None else [run.launch.exclude]
-    without = ",".join([*asked, *bad])
+    requested = [] if run.launch.exclude is None else [run.launch.exclude]
+    without = ",".join([*requested, *bad])
     folder.left_out.write_text(without + "\n", encoding="utf-8")
     # The script of a requeued job excludes the nodes itself, once the job is pending.
     with suppress(InputError):  # there is no scontrol here, as in a container

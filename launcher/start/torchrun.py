@@ -27,8 +27,8 @@ class TorchrunLauncher:
     def describe(self, plan: ResolvedRun, folder: RunFolder) -> list[str]:
         """The command of every node, or of launch.node."""
         node = plan.run.launch.node
-        asked = range(_nodes(plan)) if node is None else [node]
-        commands = [_line(plan, folder, number) for number in asked]
+        requested = range(_nodes(plan)) if node is None else [node]
+        commands = [_line(plan, folder, number) for number in requested]
         return [f"{counted_ranks(plan)} by torchrun:", *commands]
 
     def start(self, plan: ResolvedRun, folder: RunFolder, console: Console) -> None:

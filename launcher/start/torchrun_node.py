@@ -64,11 +64,11 @@ def run(folder: RunFolder, arguments: list[str], early: list[int]) -> int:
         try:
             with _held_back(handled - {signal.SIGINT}):
                 defer_signals_until_started(handled)
-                asked = parse_args(arguments)  # type: ignore[no-untyped-call]
-                wait_for_others(asked.shutdown_timeout)
+                requested = parse_args(arguments)  # type: ignore[no-untyped-call]
+                wait_for_others(requested.shutdown_timeout)
                 if early:
                     raise SignalException("early", signal.Signals(early[0]))
-                torchrun(asked)  # type: ignore[no-untyped-call]
+                torchrun(requested)  # type: ignore[no-untyped-call]
         except SignalException as error:
             if read_notes(folder.logs):  # another node's ranks failed and took these down
                 note_for_others(folder.logs, {}, statuses, oom)

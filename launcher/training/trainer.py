@@ -116,8 +116,8 @@ class _Session:
         ids = SampleIds(mixture, counts=counts, device=self.device)
         if self.rank == 0:
             manifest.clear_unfinished(self.folder.checkpoints)
-        asked = self.run.checkpoint
-        schedule = self._schedule(ids, None if asked is None else Path(asked))
+        requested = self.run.checkpoint
+        schedule = self._schedule(ids, None if requested is None else Path(requested))
         batches = Batches(mixture, self.layout, self.place.data, self.device, ids.consumed)
         speed = Speed(
             self.shape,

@@ -47,7 +47,7 @@ def test_a_new_run(dry: DryRun) -> None:
         "layout 2x1: 2 ranks",
         "LICENSE, not prepared\n",
         f"run      {dry.folder}/runs/gpt3_nano-2x1-",
-        "begins   with new weights",
+        "starts   with new weights",
         "starts   2 ranks on this machine",
         "memory   ",
         "cost     phalanx plan ",
@@ -78,13 +78,13 @@ def test_a_run_that_goes_on(
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     assert guarded(app) == 0
     out = capsys.readouterr().out
-    assert f"begins   going on from {run}/checkpoints/step_00000006, after step 6 of 9" in out
+    assert f"starts   going on from {run}/checkpoints/step_00000006, after step 6 of 9" in out
     assert "mixture of " in out
     assert f"cost     phalanx plan run_dir={run} train.steps=9 layout=dp2 shows more" in out
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
     monkeypatch.setattr(sys, "argv", ["phalanx train", f"run_dir={run}", "--dryrun"])
     assert guarded(app) == 0
-    assert "begins   nothing to do: " in capsys.readouterr().out
+    assert "starts   nothing to do: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Jobs of a real SLURM: to the end, told to stop, killed, begun again, on fewer nodes."""
+"""Jobs of a real SLURM: to the end, told to stop, killed, restarted, on fewer nodes."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_told_to_stop_killed_requeued_and_begun_again_it_is_the_same_run(
     wait_for(lambda: cluster.job(job)["JobState"] == "COMPLETED", run, "the job's end")
     assert same_rows(run) == same_rows(undisturbed)
     told_lines = [line for line in said(run).splitlines() if line.startswith("phalanx:")]
-    assert any("begins again: stopped by SIGUSR1" in line for line in told_lines)
+    assert any("restarts: stopped by SIGUSR1" in line for line in told_lines)
     assert any("was ended by SIGKILL" in line for line in told_lines)
     status = phalanx("status", run_dir=run)
     assert status.status == 0
@@ -130,7 +130,7 @@ def test_a_full_disk_and_a_damaged_checkpoint(
     run = small_disk / "run"
     job = submitted(run, *TWO_RANKS, *often)
     wait_for(lambda: cluster.job(job)["JobState"] == "FAILED", run, "the job's end")
-    assert "does not begin again: it would come again" in said(run)
+    assert "does not restart: it would fail again" in said(run)
     assert "was not saved" in said(run)
     assert "what to do: make room" in said(run)
     whole = manifest.complete_checkpoints(run / "checkpoints")
@@ -168,4 +168,4 @@ def test_cancel_saves_and_wrong_settings_do_not_begin_again(
     config.write_text(config.read_text().replace("heads: 4", "heads: 3"))
     number = int(cluster.run("sbatch", "--parsable", str(run / "job.sbatch")))
     wait_for(lambda: cluster.job(number)["JobState"] == "FAILED", run, "the job's end")
-    assert "does not begin again: it would come again" in said(run)
+    assert "does not restart: it would fail again" in said(run)

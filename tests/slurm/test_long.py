@@ -50,7 +50,7 @@ def test_an_agent_a_hung_rank_and_a_node_are_lost(cluster: SlurmCluster, tmp_pat
     wait_for_progress(1, run)
     os.kill(agents_of(run)[-1].pid, signal.SIGKILL)
     wait_for_progress(2, run)
-    assert "left no word" in said(run)
+    assert "left no message" in said(run)
     os.kill(ranks_of(run)[0].pid, signal.SIGSTOP)
     wait_for_progress(3, run)
     assert "did not answer: rank" in said(run)
@@ -81,7 +81,7 @@ def test_the_time_limit_is_heeded_and_a_stop_file_is_final(
     wait_for(lambda: last_step(run) > saved, run, "steps after the limit")
     (run / "STOP").touch()
     wait_for(lambda: cluster.job(job)["JobState"] == "FAILED", run, "the job's end")
-    assert "does not begin again: the run directory has a STOP file" in said(run)
+    assert "does not restart: the run directory has a STOP file" in said(run)
     refused = phalanx("train", run_dir=run)
     assert refused.status == 2
     assert "STOP" in refused.errors
@@ -192,7 +192,7 @@ def test_a_script_submitted_twice_trains_once(cluster: SlurmCluster, tmp_path: P
         [owner] = set(jobs) - {refused}
         [says] = (run / "logs").glob(f"slurm-{refused}.out")
         assert f"job {owner} on node" in says.read_text()
-        assert "does not begin: run_dir=" in says.read_text()
+        assert "does not start: run_dir=" in says.read_text()
         wait_for_start(pair + 1, run)
         assert int(starts(run)[-1]["job"]) == owner
         wait_for_steps(run)

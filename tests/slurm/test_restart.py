@@ -1,4 +1,4 @@
-"""Whether a run begins again, by what it left behind."""
+"""Whether a run restarts, by what it left behind."""
 
 from __future__ import annotations
 

@@ -151,7 +151,7 @@ def test_looked_at_before_the_text_is_prepared(launch: str, tmp_path: Path) -> N
     if launch == "slurm":
         assert result.output.endswith(", once its corpus is prepared (see above)\n")
         stands = phalanx("status", run_dir=tmp_path / "run")
-        assert "end      not begun\n" in stands.output
+        assert "end      not started\n" in stands.output
     refused = phalanx("train", *settings, run_dir=tmp_path / "other")
     assert refused.status == 2
     assert "is not prepared, and a job is no place for that" in refused.errors

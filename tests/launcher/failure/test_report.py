@@ -92,7 +92,9 @@ def test_a_hang_is_told_by_the_rank_that_does_not_wait() -> None:
 
 def test_ranks_that_left_no_word() -> None:
     report = judged([failure(0, LOST, 1.0), failure(1, LOST, 1.1)])
-    assert report.line == ("ranks 2, 3 left no word; the first to lose its connection was rank 0")
+    assert report.line == (
+        "ranks 2, 3 left no message; the first to lose its connection was rank 0"
+    )
     assert "no word  of ranks 2, 3 on node1" in screen(report, LAYOUT, Path("logs"))
     assert report.kind is FailureKind.lost
     assert report.node == "node1"

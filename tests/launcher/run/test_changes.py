@@ -89,7 +89,7 @@ def test_a_longer_run_keeps_its_learning_rates() -> None:
     anew = LearningRate.of(plan.run).of_step(samples, size)
     assert anew > 2 * floor
     assert line.startswith("train.steps=40: the learning rate decays as before, to 0.0002 at step")
-    assert f"optimizer.decay_tokens=null decays it anew to step 40, from {anew:.3g}" in line
+    assert f"optimizer.decay_tokens=null restarts the decay, to step 40, from {anew:.3g}" in line
 
 
 @pytest.mark.parametrize("given", ["optimizer.decay_tokens=null", "train.allow_changes=true"])

@@ -39,9 +39,9 @@ def test_from_begin_to_end(folder: RunFolder, capsys: pytest.CaptureFixture[str]
     said = capsys.readouterr()
     assert said.out == ""
     assert "the job has 1 nodes, cluster.nodes=2; nearest: launch.elastic=true" in said.err
-    # Nothing is known of the end: it begins again.
+    # Nothing is known of the end: it restarts.
     assert slurm_job.end(folder, 1, JOB) == AGAIN
-    # What would come again is not begun again, by the kind of failure.
+    # What would happen again is not restarted, by the kind of failure.
     for kind, status in (
         (FailureKind.killed, AGAIN),
         (FailureKind.disk, 1),
