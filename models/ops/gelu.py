@@ -1,4 +1,4 @@
-"""GPT-2's GELU on a CPU, computed from a sigmoid in half the time.
+"""GPT-2's GELU on a CPU, computed from a sigmoid, in less time than torch's.
 
     y = x / 2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) = x sigmoid(u),  u = A x + B x^3
 
