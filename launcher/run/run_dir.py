@@ -180,7 +180,7 @@ class RunFolder:
         return self.path.is_dir() and any(path.name != OWNER for path in self.path.iterdir())
 
     def write(self, run: Run, requested: Run, layout_text: str) -> None:
-        """Writes the resolved `run` and the requested settings `requested` it was resolved from.
+        """Writes the resolved `run` and the settings `requested` that it was resolved from.
 
         Raises InputError if the directory cannot be written.
         """
