@@ -23,7 +23,7 @@ from benchmarks.paired import Block, measure, show
 from configs.schema import DeviceName
 from launcher.command_line.compose import compose_run
 from parallel.layout import Layout
-from parallel.runtime.device import open_device
+from parallel.runtime.device import Device, open_device
 
 USUAL, BATCH = "SCHED_OTHER", "SCHED_BATCH"
 RANKS = (2, 4, 8)
@@ -47,12 +47,13 @@ def main() -> None:
             spawn(_training, (ranks, store, rounds, layout), ranks)  # type: ignore[no-untyped-call]
 
 
-def _join(rank: int, ranks: int, store: str) -> None:
+def _join(rank: int, ranks: int, store: str) -> Device:
     warnings.filterwarnings("ignore")
-    open_device(DeviceName.cpu, rank, ranks)
+    device = open_device(DeviceName.cpu, rank, ranks)
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{store}", rank=rank, world_size=ranks
     )
+    return device
 
 
 def _collectives(rank: int, ranks: int, store: str, rounds: int) -> None:
@@ -72,10 +73,9 @@ def _training(rank: int, ranks: int, store: str, rounds: int, layout: str) -> No
     from parallel.engines.registry import ENGINES
     from parallel.runtime.process_groups import process_groups
 
-    _join(rank, ranks, store)
+    device = _join(rank, ranks, store)
     run = compose_run(["layout=single", *MODEL.split(), *layout.split()])
     resolved = Layout.resolve(run.layout, None)
-    device = open_device(DeviceName.cpu, rank, ranks)
     generator = torch.Generator().manual_seed(rank // resolved.tensor)
     shape = (resolved.micro_batch, run.model.context + 1)
     micro_batches = [

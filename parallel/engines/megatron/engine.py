@@ -15,7 +15,7 @@ from megatron.core.optimizer.optimizer_config import OptimizerConfig as Megatron
 from megatron.core.pipeline_parallel import get_forward_backward_func
 from torch import Tensor
 
-from configs.schema import DeviceName, OptimizerConfig, Precision
+from configs.schema import OptimizerConfig, Precision
 from models.shape import ModelShape
 from parallel.engines.base import Batch, StepResult
 from parallel.engines.megatron import gradient_norm
@@ -44,8 +44,7 @@ class MegatronEngine(EngineState):
         self.shape = shape
         self.layout = layout
         self.device = device
-        if device.name is DeviceName.cuda:
-            gradient_norm.install()
+        gradient_norm.install()
         config = transformer_config(shape, layout, precision, device.name)
         self.chunks, parameters = build_chunks(shape, layout, config, precision, device, seed)
         settings: MegatronOptimizerConfig = optimizer_config(

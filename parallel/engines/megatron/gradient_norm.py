@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 def install() -> None:
-    """Takes the place of Megatron-core's fallback; leaves fused kernels, and the CPU bridge's."""
+    """Replaces Megatron-core's fallback; fused kernels and the CPU bridge's norm stay."""
     from megatron.core import utils
     from megatron.core.optimizer import clip_grads
 
