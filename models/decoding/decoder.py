@@ -17,7 +17,7 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.decoding.kv_cache import BandedCache, DenseCache
+from models.decoding.kv_cache import BandedCache, DenseCache, NextTokens
 from models.layer_table import NORM_EPSILON
 from models.ops.padding import mask_padding
 from models.shape import ModelShape
@@ -133,10 +133,10 @@ class Decoder:
             hidden_BTH = self._layer(weights, hidden_BTH, partial(cache.fill, lengths_B))
         return hidden_BTH
 
-    def extend(self, hidden_B1H: Tensor, positions_B: Tensor, caches: Caches) -> Tensor:
+    def extend(self, hidden_B1H: Tensor, at: NextTokens, caches: Caches) -> Tensor:
         """Runs one more token of every row, at its position; [B, 1, H]."""
         for weights, cache in zip(self._layers, caches, strict=True):
-            hidden_B1H = self._layer(weights, hidden_B1H, partial(cache.extend, positions_B))
+            hidden_B1H = self._layer(weights, hidden_B1H, partial(cache.extend, at))
         return hidden_B1H
 
     def logits(self, hidden_RH: Tensor) -> Tensor:

@@ -7,11 +7,46 @@ D head width.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.ops.banded_attention import attention_backend, banded_attention
+from models.ops.banded_attention import banded_attention, inference_backend
+
+
+class _Slots(NamedTuple):
+    """Where a cache of one size puts the new tokens, and which of its slots they see."""
+
+    slots_B: Tensor
+    seen: int  # slots in use by any row
+    mask_B11S: Tensor | None  # None: every row sees all of them
+
+
+class NextTokens:
+    """The positions of one more token per row, for all layers.
+
+    They are known on the host, so that no layer has to wait for the device to tell them.
+    """
+
+    def __init__(self, positions: Sequence[int], device: torch.device) -> None:
+        self.positions_B = torch.tensor(positions, device=device)
+        self.rows_B = torch.arange(len(positions), device=device)
+        self._first, self._last = min(positions), max(positions)
+        self._of_size: dict[int, _Slots] = {}
+
+    def in_cache(self, size: int) -> _Slots:
+        """Their slots in caches of `size` tokens per row, used in turn."""
+        if size not in self._of_size:
+            seen = min(self._last + 1, size)
+            mask = None
+            if self._first + 1 < seen:
+                slots_S = torch.arange(seen, device=self.positions_B.device)
+                mask = (slots_S <= self.positions_B[:, None])[:, None, None, :]
+            self._of_size[size] = _Slots(self.positions_B % size, seen, mask)
+        return self._of_size[size]
 
 
 class DenseCache:
@@ -33,21 +68,19 @@ class DenseCache:
         return self._first(query_BNTD, key_BNTD, value_BNTD)
 
     def extend(
-        self, positions_B: Tensor, query_BN1D: Tensor, key_BN1D: Tensor, value_BN1D: Tensor
+        self, at: NextTokens, query_BN1D: Tensor, key_BN1D: Tensor, value_BN1D: Tensor
     ) -> Tensor:
-        """Attention of one more token per row, at `positions_B`, which is cached."""
+        """Attention of one more token per row, which is cached."""
         assert self._keys_BNSD is not None
         assert self._values_BNSD is not None
-        rows = torch.arange(len(positions_B), device=positions_B.device)
-        places_B = positions_B % self.size
-        self._keys_BNSD[rows, :, places_B] = key_BN1D[:, :, 0]
-        self._values_BNSD[rows, :, places_B] = value_BN1D[:, :, 0]
-        seen = min(int(positions_B.max()) + 1, self.size)
-        mask = None
-        if seen <= int(positions_B.max()) or int(positions_B.min()) + 1 < seen:
-            mask = self._seen(positions_B, seen)[:, None, None, :]
+        slots_B, seen, mask_B11S = at.in_cache(self.size)
+        self._keys_BNSD[at.rows_B, :, slots_B] = key_BN1D[:, :, 0]
+        self._values_BNSD[at.rows_B, :, slots_B] = value_BN1D[:, :, 0]
         return F.scaled_dot_product_attention(
-            query_BN1D, self._keys_BNSD[:, :, :seen], self._values_BNSD[:, :, :seen], attn_mask=mask
+            query_BN1D,
+            self._keys_BNSD[:, :, :seen],
+            self._values_BNSD[:, :, :seen],
+            attn_mask=mask_B11S,
         )
 
     def pick(self, rows_B: Tensor) -> None:
@@ -74,10 +107,6 @@ class DenseCache:
             stored.copy_(new_BNTD.gather(2, places))
         return stored
 
-    def _seen(self, positions_B: Tensor, seen: int) -> Tensor:
-        """[B, S], True where a row has a token."""
-        return torch.arange(seen, device=positions_B.device) <= positions_B[:, None]
-
 
 class BandedCache(DenseCache):
     """The cache of a banded layer: the newest `window` tokens per row, in a ring buffer."""
@@ -87,8 +116,8 @@ class BandedCache(DenseCache):
         self.window = window
 
     def _first(self, query_BNTD: Tensor, key_BNTD: Tensor, value_BNTD: Tensor) -> Tensor:
-        way = attention_backend(query_BNTD.device.type, query_BNTD.dtype)
-        return banded_attention(query_BNTD, key_BNTD, value_BNTD, self.window, way)
+        backend = inference_backend(query_BNTD.device.type, query_BNTD.dtype)
+        return banded_attention(query_BNTD, key_BNTD, value_BNTD, self.window, backend)
 
     def _kept(self, tokens: int, lengths_B: Tensor) -> Tensor | None:
         if tokens <= self.size:

@@ -6,13 +6,14 @@ layer grow with tokens x window, not tokens^2, forward and backward:
 - blocked: queries in blocks, each with the keys of its own block and of the window before it, all
   blocks in one batch of torch's scaled_dot_product_attention. Runs everywhere.
 - flex: torch's FlexAttention on CUDA, compiled once per shape, which skips blocks outside the band.
-- flash: flash-attn's own window, if it is installed and the precision is half.
+- flash: flash-attn's own window, in half precision on Ampere and newer, where it is installed.
 
 Shape suffixes: B samples, N heads on this rank, T tokens, S keys of a block, H head width.
 """
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from collections.abc import Callable
 from enum import StrEnum
@@ -26,6 +27,7 @@ from torch._guards import detect_fake_mode
 
 _LEAST_BLOCK = 64  # queries; smaller matmuls are inefficient
 _HALVES = (torch.float16, torch.bfloat16)
+_FLASH_FROM = (8, 0)  # compute capability, by flash-attn's README
 
 
 class AttentionBackend(StrEnum):
@@ -37,12 +39,37 @@ class AttentionBackend(StrEnum):
 
 
 def attention_backend(device: str, dtype: torch.dtype, dropout: float = 0.0) -> AttentionBackend:
-    """The fastest backend available on a device of this type."""
+    """The fastest backend for training on a device of this type."""
     if device != "cuda":
         return AttentionBackend.blocked
-    if dtype in _HALVES and importlib.util.find_spec("flash_attn") is not None:
+    if dtype in _HALVES and flash_fault() is None:
         return AttentionBackend.flash
     return AttentionBackend.blocked if dropout else AttentionBackend.flex
+
+
+def inference_backend(device: str, dtype: torch.dtype) -> AttentionBackend:
+    """The same for prompts, whose lengths vary: FlexAttention compiles for each length anew."""
+    backend = attention_backend(device, dtype)
+    return AttentionBackend.blocked if backend is AttentionBackend.flex else backend
+
+
+@cache
+def flash_fault() -> str | None:
+    """Why flash-attn cannot be used on this process's GPU; None if it can."""
+    if importlib.util.find_spec("flash_attn") is None:
+        return "not installed"
+    if not torch.cuda.is_available():
+        return "no CUDA device"
+    capability = torch.cuda.get_device_capability()
+    if capability < _FLASH_FROM:
+        return "needs Ampere or newer, and this GPU's compute capability is {}.{}".format(
+            *capability
+        )
+    try:
+        importlib.import_module("flash_attn")
+    except Exception as error:  # built for another torch or CUDA
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return None
 
 
 def banded_attention(
@@ -136,8 +163,11 @@ WAYS: dict[AttentionBackend, Callable[[Tensor, Tensor, Tensor, int, float], Tens
 def _flex(compiled: bool) -> Any:
     from torch.nn.attention import flex_attention as flex
 
-    # Uncompiled it materialises all scores: for comparison only.
-    return torch.compile(flex.flex_attention, dynamic=False) if compiled else flex.flex_attention
+    # Uncompiled it materialises all scores: for comparison only. With `fullgraph` it raises where
+    # torch would otherwise stop to compile, and run uncompiled, after a number of shapes.
+    if not compiled:
+        return flex.flex_attention
+    return torch.compile(flex.flex_attention, dynamic=False, fullgraph=True)
 
 
 @lru_cache(maxsize=16)

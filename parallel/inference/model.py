@@ -15,6 +15,7 @@ from torch.distributed import ProcessGroup
 
 from configs.schema import Precision
 from models.decoding.decoder import Caches, Decoder, names_of
+from models.decoding.kv_cache import NextTokens
 from models.initialise import Part
 from models.shape import ModelShape
 from parallel.engines.base import ParameterPart
@@ -117,7 +118,7 @@ class InferenceModel:
         return self.told_by_last(found)
 
     def _likelihood(self, hidden_RH: Tensor, targets_R: Tensor) -> Tensor:
-        total, greedy = 0.0, True
+        parts = []
         for hidden, targets in zip(
             torch.split(hidden_RH, _LOGITS_AT_ONCE),
             torch.split(targets_R, _LOGITS_AT_ONCE),
@@ -125,9 +126,11 @@ class InferenceModel:
         ):
             logits_RV = self.gathered_logits(hidden)
             at_targets = logits_RV.gather(1, targets[:, None])[:, 0]
-            total += float((at_targets - logits_RV.logsumexp(1)).double().sum())
-            greedy &= bool((logits_RV.argmax(1) == targets).all())
-        return torch.tensor([total, float(greedy)], dtype=torch.float64)
+            likelihood = (at_targets - logits_RV.logsumexp(1)).double().sum()
+            missed = (logits_RV.argmax(1) != targets).double().sum()
+            parts.append(torch.stack([likelihood, missed]))
+        likelihood, missed = torch.stack(parts).sum(0)
+        return torch.stack([likelihood, (missed == 0).double()])
 
     def gathered_logits(self, hidden_RH: Tensor) -> Tensor:
         """[R, V], float32, on the last stage: the full vocabulary without padding."""
@@ -161,12 +164,12 @@ class InferenceModel:
             tokens_BT, positions_BT, lambda it: self.decoder.begin(it, lengths_B, caches)
         )
 
-    def next(self, tokens_B: Tensor, positions_B: Tensor, caches: Caches) -> Tensor | None:
+    def next(self, tokens_B: Tensor, at: NextTokens, caches: Caches) -> Tensor | None:
         """Runs one more token of every row; hidden states [B, 1, H] on the last stage."""
         return self._stages(
             tokens_B[:, None],
-            positions_B[:, None],
-            lambda it: self.decoder.extend(it, positions_B, caches),
+            at.positions_B[:, None],
+            lambda it: self.decoder.extend(it, at, caches),
         )
 
     def _stages(
@@ -197,12 +200,11 @@ class Rows:
         with torch.inference_mode():
             self._caches = model.decoder.caches(size)
             hidden_BTH = model.first(prompts, self._caches)
-            lengths = torch.tensor([len(prompt) for prompt in prompts], device=model.device)
-            self._lengths_B = lengths
+            self._lengths = [len(prompt) for prompt in prompts]
             self._newest_BH: Tensor | None = None
             if hidden_BTH is not None:
-                rows = torch.arange(len(prompts), device=model.device)
-                self._newest_BH = hidden_BTH[rows, lengths - 1]
+                ends = NextTokens([length - 1 for length in self._lengths], model.device)
+                self._newest_BH = hidden_BTH[ends.rows_B, ends.positions_B]
 
     @torch.inference_mode()
     def choose(self, choice: Callable[[Tensor], Tensor], shape: tuple[int, ...]) -> Tensor:
@@ -222,8 +224,9 @@ class Rows:
     def extend(self, tokens: Sequence[int]) -> None:
         """Appends one token to every row."""
         tokens_B = torch.tensor(tokens, device=self._model.device)
-        hidden_B1H = self._model.next(tokens_B, self._lengths_B, self._caches)
-        self._lengths_B = self._lengths_B + 1
+        at = NextTokens(self._lengths, self._model.device)
+        hidden_B1H = self._model.next(tokens_B, at, self._caches)
+        self._lengths = [length + 1 for length in self._lengths]
         if hidden_B1H is not None:
             self._newest_BH = hidden_B1H[:, 0]
 
@@ -233,6 +236,6 @@ class Rows:
         rows_B = torch.tensor(rows, device=self._model.device)
         for cache in self._caches:
             cache.pick(rows_B)
-        self._lengths_B = self._lengths_B[rows_B]
+        self._lengths = [self._lengths[row] for row in rows]
         if self._newest_BH is not None:
             self._newest_BH = self._newest_BH[rows_B]

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -12,11 +17,14 @@ from torch import Tensor
 
 from models.ops.banded_attention import (
     AttentionBackend,
+    _flex,
     attention_backend,
     band_mask,
     banded_attention,
     blocked_attention,
+    flash_fault,
     flex_attention,
+    inference_backend,
 )
 from parallel.planner.trace.memory_tracker import Storages
 
@@ -84,13 +92,75 @@ def test_memory_grows_with_tokens_not_with_their_square() -> None:
     assert peaks[1] < 4.6 * peaks[0]  # of 4 times the tokens, and 31 later blocks for 7
 
 
-def test_the_way_is_what_the_device_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    import importlib.util
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Makes torch tell of a GPU of this capability, on a machine with these packages."""
 
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    def make(capability: tuple[int, int], *packages: str) -> None:
+        flash_fault.cache_clear()
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+        found = {name: object() for name in packages}
+        monkeypatch.setattr(importlib.util, "find_spec", found.get)
+        for name in packages:
+            monkeypatch.setitem(sys.modules, name, ModuleType(name))
+
+    yield make
+    flash_fault.cache_clear()
+
+
+def test_the_backend_is_what_the_gpu_and_its_packages_allow(gpu: Callable[..., None]) -> None:
+    gpu((9, 0))
     assert attention_backend("cpu", torch.bfloat16) is AttentionBackend.blocked
     assert attention_backend("cuda", torch.bfloat16) is AttentionBackend.flex
     assert attention_backend("cuda", torch.float32, dropout=0.1) is AttentionBackend.blocked
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: object())
+    gpu((8, 0), "flash_attn")
     assert attention_backend("cuda", torch.bfloat16) is AttentionBackend.flash
     assert attention_backend("cuda", torch.float32) is AttentionBackend.flex
+
+
+@pytest.mark.parametrize("capability", [(7, 0), (7, 5)], ids=["V100", "RTX 8000"])
+def test_a_gpu_before_ampere_has_no_flash(
+    gpu: Callable[..., None], capability: tuple[int, int]
+) -> None:
+    gpu(capability, "flash_attn")
+    assert attention_backend("cuda", torch.float16) is AttentionBackend.flex
+    assert f"{capability[0]}.{capability[1]}" in str(flash_fault())
+
+
+def test_a_flash_attn_that_does_not_import_is_not_taken(
+    gpu: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    gpu((9, 0), "flash_attn")
+    monkeypatch.delitem(sys.modules, "flash_attn")
+    (tmp_path / "flash_attn.py").write_text("raise OSError('undefined symbol: of another torch')")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert attention_backend("cuda", torch.bfloat16) is AttentionBackend.flex
+    assert "another torch" in str(flash_fault())
+
+
+def test_prompts_of_any_length_compile_nothing(gpu: Callable[..., None]) -> None:
+    gpu((9, 0))
+    assert inference_backend("cuda", torch.bfloat16) is AttentionBackend.blocked
+    gpu((9, 0), "flash_attn")
+    assert inference_backend("cuda", torch.bfloat16) is AttentionBackend.flash
+
+
+def test_a_shape_too_many_is_an_error_and_not_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch would run FlexAttention uncompiled from there on, and write out all scores."""
+    import torch._dynamo
+    from torch._dynamo.exc import FailOnRecompileLimitHit
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    _flex.cache_clear()
+    torch._dynamo.reset()
+    try:
+        with torch._dynamo.config.patch(recompile_limit=2, disable=False):  # type: ignore[attr-defined]
+            attend = _flex(True)
+            for tokens in (128, 256):
+                attend(*(it.detach() for it in inputs(tokens, torch.float32)))
+            with pytest.raises(FailOnRecompileLimitHit):
+                attend(*(it.detach() for it in inputs(384, torch.float32)))
+    finally:
+        _flex.cache_clear()
+        torch._dynamo.reset()

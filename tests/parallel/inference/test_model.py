@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from configs.schema import DeviceName, Precision
 from parallel.layout import Layout
@@ -95,3 +96,34 @@ def test_a_banded_layer_keeps_its_window_and_no_more() -> None:
     cache.fill(torch.tensor([SHAPE.context, 3]), keys, keys, keys)
     assert cache._keys_BNSD is not None
     assert cache._keys_BNSD.shape == (2, 1, SHAPE.window, 4)
+
+
+def test_no_layer_waits_for_the_device() -> None:
+    """A layer that reads a tensor's value on the host waits for all that the device has to do."""
+    from models.decoding.decoder import Decoder, names_of
+    from models.decoding.kv_cache import NextTokens
+
+    weights = {
+        name: torch.randn(SHAPE.parameter(name).shape)
+        for name in names_of(range(SHAPE.layers), SHAPE)
+    }
+    decoder = Decoder(SHAPE, range(SHAPE.layers), weights)
+    caches = decoder.caches(SHAPE.context)
+    lengths = [SHAPE.window + 3, 2]
+    hidden = torch.randn(2, max(lengths), SHAPE.hidden)
+    with _Reads() as reads:
+        decoder.begin(hidden, torch.tensor(lengths), caches)
+        for step in range(3):
+            at = NextTokens([length + step for length in lengths], torch.device("cpu"))
+            decoder.extend(hidden[:, :1], at, caches)
+    assert reads.count == 0
+
+
+class _Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the values that are read on the host."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
