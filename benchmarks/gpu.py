@@ -86,7 +86,7 @@ def _measure(answer: dict[str, Any], options: argparse.Namespace, seconds_left: 
     runs = {name: _run(name, options, answer["device"]) for name in options.models}
     first = next(iter(runs.values()))
     device = open_device(DeviceName(options.device), 0, 1)
-    join_world(device, 600)
+    join_world(device, first.launch)
     dtype = DTYPES[first.precision]
     tflops = peak_tflops(device.label, first.precision)
     peak = tflops * 1e12 if tflops else None

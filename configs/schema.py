@@ -7,10 +7,11 @@ the YAML a user reads is complete; a new field also has a default here, for olde
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from configs.asking import EvaluateConfig, GenerateConfig, ScalingConfig, TaskConfig
+from configs.cuda import CudaConfig
 from configs.text import ContaminationConfig, CorpusConfig
 
 
@@ -36,6 +37,12 @@ class Precision(StrEnum):
     float32 = "float32"  # everything in 32 bits
     bf16 = "bf16"  # bfloat16, with float32 master weights
     fp16 = "fp16"  # half precision, with float32 master weights and a loss scale
+    fp8 = "fp8"  # bf16 with matmuls in FP8, by Transformer Engine on CUDA
+
+    @property
+    def stored(self) -> Precision:
+        """The format of weights and activations between matmuls."""
+        return Precision.bf16 if self is Precision.fp8 else self
 
 
 class Recompute(StrEnum):
@@ -114,6 +121,8 @@ class LayoutConfig:
     # what is sharded over data ranks: 0 nothing, 1 optimizer, 2 gradients too, 3 parameters too
     zero: int
     recompute: Recompute  # which activations are recomputed to save memory
+    # makes the default sizes suit the devices at hand; sizes that were given stay
+    fit: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +176,9 @@ class LaunchConfig:
     name: LaunchName  # how the ranks are started
     port: int | None  # port of the rendezvous; null: a free one
     timeout_s: int  # timeout of a collective, in seconds
+    # seconds for the ranks to find each other and to build the model
+    start_timeout_s: int = 1800
+    interface: str | None = None  # network interface of gloo and NCCL, as ib0; null: they choose
     grace_s: int  # seconds that a run has to save when it is stopped
     lease_s: int = 60  # seconds until the run directory of a dead owner is free again
     max_restarts: int  # how often SLURM restarts a job
@@ -240,6 +252,8 @@ class TrainConfig:
     max_skips: int  # maximum number of skipped steps in a run
     # allows resuming with another optimizer, schedule, batch or precision
     allow_changes: bool = False
+    # steps between collections of Python's garbage, by all ranks at once; 0: whenever Python likes
+    collect_every: int = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -321,6 +335,7 @@ class Run:
     contamination: ContaminationConfig  # 13-gram overlap with benchmarks
     device: DeviceName  # the device that ranks compute on
     precision: Precision  # number format of weights, activations and gradients
+    cuda: CudaConfig = field(default_factory=CudaConfig)  # what runs on CUDA
     # directory of the run; an existing one is resumed; null: runs/MODEL-LAYOUT-TIME
     run_dir: str | None
     checkpoint: str | None  # a checkpoint or run to start from; null: run_dir's newest

@@ -7,7 +7,11 @@ import sys
 
 from launcher.cli import guarded
 from launcher.commands.train import app
+from launcher.start.world import leave_at_once
 
 if __name__ == "__main__":
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    sys.exit(guarded(app))
+    status = guarded(app)
+    if status and "RANK" in os.environ:
+        leave_at_once(status)
+    sys.exit(status)

@@ -20,8 +20,9 @@ from configs.load import read
 from configs.schema import Run
 from corpus.prepare.workers import die_with_parent
 from launcher.failure.heartbeat import owner
+from launcher.failure.watchdog import Watchdog
 from launcher.run.run_dir import RunFolder
-from launcher.start.world import joined_world, noting_failure
+from launcher.start.world import joined_world, leave_at_once, noting_failure
 
 
 def main() -> None:
@@ -38,21 +39,23 @@ def main() -> None:
             _do(command, run, folder, terminal)
     except BaseException as error:  # some of torch's errors are not Exceptions
         traceback.print_exc()
-        sys.exit(2 if isinstance(error, InputError) else 1)
+        leave_at_once(2 if isinstance(error, InputError) else 1)
 
 
 def _do(command: str, run: Run, folder: RunFolder, terminal: IO[str]) -> None:
     """A rank's part of a command."""
+    watchdog = Watchdog(folder.logs, int(os.environ["RANK"]), run.launch.grace_s)
     if command == "train":
         from launcher.training.stop import Signals
 
         signals = Signals(run.launch.signal)
-        with joined_world(run) as device:
+        with joined_world(run, watchdog) as device:
             from launcher.training.trainer import train_session
 
-            train_session(run, folder, device, terminal, signals)
+            train_session(run, folder, device, terminal, signals, watchdog)
         return
-    with joined_world(run) as device:
+    with joined_world(run, watchdog) as device:
+        watchdog.stop()  # a prompt may be awaited for any time
         if command == "evaluate":
             from launcher.inference.evaluate import evaluate_session
 

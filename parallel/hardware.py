@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import os
 import re
+from functools import cache
 from pathlib import Path
 
 from configs.schema import DeviceName
@@ -29,6 +31,29 @@ def cuda_devices() -> int:
     return min(
         present, len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
     )
+
+
+@cache
+def compute_capability() -> tuple[int, int] | None:
+    """The first GPU's compute capability, as (9, 0); None if the driver does not tell.
+
+    From NVML, since torch would initialize CUDA, which reads environment variables once.
+    """
+    try:
+        nvml = ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
+        return None
+    device, major, minor = ctypes.c_void_p(), ctypes.c_int(), ctypes.c_int()
+    if nvml.nvmlInit_v2():
+        return None
+    try:
+        found = nvml.nvmlDeviceGetHandleByIndex_v2(0, ctypes.byref(device)) == 0
+        found = found and not nvml.nvmlDeviceGetCudaComputeCapability(
+            device, ctypes.byref(major), ctypes.byref(minor)
+        )
+    finally:
+        nvml.nvmlShutdown()
+    return (major.value, minor.value) if found else None
 
 
 def choose_device(asked: DeviceName) -> DeviceName:

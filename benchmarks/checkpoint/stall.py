@@ -26,6 +26,7 @@ from rich.table import Table
 from benchmarks.paired import Spread
 from benchmarks.trainers.turns import threads_of
 from launcher.command_line.compose import compose_run
+from launcher.failure.watchdog import Watchdog
 from launcher.run.resolve import ResolvedRun, resolve
 from launcher.start.world import joined_world
 from models.shape import ModelShape
@@ -63,7 +64,7 @@ def _start(ranks: int) -> int:
 
 
 def _measure(plan: ResolvedRun, options: argparse.Namespace) -> None:
-    with joined_world(plan.run) as device:
+    with joined_world(plan.run, Watchdog.alone()) as device:
         from launcher.training.engine_factory import running_engine
         from parallel.checkpoint.store import CheckpointStore
         from parallel.runtime.process_groups import checkpoint_group, tensor_group

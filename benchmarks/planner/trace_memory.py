@@ -34,6 +34,7 @@ def measured(overrides: list[str]) -> int:
     import torch
 
     from launcher.command_line.compose import compose_run
+    from launcher.failure.watchdog import Watchdog
     from launcher.start.world import joined_world
     from launcher.training.engine_factory import running_engine
     from parallel.engines.base import Batch
@@ -42,7 +43,7 @@ def measured(overrides: list[str]) -> int:
     run = compose_run(overrides)
     layout = Layout.resolve(run.layout, None)
     with (
-        joined_world(run) as device,
+        joined_world(run, Watchdog.alone()) as device,
         running_engine(run, layout, device) as engine,
     ):
         shape = (layout.micro_batch, run.model.context + 1)

@@ -14,6 +14,7 @@ from launcher.training.data_loader import Batches
 from launcher.training.loop import StepSchedule
 from models.shape import ModelShape
 from parallel.engines.base import Engine
+from parallel.engines.cuda_features import cuda_features
 from parallel.engines.megatron.config import transformer_config
 from parallel.layout import Layout
 from parallel.runtime.device import Device
@@ -78,7 +79,8 @@ class BareDeepSpeed:
             global_batch=run.train.global_batch,
         )
         config["gradient_clipping"] = run.optimizer.clip
-        megatron = transformer_config(shape, layout, run.precision, device.name)
+        features = cuda_features(run.cuda, layout, run.engine.name, run.precision, device.name)
+        megatron = transformer_config(shape, layout, run.precision, device.name, run.cuda, features)
         seed = run.train.seed
         self._pipeline = layout.pipeline > 1
         model: Any

@@ -29,6 +29,7 @@ from benchmarks.trainers.turns import threads_of
 from configs.load import read
 from launcher.command_line.compose import compose_run
 from launcher.commands.train import prepare
+from launcher.failure.watchdog import Watchdog
 from launcher.run.resolve import resolve
 from launcher.run.run_dir import RunFolder
 from launcher.start.world import joined_world
@@ -91,7 +92,8 @@ def _compare(options: argparse.Namespace) -> None:
     """One rank's part: a training session up to its loop, and there the two loops in turn."""
     folder = RunFolder(options.folder)
     run = read(folder.config)
-    with joined_world(run) as device, (folder.logs / "terminal").open("w") as file:
+    watchdog = Watchdog(folder.logs, int(os.environ["RANK"]), run.launch.grace_s)
+    with joined_world(run, watchdog) as device, (folder.logs / "terminal").open("w") as file:
         from benchmarks.trainers.harness_loops import Comparison
         from launcher.training import trainer
 
@@ -99,7 +101,7 @@ def _compare(options: argparse.Namespace) -> None:
         with patch.object(trainer, "train_loop", compare):
             terminal = _Terminal() if options.bar else file
             signals = Signals(run.launch.signal)
-            trainer.train_session(run, folder, device, terminal, signals)
+            trainer.train_session(run, folder, device, terminal, signals, watchdog)
     if os.environ["RANK"] == "0":
         shown = "progress bar" if options.bar else "progress lines"
         layout = options.layout or "single"

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 
     from parallel.parity import Comparison, Tolerance, Trace
 
-MAY_DIFFER = ("layout", "engine", "precision", "device", "cluster", "launch")
-_ROUGHNESS = (Precision.float32, Precision.fp16, Precision.bf16)
+MAY_DIFFER = ("layout", "engine", "precision", "device", "cluster", "cuda", "launch")
+_ROUGHNESS = (Precision.float32, Precision.fp16, Precision.bf16, Precision.fp8)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from launcher.command_line.compose import hydra_app
 from launcher.console.run_tables import layout_table, layout_text, run_summary, shown
 from launcher.console.tables import print_lines, print_table
 from launcher.failure.heartbeat import owner
+from launcher.failure.watchdog import Watchdog
 from launcher.run import versions
 from launcher.run.changes import changes, keep_schedule, lines, require_meant
 from launcher.run.corpus import (
@@ -117,7 +118,7 @@ def prepare(
         print_table(console, mixture_table(plan.run, prepared))
         for line in notes(plan.run, prepared):
             console.print(line)
-    print_lines(console, run_summary(plan, prepared, folder.path))
+    print_lines(console, "\n".join([*plan.notes, run_summary(plan, prepared, folder.path)]))
     if missing:
         console.print(f"missing  {missing}")
     run = resolved(plan.run, folder, checkpoint)
@@ -192,17 +193,21 @@ def _train_as_rank(run: Run, overrides: list[str]) -> None:
     die_with_parent(owner())  # a rank must not outlive its agent
     # A new run has no directory yet; its failures are only printed.
     logs = RunFolder(Path(run.run_dir or "/nowhere").expanduser()).logs
+    watchdog = Watchdog(logs, rank, run.launch.grace_s)
     with noting_failure(logs, rank):
-        _train_in_world(run, overrides, rank, signals)
+        _train_in_world(run, overrides, rank, signals, watchdog)
 
 
-def _train_in_world(run: Run, overrides: list[str], rank: int, signals: Signals) -> None:
+def _train_in_world(
+    run: Run, overrides: list[str], rank: int, signals: Signals, watchdog: Watchdog
+) -> None:
     from launcher.start.world import joined_world
     from launcher.training.broadcast import broadcast_from_rank0
 
     plan = resolve(run)
     console = Console(soft_wrap=True, highlight=False, markup=False, quiet=rank != 0)
-    with joined_world(plan.run) as device, ExitStack() as owned:
+    with joined_world(plan.run, watchdog) as device, ExitStack() as owned:
+        watchdog.stop()  # preparing text has no limit
 
         def begin() -> str | None:
             folder = choose_folder(plan)
@@ -218,7 +223,7 @@ def _train_in_world(run: Run, overrides: list[str], rank: int, signals: Signals)
         from configs.load import read
         from launcher.training.trainer import train_session
 
-        train_session(read(folder.config), folder, device, sys.stdout, signals)
+        train_session(read(folder.config), folder, device, sys.stdout, signals, watchdog)
         console.print(outcome(folder))
 
 

@@ -91,6 +91,7 @@ class Failure:
         waited_s: float = 0.0,
         waits_in: str = "",
         text: str = "",
+        ended_by: str = "",
     ) -> Failure:
         """A failure of this process, now."""
         return cls(
@@ -102,6 +103,7 @@ class Failure:
             node=node_name(os.environ),
             place=str(current_status.status),
             traceback=text,
+            ended_by=ended_by,
             waited_s=waited_s,
             waits_in=waits_in,
         )

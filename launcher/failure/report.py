@@ -183,8 +183,7 @@ def _screen(report: Report, layout: Layout, logs: Path) -> Iterator[str]:
             yield f"           {_innermost(first.traceback)}"
     waiting = sorted((n for n in report.notes if n.lost_peer), key=lambda n: n.rank)
     for note in waiting[:_WAITING_SHOWN]:
-        how = f"gave up after {note.waited_s:g} s" if note.waited_s else "lost its connection"
-        yield f"  waiting  {_position(note, layout)}; {how}"
+        yield f"  waiting  {_position(note, layout)}; {_how_it_ended(note)}"
         if note.waits_in:
             yield f"           {'' if note.waits_in.startswith('at ') else 'in '}{note.waits_in}"
     if len(waiting) > _WAITING_SHOWN:
@@ -195,6 +194,12 @@ def _screen(report: Report, layout: Layout, logs: Path) -> Iterator[str]:
     yield f"  what to do: {report.consequence.advice}"
     rank = first.rank if first is not None else min((n.rank for n in waiting), default=0)
     yield f"  more     {logs / f'rank_{rank}.log'}"
+
+
+def _how_it_ended(note: Failure) -> str:
+    if note.waited_s:
+        return f"gave up after {note.waited_s:g} s"
+    return f"was ended by {note.ended_by}" if note.ended_by else "lost its connection"
 
 
 def _position(note: Failure, layout: Layout) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from configs.cuda import CudaConfig
 from configs.errors import InputError
 from configs.override import override
 from configs.schema import EngineName, LaunchName, Run, Schedule
@@ -108,7 +109,17 @@ def resolve_inference(
     model = replace(run.model, **shape_fields(source.shape))
     # Batches, steps and evaluations belong to training; their rules must not reject inference.
     train = replace(run.train, global_batch=layout.data or 1, async_save=False)
-    run = replace(run, layout=layout, engine=engine, model=model, train=train)
+    # FP8 is a format of training's matmuls.
+    precision, cuda = run.precision.stored, CudaConfig(layers=run.cuda.layers)
+    run = replace(
+        run,
+        layout=layout,
+        engine=engine,
+        model=model,
+        train=train,
+        precision=precision,
+        cuda=cuda,
+    )
     plan = resolve(replace(run, checkpoint=str(source.path)))
     require_local(plan, command)
     return plan

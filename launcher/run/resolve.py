@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import psutil
 
 from configs.schema import DeviceName, LaunchName, Run
+from launcher.run import fit
 from models.shape import ModelShape
 from parallel.hardware import choose_device, cuda_devices
 from parallel.layout import Layout
@@ -31,6 +32,7 @@ class ResolvedRun:
     run: Run
     layout: Layout
     device: DeviceName
+    notes: tuple[str, ...] = ()  # lines for the user on what was resolved how
 
     @property
     def shape(self) -> ModelShape:
@@ -51,24 +53,30 @@ def resolve(run: Run, environment: Mapping[str, str] = os.environ) -> ResolvedRu
         ranks: int | None = int(environment["WORLD_SIZE"])
     else:
         ranks = _ranks_at_hand(run, device)
-    run, layout = _fitted(run, ranks, device)
+    run, layout, notes = _fitted(run, ranks, device)
     faults = [str(fault) for fault in violations(run, layout, ranks=ranks, device=device)]
     faults += _other_faults(run, layout, device, starts_here(run, environment))
     if faults:
         raise refusal(faults)
     run = replace(run, device=device, layout=layout.as_config())
-    return ResolvedRun(run=run, layout=layout, device=device)
+    return ResolvedRun(run=run, layout=layout, device=device, notes=notes)
 
 
-def _fitted(run: Run, ranks: int | None, device: DeviceName) -> tuple[Run, Layout]:
-    """The configured layout, or for an elastic run the layout for the available ranks."""
+def _fitted(run: Run, ranks: int | None, device: DeviceName) -> tuple[Run, Layout, tuple[str, ...]]:
+    """The configured layout, or that for the available ranks if the run is elastic or chose none;
+    and lines for the user.
+    """
     if run.launch.elastic and ranks is not None:
         from launcher.run.elastic import layout_on, run_on
 
         fitted = layout_on(run, ranks, device)
         if fitted is not None:
-            return run_on(run, ranks), fitted
-    return run, Layout.resolve(run.layout, ranks)  # the validator checks the rest
+            return run_on(run, ranks), fitted, ()
+    near = None if ranks is None else fit.fitted(run, ranks, device)
+    if near is not None:
+        layout, line = near
+        return replace(run, layout=layout.as_config()), layout, (line,)
+    return run, Layout.resolve(run.layout, ranks), ()  # the validator checks the rest
 
 
 def device_of(run: Run, environment: Mapping[str, str] = os.environ) -> DeviceName:

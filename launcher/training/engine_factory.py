@@ -18,7 +18,7 @@ def running_engine(run: Run, layout: Layout, device: Device) -> Iterator[Engine]
     """This rank's engine, and the process groups it needs. Collective."""
     build = ENGINES[run.engine.name].load("build")  # imported lazily: engines are slow to import
     with (
-        process_groups(layout, run.train.seed, run.launch.timeout_s),
+        process_groups(layout, run.train.seed, run.launch.timeout_s, graphs=run.cuda.graphs),
         build(run, layout, device) as engine,
     ):
         yield engine

@@ -16,6 +16,7 @@ from corpus.dataset.mixture import Mixture
 from corpus.sources.sources import sources_of
 from corpus.store.prepared import Prepared, reopen
 from launcher.failure.heartbeat import current_status
+from launcher.failure.watchdog import Watchdog
 from launcher.run.ownership import lease_of_owner
 from launcher.run.run_dir import RunFolder, last_step
 from launcher.training.broadcast import broadcast_from_rank0
@@ -23,13 +24,14 @@ from launcher.training.callbacks.callback import Callback, StepRecord
 from launcher.training.callbacks.checkpointer import Checkpoints
 from launcher.training.callbacks.console import ProgressBar, ProgressLines
 from launcher.training.callbacks.evaluator import Evaluation
+from launcher.training.callbacks.garbage import GarbageCollection
 from launcher.training.callbacks.loss_curve import LossCurve
 from launcher.training.callbacks.metrics import MetricsFile, lacks_evaluation
 from launcher.training.callbacks.prediction import PredictionCallback
 from launcher.training.callbacks.profiler import Profiler
 from launcher.training.callbacks.tensorboard import TensorBoard
 from launcher.training.callbacks.wandb import WeightsAndBiases
-from launcher.training.callbacks.watchdog import Watchdog
+from launcher.training.callbacks.watchdog import StepsWatched
 from launcher.training.data_loader import Batches
 from launcher.training.engine_factory import running_engine
 from launcher.training.loop import StepSchedule, train_loop
@@ -55,19 +57,26 @@ VALIDATION_SEED = 0  # the order of held-out text is always the same
 
 
 def train_session(
-    run: Run, folder: RunFolder, device: Device, terminal: IO[str], signals: Signals
+    run: Run,
+    folder: RunFolder,
+    device: Device,
+    terminal: IO[str],
+    signals: Signals,
+    watchdog: Watchdog,
 ) -> None:
     """Trains to the run's last step, or until it is stopped. Collective."""
-    current_status.note("looking at every node")
+    watchdog.logs = folder.logs
+    watchdog.watch("looking at every node", run.launch.start_timeout_s)
     odd = preflight(ModelShape.of(run.model), folder, device)
     if torch.distributed.get_rank() == 0:
         for line in odd:
             print(line, file=terminal, flush=True)
     prepared = reopen(folder.read_corpus())
-    current_status.note("building the model")
+    watchdog.note("building the model")
     layout = Layout.resolve(run.layout, None)
     with running_engine(run, layout, device) as engine:
-        _Session(run, layout, folder, device, prepared, engine, signals, terminal).train()
+        watchdog.stop()  # a checkpoint may take any time to read
+        _Session(run, layout, folder, device, prepared, engine, signals, terminal, watchdog).train()
 
 
 class _Session:
@@ -81,6 +90,7 @@ class _Session:
         engine: Engine,
         signals: Signals,
         terminal: IO[str],
+        watchdog: Watchdog,
     ) -> None:
         self.run = run
         self.terminal = terminal
@@ -92,7 +102,7 @@ class _Session:
         self.shape = ModelShape.of(run.model)
         self.rank = torch.distributed.get_rank()
         self.lease = lease_of_owner(folder.path) if self.rank == 0 else None
-        self.watchdog = Watchdog(folder.logs, self.rank, run.launch.timeout_s)
+        self.watchdog = watchdog
         self.store = CheckpointStore(
             folder.checkpoints,
             tensor_group(),
@@ -106,7 +116,7 @@ class _Session:
         self.place = self.layout.coordinates(self.rank)
 
     def train(self) -> None:
-        by = banded_attention_by(self.shape, self.device.name, self.run.precision)
+        by = banded_attention_by(self.run, self.shape, self.device.name)
         if by is not None:
             self._say(f"banded   {self.shape.window} tokens, by {by} attention")
         for notice in self.engine.notices:
@@ -126,13 +136,16 @@ class _Session:
             self.run.precision,
             self.run.cluster,
         )
+        steps = StepsWatched(self.watchdog, self.run.launch.timeout_s)
         callbacks = self._callbacks(schedule, ids)
         prediction = PredictionCallback(
             self.run, self.layout, self.device.name, schedule.first, schedule.last
         )
         # First, so that it counts nothing but the step itself.
         first = [prediction] if self.rank == 0 else []
-        callbacks = [*first, self.watchdog, *callbacks]
+        callbacks = [*first, steps, *callbacks]
+        if self.run.train.collect_every:
+            callbacks.append(GarbageCollection(self.run.train.collect_every))
         guard = self._guard(schedule)
         while True:
             try:

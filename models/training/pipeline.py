@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from megatron.core import parallel_state, tensor_parallel
+from megatron.core.fusions.fused_cross_entropy import fused_vocab_parallel_cross_entropy
 from megatron.core.transformer import TransformerConfig
 from megatron.core.transformer.transformer_layer import (
     TransformerLayer,
@@ -146,11 +147,15 @@ class FinalNorm(nn.Module):
         return self.final_layernorm(hidden_TBH)
 
 
-def mean_loss(logits_TBV: Tensor, labels_BT: Tensor, vocab: int, *, on_cpu: bool) -> Tensor:
+def mean_loss(
+    logits_TBV: Tensor, labels_BT: Tensor, *, config: TransformerConfig, vocab: int
+) -> Tensor:
     """Mean cross entropy over tokens, in nats, float32; padding of the vocabulary left out."""
-    mask_padding(logits_TBV, vocab, parallel_state.get_tensor_model_parallel_rank())
-    labels_TB = labels_BT.transpose(0, 1).contiguous()
-    if not on_cpu:
-        return tensor_parallel.vocab_parallel_cross_entropy(logits_TBV, labels_TB).float().mean()
     group = parallel_state.get_tensor_model_parallel_group()
-    return cross_entropy(logits_TBV, labels_TB, group).mean()
+    mask_padding(logits_TBV, vocab, group.rank())
+    labels_TB = labels_BT.transpose(0, 1).contiguous()
+    if config.on_cpu:
+        return cross_entropy(logits_TBV, labels_TB, group).mean()
+    if config.cross_entropy_loss_fusion:
+        return fused_vocab_parallel_cross_entropy(logits_TBV, labels_TB, group).float().mean()
+    return tensor_parallel.vocab_parallel_cross_entropy(logits_TBV, labels_TB).float().mean()

@@ -34,8 +34,8 @@ class EngineKind:
             instead of overlapping with the backward pass.
         cuts_messages: each tensor rank sends its share of a message between stages.
         masters_of_float32: with ZeRO it keeps master copies of float32 weights too.
+        lacks: the features of the `cuda` settings that it does not have, and `fp8`.
         build: `(run, layout, device)`, a context manager of the rank's `Engine`.
-        model: the module that builds the rank's network.
         traffic: `(step, ledger)` adds a stage's collectives to those of its layers.
         moments: `(job, numbers, held)`, what it keeps when its memory may peak.
         tracing: `(shape, layout, precision)`, a context manager that it needs on fake tensors.
@@ -55,8 +55,8 @@ class EngineKind:
     reduces_after_pipeline: bool = False
     cuts_messages: bool = False
     masters_of_float32: bool = False
+    lacks: frozenset[str] = frozenset()
     build: str
-    model: str
     traffic: str
     moments: str
     tracing: str | None = None
@@ -85,7 +85,6 @@ ENGINES: Mapping[EngineName, EngineKind] = {
             interleaves=True,
             uneven_stages=True,
             build="parallel.engines.megatron.build:running",
-            model="parallel.engines.megatron.model",
             traffic="parallel.planner.communication.megatron:megatron_traffic",
             moments="parallel.planner.memory.megatron:moments",
         ),
@@ -101,8 +100,14 @@ ENGINES: Mapping[EngineName, EngineKind] = {
             reduces_after_pipeline=True,
             cuts_messages=True,
             masters_of_float32=True,
+            lacks=frozenset(
+                (
+                    *("gradient_accumulation_fusion", "average_in_collective"),
+                    *("align_param_gather", "bucket_size", "bf16_gradients"),
+                    *("tensor_overlap", "graphs", "fp8"),
+                )
+            ),
             build="parallel.engines.deepspeed.build:running",
-            model="parallel.engines.deepspeed.model",
             traffic="parallel.planner.communication.deepspeed:deepspeed_traffic",
             moments="parallel.planner.memory.deepspeed:moments",
             tracing="parallel.planner.trace.fake_deepspeed:shapes_known",

@@ -66,6 +66,7 @@ RANGES = (
             "cluster.nodes",
             "cluster.gpus_per_node",
             "launch.timeout_s",
+            "launch.start_timeout_s",
             "launch.grace_s",
             "launch.lease_s",
             "launch.jobs",
@@ -93,6 +94,8 @@ RANGES = (
             "parity.steps",
             "plan.top",
             "cluster.multiprocessors",
+            "cuda.bucket_size",
+            "cuda.compile_workers",
         )
     ),
     *(
@@ -104,6 +107,7 @@ RANGES = (
             "optimizer.clip",
             "train.seed",
             "train.save_every",
+            "train.collect_every",
             "train.keep_checkpoints",
             "train.eval_every",
             "train.eval_batches",

@@ -8,7 +8,7 @@ from configs.schema import LaunchName
 from parallel.layout import AXES
 from parallel.rules.case import Case
 from parallel.rules.fault import Fault, Fix, Rule
-from parallel.rules.nearest import above, around, below, more_nodes
+from parallel.rules.nearest import above, around, below, more_nodes, to
 
 ENGINES = "Megatron-core parallel_state.py, DeepSpeed runtime/pipe/module.py"
 
@@ -54,6 +54,7 @@ def one_copy_fits_the_ranks(case: Case) -> Iterator[Fault]:
             *around(f"layout.{axis}", getattr(case.layout, axis), ranks),
             below("layout.tensor", case.layout.tensor, ranks),
             _with_idle_ranks(case, ranks),
+            _alone(case),
         ),
     )
 
@@ -67,6 +68,12 @@ def _with_idle_ranks(case: Case, ranks: int) -> Fix:
         {"layout.tensor": tensor, "layout.data": ranks // (tensor * case.layout.pipeline)}
         for tensor in smaller
     ]
+
+
+def _alone(case: Case) -> Fix:
+    """A copy of the model on one rank, where neither axis alone would suffice."""
+    sizes = {"layout.tensor": 1, "layout.pipeline": 1}
+    return to({**sizes, "layout.data": 1} if case.run.layout.data else sizes)
 
 
 def asked_world_is_at_hand(case: Case) -> Iterator[Fault]:
@@ -88,6 +95,7 @@ def asked_world_is_at_hand(case: Case) -> Iterator[Fault]:
             *around("layout.data", layout.data, ranks),
             below("layout.pipeline", layout.pipeline, ranks),
             below("layout.tensor", layout.tensor, ranks),
+            _alone(case),
         ),
     )
 

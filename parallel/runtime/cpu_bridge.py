@@ -18,6 +18,8 @@ from typing import Any
 
 import torch
 
+from parallel.runtime import gpu_packages
+
 _CPU = torch.device("cpu")
 _FACTORIES = ("tensor", "zeros", "ones", "empty", "full", "arange", "rand", "randn", "as_tensor")
 _CUDA_TYPE_NAMES = {
@@ -35,8 +37,8 @@ def install() -> None:
     os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
     # Otherwise DeepSpeed detects the device itself, and on some machines picks another.
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    # Otherwise gloo connects all pairs of every group at once: hundreds of threads and sockets.
-    os.environ.setdefault("TORCH_GLOO_LAZY_INIT", "1")
+    # Megatron-core would take their optimizers and norms, which run on a GPU only.
+    gpu_packages.hide_all()
     _patch_tensors()
     _patch_cuda_functions()
     _patch_random_tracker()

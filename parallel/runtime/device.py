@@ -11,8 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch._C._distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
-from configs.schema import DeviceName
+from configs.cuda import CudaConfig, LayerKind
+from configs.schema import DeviceName, LaunchConfig
+from parallel.runtime import gpu_packages, numa
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
@@ -39,14 +43,15 @@ class Device:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def open_device(name: DeviceName, local_rank: int, ranks_here: int) -> Device:
-    """Prepares this process for its device; on CPU installs the bridge and divides the cores."""
+def open_device(
+    name: DeviceName, local_rank: int, ranks_here: int, cuda: CudaConfig | None = None
+) -> Device:
+    """Prepares this process for its device; on CPU installs the bridge and divides the cores.
+
+    Call it before Megatron-core is imported, and set `rank_environment` before torch is.
+    """
     if name is DeviceName.cuda:
-        # Megatron-core overlaps tensor-parallel collectives with matmuls by launch order, which
-        # before Blackwell requires a single hardware queue.
-        os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
-        torch.cuda.set_device(local_rank)
-        return Device(name, torch.device("cuda", local_rank), "nccl")
+        return _open_gpu(local_rank, cuda or CudaConfig())
     from parallel.runtime import cpu_bridge, pair_allreduce
 
     cpu_bridge.install()
@@ -56,6 +61,14 @@ def open_device(name: DeviceName, local_rank: int, ranks_here: int) -> Device:
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // ranks_here))
     return Device(name, torch.device("cpu"), "gloo")
+
+
+def _open_gpu(local_rank: int, cuda: CudaConfig) -> Device:
+    gpu_packages.hide_unusable(transformer_engine=cuda.layers is not LayerKind.local)
+    torch.cuda.set_device(local_rank)
+    if cuda.numa_binding:
+        numa.bind(torch.cuda.get_device_properties(local_rank))
+    return Device(DeviceName.cuda, torch.device("cuda", local_rank), "nccl")
 
 
 def _keep_freed_memory() -> None:
@@ -90,11 +103,19 @@ def backend_timeout(timeout_s: int) -> datetime.timedelta:
     return datetime.timedelta(seconds=1.2 * timeout_s)
 
 
-def join_world(device: Device, timeout_s: int) -> None:
-    """Joins the default process group from RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT."""
+def join_world(device: Device, launch: LaunchConfig) -> None:
+    """Joins the default process group from RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT.
+
+    With `device_id` NCCL connects here, and not in the first collective.
+    """
+    found = rendezvous("env://", timeout=backend_timeout(launch.start_timeout_s))
+    store, rank, world_size = next(found)
     torch.distributed.init_process_group(
         device.backend,
-        timeout=backend_timeout(timeout_s),
+        store=PrefixStore("default_pg", store),
+        rank=rank,
+        world_size=world_size,
+        timeout=backend_timeout(launch.timeout_s),
         device_id=device.torch_device if device.name is DeviceName.cuda else None,
     )
 

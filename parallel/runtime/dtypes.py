@@ -10,4 +10,5 @@ DTYPES = {
     Precision.float32: torch.float32,
     Precision.bf16: torch.bfloat16,
     Precision.fp16: torch.float16,
+    Precision.fp8: torch.bfloat16,  # of what is stored; matmuls cast it
 }

@@ -42,10 +42,14 @@ def data_rank() -> int:
 
 
 @contextmanager
-def process_groups(layout: Layout, seed: int, timeout_s: int = 600) -> Iterator[None]:
+def process_groups(
+    layout: Layout, seed: int, timeout_s: int = 600, *, graphs: bool = False
+) -> Iterator[None]:
     """Creates the groups of `layout` over the default process group, and destroys them at the end.
 
-    `timeout_s`: launch.timeout_s.
+    Args:
+        timeout_s: launch.timeout_s.
+        graphs: cuda.graphs, which need random numbers that a graph can hold.
     """
     timeout = backend_timeout(timeout_s)
     parallel_state.initialize_model_parallel(
@@ -57,7 +61,9 @@ def process_groups(layout: Layout, seed: int, timeout_s: int = 600) -> Iterator[
     )
     try:
         _check_groups(layout)
-        tensor_parallel.model_parallel_cuda_manual_seed(seed, force_reset_rng=True)
+        tensor_parallel.model_parallel_cuda_manual_seed(
+            seed, force_reset_rng=True, use_cudagraphable_rng=graphs
+        )
         yield
     finally:
         parallel_state.destroy_model_parallel()

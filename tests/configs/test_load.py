@@ -51,7 +51,7 @@ def test_an_unknown_key_is_refused(key: str) -> None:
         ("layout.tensor", 1.5),
         ("layout.recompute", "some"),
         ("engine.name", "jax"),
-        ("precision", "fp8"),
+        ("precision", "fp4"),
         ("model.recipe.tokens", None),
         ("layout.sequence_parallel", 7.5),
         ("train", 3),

@@ -22,6 +22,7 @@ NANO = "model=gpt3_nano layout=single"
 SMALL = "model=gpt3_125m layout=single"
 DGX = "layout=single cluster=dgx_a100 launch.name=slurm layout.data=null"
 SLURM = f"{NANO} launch.name=slurm cluster.gpus_per_node=1"
+GPU = f"{NANO} cluster=dgx_h100 layout.data=2"
 DEEPSPEED = f"{NANO} engine.name=deepspeed"
 
 # Overrides, the setting to blame, the ranks at hand. With a cluster, its GPUs are at hand.
@@ -88,6 +89,59 @@ FAULTS: dict[str, tuple[str, str, int | None]] = {
         "optimizer.ramp_start",
         None,
     ),
+    "a GPU's layers on the CPU": (
+        f"{NANO} cuda.layers=transformer_engine",
+        "cuda.layers",
+        None,
+    ),
+    "a graph on the CPU": (f"{NANO} cuda.graphs=true", "cuda.graphs", None),
+    "averages of DeepSpeed": (
+        f"{GPU} engine.name=deepspeed layout.zero=1 cuda.average_in_collective=true",
+        "cuda.average_in_collective",
+        None,
+    ),
+    "averages of one": (
+        f"{GPU} layout.data=1 cuda.average_in_collective=true",
+        "cuda.average_in_collective",
+        None,
+    ),
+    "buckets of one": (f"{GPU} layout.data=1 cuda.bucket_size=100", "cuda.bucket_size", None),
+    "rounded gradients of float32": (
+        f"{GPU} cuda.cross_entropy_fusion=true",
+        "cuda.cross_entropy_fusion",
+        None,
+    ),
+    "bf16 gradients of float32": (f"{GPU} cuda.bf16_gradients=true", "cuda.bf16_gradients", None),
+    "gathers of one chunk": (
+        f"{GPU} layout.zero=1 cuda.align_param_gather=true",
+        "cuda.align_param_gather",
+        None,
+    ),
+    "overlap of one rank": (f"{GPU} cuda.tensor_overlap=true", "cuda.tensor_overlap", None),
+    "overlap of local layers": (
+        f"{GPU} layout.tensor=2 layout.sequence_parallel=true cuda.layers=local "
+        "cuda.tensor_overlap=true",
+        "cuda.tensor_overlap",
+        None,
+    ),
+    "graphs of recomputed layers": (
+        f"{GPU} layout.recompute=full cuda.graphs=true",
+        "cuda.graphs",
+        None,
+    ),
+    "fp8 on the CPU": (f"{NANO} precision=fp8", "precision", None),
+    "fp8 by local layers": (f"{GPU} precision=fp8 cuda.layers=local", "precision", None),
+    "fp8 by DeepSpeed": (
+        f"{GPU} engine.name=deepspeed layout.zero=1 precision=fp8",
+        "precision",
+        None,
+    ),
+    "fp8 of narrow layers": (
+        f"{GPU} precision=fp8 model.hidden=96 layout.tensor=4",
+        "precision",
+        None,
+    ),
+    "fp8 of few tokens": (f"{GPU} precision=fp8 model.context=249", "precision", None),
     "one rank too few": (f"{NANO} layout.data=null layout.tensor=4", "layout.tensor", 3),
     "too few for the pipeline": (
         f"{NANO} layout.data=null layout.pipeline=4",

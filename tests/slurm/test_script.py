@@ -44,7 +44,6 @@ def test_nodes_and_gpus_are_the_layouts(tmp_path: Path) -> None:
     assert "--signal=USR1@120" in asked  # to every task; B: would reach the batch shell only
     assert "--requeue" in asked
     assert "--nnodes=$nodes --nproc-per-node=8" in script
-    assert "CUDA_DEVICE_MAX_CONNECTIONS=1" in script
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ def running(run: Run, layout: Layout, device: Device) -> Iterator[DeepSpeedEngin
             device=device,
             seed=run.train.seed,
             global_batch=run.train.global_batch,
+            cuda=run.cuda,
         )
         with closing(engine):
             yield engine

@@ -49,7 +49,7 @@ def deepspeed_config(
         # As in Megatron: gradients are accumulated and reduced in float32.
         config["data_types"] = {"grad_accum_dtype": "fp32"}
         config["communication_data_type"] = "fp32"
-    if precision is Precision.bf16:
+    if precision.stored is Precision.bf16:
         config["bf16"] = {"enabled": True}
     if precision is Precision.fp16:
         config["fp16"] = {

@@ -12,16 +12,18 @@ from deepspeed.runtime.pipe.schedule import ReduceTiedGrads
 from megatron.core import parallel_state
 from torch import Tensor, nn
 
-from configs.schema import EngineConfig, OptimizerConfig, Precision
+from configs.cuda import CudaConfig
+from configs.schema import EngineConfig, EngineName, OptimizerConfig, Precision
 from models.shape import ModelShape
 from parallel.engines.base import Batch, StepResult
+from parallel.engines.cuda_features import cuda_features
 from parallel.engines.deepspeed.adam import build_adam
 from parallel.engines.deepspeed.config import deepspeed_config
 from parallel.engines.deepspeed.groups import TensorAndDataRanks
 from parallel.engines.deepspeed.model import build_pipeline, build_whole, set_parameter
 from parallel.engines.deepspeed.optimizer_state import optimizer_state
 from parallel.engines.grad_norm import clip_by_global_norm
-from parallel.engines.megatron.config import transformer_config
+from parallel.engines.megatron.config import layer_notices, transformer_config
 from parallel.engines.named_parameters import NamedParameter
 from parallel.engines.state import EngineState
 from parallel.layout import Layout
@@ -44,7 +46,9 @@ class DeepSpeedEngine(EngineState):
         device: Device,
         seed: int,
         global_batch: int,
+        cuda: CudaConfig | None = None,
     ) -> None:
+        cuda = cuda or CudaConfig()
         self.shape = shape
         self.layout = layout
         self.device = device
@@ -58,14 +62,16 @@ class DeepSpeedEngine(EngineState):
             device=device.name,
             global_batch=global_batch,
         )
-        megatron = transformer_config(shape, layout, precision, device.name)
+        features = cuda_features(cuda, layout, EngineName.deepspeed, precision, device.name)
+        megatron = transformer_config(shape, layout, precision, device.name, cuda, features)
         self.model: nn.Module
         if layout.pipeline > 1:
             self.model, parameters = build_pipeline(shape, layout, megatron, device, seed)
         else:
             self.model, parameters = build_whole(shape, layout, megatron, device, seed, config)
             _sum_as_they_come(self.model)
-        adam, self.notices = build_adam(parameters, optimizer, engine, device)
+        adam, notices = build_adam(parameters, optimizer, engine, device)
+        self.notices = [*layer_notices(device.name, cuda), *notices]
         self._grad_norm = math.nan
         self.engine, self.optimizer, _, _ = deepspeed.initialize(
             model=self.model,

@@ -20,7 +20,7 @@ from models.shape import ModelShape
 from models.training.gpt import build_gpt
 from models.training.pipeline import LayerEntry, WordEmbedding, layer_list, mean_loss
 from parallel.engines.deepspeed.groups import TensorAndDataRanks, topology
-from parallel.engines.megatron.model import check_layers, name_parameters, uses_transformer_engine
+from parallel.engines.megatron.model import check_layers, name_parameters
 from parallel.engines.named_parameters import NamedParameter, initial_value, part_here, unfused
 from parallel.layout import Layout
 from parallel.runtime.device import Device
@@ -50,7 +50,7 @@ def build_whole(
             shape,
             config,
             range(shape.layers),
-            transformer_engine=uses_transformer_engine(device.name),
+            transformer_engine=config.transformer_engine,
         ).to(device.torch_device)
     check_layers(model, range(shape.layers))
     parameters = list(name_parameters(model, layout))
@@ -63,7 +63,7 @@ def build_pipeline(
     shape: ModelShape, layout: Layout, config: TransformerConfig, device: Device, seed: int
 ) -> tuple[PipelineModule, list[NamedParameter]]:
     """With a pipeline: this rank's stage of the layer list."""
-    entries = layer_list(shape, config, transformer_engine=uses_transformer_engine(device.name))
+    entries = layer_list(shape, config, transformer_engine=config.transformer_engine)
     kind = PipelineModule
     if layout.dualpipev:
         from deepspeed.runtime.pipe.dualpipev import DualPipeVModule
@@ -73,7 +73,7 @@ def build_pipeline(
         model = kind(
             layers=[_spec(entry) for entry in entries],
             topology=topology(layout),
-            loss_fn=partial(mean_loss, vocab=shape.vocab, on_cpu=config.on_cpu),
+            loss_fn=partial(mean_loss, config=config, vocab=shape.vocab),
             partition_method="type:^Layer$",
         )
     _check_cut(model, layout, shape.layers)

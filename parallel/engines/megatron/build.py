@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from configs.schema import Run
 from models.shape import ModelShape
 from parallel.engines.megatron.engine import MegatronEngine
+from parallel.engines.megatron.tensor_overlap import overlapping
 from parallel.layout import Layout
 from parallel.runtime.device import Device
 
@@ -15,11 +16,14 @@ from parallel.runtime.device import Device
 @contextmanager
 def running(run: Run, layout: Layout, device: Device) -> Iterator[MegatronEngine]:
     """The engine; requires the process groups of `layout` for its lifetime. Collective."""
-    yield MegatronEngine(
-        ModelShape.of(run.model),
-        layout,
-        run.optimizer,
-        precision=run.precision,
-        device=device,
-        seed=run.train.seed,
-    )
+    shape = ModelShape.of(run.model)
+    with overlapping(shape, layout, run.precision) if run.cuda.tensor_overlap else nullcontext():
+        yield MegatronEngine(
+            shape,
+            layout,
+            run.optimizer,
+            precision=run.precision,
+            device=device,
+            seed=run.train.seed,
+            cuda=run.cuda,
+        )

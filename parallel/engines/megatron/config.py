@@ -9,19 +9,33 @@ from megatron.core.distributed import DistributedDataParallelConfig
 from megatron.core.optimizer import OptimizerConfig as MegatronOptimizerConfig
 from megatron.core.transformer import TransformerConfig
 
+from configs.cuda import CudaConfig, Fp8Scaling, LayerKind
+from configs.errors import InputError
 from configs.schema import DeviceName, OptimizerConfig, Precision, Recompute
 from models.layer_table import NORM_EPSILON
 from models.ops.banded_attention import attention_backend
 from models.ops.gelu import host_gelu
 from models.shape import ModelShape
+from parallel.engines.cuda_features import CudaFeatures
 from parallel.layout import Layout
+from parallel.runtime import gpu_packages
 from parallel.runtime.dtypes import DTYPES
+
+_FP8_FROM = (8, 9)  # compute capability: Ada
 
 
 def transformer_config(
-    shape: ModelShape, layout: Layout, precision: Precision, device: DeviceName
+    shape: ModelShape,
+    layout: Layout,
+    precision: Precision,
+    device: DeviceName,
+    cuda: CudaConfig,
+    features: CudaFeatures,
 ) -> TransformerConfig:
-    """Sizes, splits and precision of the network; no dropout; weights are initialized elsewhere."""
+    """Sizes, splits and precision of the network; no dropout; weights are initialized elsewhere.
+
+    Raises InputError for layers or a precision that this process cannot have.
+    """
     interleaved = layout.interleave > 1
     dtype = DTYPES[precision]
     config = TransformerConfig(
@@ -43,18 +57,23 @@ def transformer_config(
         sequence_parallel=layout.sequence_parallel,
         pipeline_dtype=dtype,
         params_dtype=dtype,
-        bf16=precision is Precision.bf16,
+        bf16=precision.stored is Precision.bf16,
         fp16=precision is Precision.fp16,
         # With two interleaved stages the same pair of ranks exchanges two messages; batched, they
         # are swapped and training silently diverges.
         overlap_p2p_comm=interleaved,
         batch_p2p_comm=not interleaved,
+        # It waits for the device after each message, against a race in versions of torch before 2.
+        batch_p2p_sync=False,
         # The values are set afterwards, by global name and position (models.initialise).
         init_method=_leave_alone,
         output_layer_init_method=_leave_alone,
         perform_initialization=True,
         use_cpu_initialization=False,
-        gradient_accumulation_fusion=False,
+        gradient_accumulation_fusion=features.gradient_accumulation_fusion,
+        cross_entropy_loss_fusion=features.cross_entropy_fusion,
+        tp_comm_overlap=features.tensor_overlap,
+        cuda_graph_impl="local" if features.graphs else "none",
         masked_softmax_fusion=False,
         bias_dropout_fusion=device is DeviceName.cuda,
         bias_activation_fusion=device is DeviceName.cuda,
@@ -62,7 +81,9 @@ def transformer_config(
         # CUDA stream keeps the memory alive, gloo would send whatever has replaced it.
         deallocate_pipeline_outputs=device is DeviceName.cuda or not interleaved,
         **_recompute(layout.recompute),
+        **_fp8(precision, cuda.fp8_scaling),
     )
+    config.transformer_engine = uses_transformer_engine(device, cuda, precision)
     config.on_cpu = device is DeviceName.cpu
     config.attention_backend = attention_backend(device.value, dtype, config.attention_dropout)
     return config
@@ -78,14 +99,52 @@ def _stages(layout: Layout) -> list[list[str]] | None:
     return stages
 
 
-def ddp_config(layout: Layout, device: DeviceName) -> DistributedDataParallelConfig:
-    """Reduces gradients in float32, on CUDA overlapped with the backward pass."""
+def uses_transformer_engine(device: DeviceName, cuda: CudaConfig, precision: Precision) -> bool:
+    """Whether layers are Transformer Engine's: on CUDA, where it can be used and is wanted.
+
+    Raises InputError with the reason where it is required and cannot be used.
+    """
+    if device is not DeviceName.cuda or cuda.layers is LayerKind.local:
+        return False
+    fault = gpu_packages.transformer_engine_fault()
+    if precision is Precision.fp8 and fault is None:
+        capability = torch.cuda.get_device_capability()
+        if capability < _FP8_FROM:
+            fault = "this GPU's compute capability is {}.{}, FP8 needs 8.9".format(*capability)
+    if fault is None:
+        return True
+    if precision is Precision.fp8:
+        raise InputError(f"precision=fp8: Transformer Engine: {fault}; nearest: precision=bf16")
+    if cuda.layers is LayerKind.transformer_engine:
+        raise InputError(
+            f"cuda.layers=transformer_engine: it cannot be used: {fault}; nearest: cuda.layers=auto"
+        )
+    return False
+
+
+def layer_notices(device: DeviceName, cuda: CudaConfig) -> list[str]:
+    """A line for the user if Transformer Engine is installed and was passed over."""
+    if device is not DeviceName.cuda or cuda.layers is not LayerKind.auto:
+        return []
+    fault = gpu_packages.transformer_engine_fault()
+    if fault in (None, gpu_packages.MISSING):
+        return []
+    return [f"layers   local ones: Transformer Engine cannot be used: {fault}"]
+
+
+def ddp_config(
+    layout: Layout, device: DeviceName, features: CudaFeatures
+) -> DistributedDataParallelConfig:
+    """How gradients are reduced: on CUDA overlapped with the backward pass."""
     overlap = device is DeviceName.cuda and layout.data > 1
     return DistributedDataParallelConfig(
-        grad_reduce_in_fp32=True,
+        grad_reduce_in_fp32=not features.bf16_gradients,
         overlap_grad_reduce=overlap,
         overlap_param_gather=overlap and layout.zero == 1,
+        align_param_gather=features.align_param_gather,
         use_distributed_optimizer=layout.zero == 1,
+        bucket_size=features.bucket_size,
+        average_in_collective=features.average_in_collective,
     )
 
 
@@ -102,11 +161,11 @@ def optimizer_config(
         adam_eps=optimizer.epsilon,
         clip_grad=optimizer.clip,
         params_dtype=DTYPES[precision],
-        bf16=precision is Precision.bf16,
+        bf16=precision.stored is Precision.bf16,
         fp16=precision is Precision.fp16,
         initial_loss_scale=optimizer.loss_scale,
         use_distributed_optimizer=layout.zero == 1,
-        overlap_param_gather=ddp_config(layout, device).overlap_param_gather,
+        overlap_param_gather=device is DeviceName.cuda and layout.data > 1 and layout.zero == 1,
     )
 
 
@@ -124,3 +183,18 @@ def _recompute(choice: Recompute) -> dict[str, Any]:
     if choice is Recompute.selective:
         return {"recompute_granularity": "selective", "recompute_modules": ["core_attn"]}
     return {}
+
+
+def _fp8(precision: Precision, scaling: Fp8Scaling) -> dict[str, Any]:
+    """Matmuls in FP8 under Transformer Engine's autocast; weights stay in bf16."""
+    if precision is not Precision.fp8:
+        return {}
+    if scaling is Fp8Scaling.current:
+        return {"fp8": "hybrid", "fp8_recipe": "tensorwise"}
+    # The history is that of NVIDIA's recipes; Megatron-core's default keeps the last step alone.
+    return {
+        "fp8": "hybrid",
+        "fp8_recipe": "delayed",
+        "fp8_amax_history_len": 1024,
+        "fp8_amax_compute_algo": "max",
+    }

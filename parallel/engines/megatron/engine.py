@@ -15,11 +15,18 @@ from megatron.core.optimizer.optimizer_config import OptimizerConfig as Megatron
 from megatron.core.pipeline_parallel import get_forward_backward_func
 from torch import Tensor
 
-from configs.schema import OptimizerConfig, Precision
+from configs.cuda import CudaConfig
+from configs.schema import EngineName, OptimizerConfig, Precision
 from models.shape import ModelShape
 from parallel.engines.base import Batch, StepResult
+from parallel.engines.cuda_features import cuda_features
 from parallel.engines.megatron import gradient_norm
-from parallel.engines.megatron.config import ddp_config, optimizer_config, transformer_config
+from parallel.engines.megatron.config import (
+    ddp_config,
+    layer_notices,
+    optimizer_config,
+    transformer_config,
+)
 from parallel.engines.megatron.model import build_chunks
 from parallel.engines.megatron.optimizer_state import optimizer_state
 from parallel.engines.state import EngineState
@@ -39,14 +46,19 @@ class MegatronEngine(EngineState):
         precision: Precision,
         device: Device,
         seed: int,
+        cuda: CudaConfig | None = None,
     ) -> None:
-        self.notices: list[str] = []
+        cuda = cuda or CudaConfig()
+        self.notices = layer_notices(device.name, cuda)
         self.shape = shape
         self.layout = layout
         self.device = device
         gradient_norm.install()
-        config = transformer_config(shape, layout, precision, device.name)
-        self.chunks, parameters = build_chunks(shape, layout, config, precision, device, seed)
+        self.features = cuda_features(cuda, layout, EngineName.megatron, precision, device.name)
+        config = transformer_config(shape, layout, precision, device.name, cuda, self.features)
+        self.chunks, parameters = build_chunks(
+            shape, layout, config, precision, device, seed, self.features
+        )
         settings: MegatronOptimizerConfig = optimizer_config(
             optimizer, layout, precision, device.name
         )
@@ -73,9 +85,11 @@ class MegatronEngine(EngineState):
         """Tells the schedules how to scale losses and when to reduce gradients."""
         config.grad_scale_func = self.optimizer.scale_loss
         config.finalize_model_grads_func = finalize_model_grads
-        if ddp_config(self.layout, self.device.name).overlap_grad_reduce:
+        if ddp_config(self.layout, self.device.name, self.features).overlap_grad_reduce:
             no_sync = [chunk.no_sync for chunk in self.chunks]
             config.no_sync_func = no_sync[0] if len(no_sync) == 1 else no_sync
+        if self.features.align_param_gather:
+            config.param_sync_func = [chunk.start_param_sync for chunk in self.chunks]
 
     def train_step(self, batch: Batch, learning_rate: float) -> StepResult:
         """Runs Megatron's schedule over the micro-batches and updates once. Collective."""

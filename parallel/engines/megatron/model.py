@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 
 import torch
@@ -11,11 +10,12 @@ from megatron.core.distributed import DistributedDataParallel
 from megatron.core.transformer import TransformerConfig
 from megatron.core.transformer.module import Float16Module
 
-from configs.schema import DeviceName, Precision
+from configs.schema import DeviceName, Precision, Run
 from models.ops.banded_attention import attention_backend
 from models.shape import ModelShape
 from models.training.gpt import GPT, build_gpt
-from parallel.engines.megatron.config import ddp_config
+from parallel.engines.cuda_features import CudaFeatures
+from parallel.engines.megatron.config import ddp_config, uses_transformer_engine
 from parallel.engines.named_parameters import (
     TIED,
     NamedParameter,
@@ -35,6 +35,7 @@ def build_chunks(
     precision: Precision,
     device: Device,
     seed: int,
+    features: CudaFeatures,
 ) -> tuple[list[DistributedDataParallel], list[NamedParameter]]:
     """This rank's chunks, wrapped for data parallelism, and their parameters by global name."""
     stage = parallel_state.get_pipeline_model_parallel_rank()
@@ -45,7 +46,7 @@ def build_chunks(
             config,
             layers,
             chunk=number if layout.interleave > 1 else None,
-            transformer_engine=uses_transformer_engine(device.name),
+            transformer_engine=config.transformer_engine,
         )
         check_layers(chunk, layers)
         chunks.append(chunk.to(device.torch_device))
@@ -58,7 +59,7 @@ def build_chunks(
     data_parallel = [
         DistributedDataParallel(
             config=config,
-            ddp_config=ddp_config(layout, device.name),
+            ddp_config=ddp_config(layout, device.name, features),
             module=module,
             # Only the first chunk's buckets can overlap with the backward pass of others.
             disable_bucketing=number > 0,
@@ -68,18 +69,13 @@ def build_chunks(
     return data_parallel, parameters
 
 
-def uses_transformer_engine(device: DeviceName) -> bool:
-    """Whether layers are Transformer Engine's: on CUDA, where it is installed."""
-    return device is DeviceName.cuda and importlib.util.find_spec("transformer_engine") is not None
-
-
-def banded_attention_by(shape: ModelShape, device: DeviceName, precision: Precision) -> str | None:
+def banded_attention_by(run: Run, shape: ModelShape, device: DeviceName) -> str | None:
     """The implementation of banded attention; None if no layer is banded."""
     if not any(shape.is_banded(layer) for layer in range(shape.layers)):
         return None
-    if uses_transformer_engine(device):
+    if uses_transformer_engine(device, run.cuda, run.precision):
         return "Transformer Engine"
-    return str(attention_backend(device.value, DTYPES[precision]))
+    return str(attention_backend(device.value, DTYPES[run.precision]))
 
 
 def check_layers(chunk: GPT, layers: range) -> None:

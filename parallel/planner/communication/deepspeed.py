@@ -84,7 +84,7 @@ def _messages(step: Step, ledger: Ledger) -> None:
 def _zero(step: Step, ledger: Ledger, zero: int) -> None:
     """ZeRO 1 and 2: full buckets are reduced, whatever part of them is kept."""
     layout = step.layout
-    bf16_optimizer = zero == 1 and step.precision is Precision.bf16
+    bf16_optimizer = zero == 1 and step.precision.stored is Precision.bf16
     flat = [_rounded_up(sum(group), 2 * layout.data) for group in _groups(step)]
     for numbers in flat:
         ledger.add(Group.data, CollectiveKind.all_gather, numbers * step.number)

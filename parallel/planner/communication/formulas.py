@@ -6,8 +6,10 @@ a rank's measured bytes exactly in steady state; `deepspeed_traffic` notes where
 
 from __future__ import annotations
 
+from configs.cuda import CudaConfig
 from configs.schema import DeviceName, EngineName, Precision, Recompute
 from models.shape import ModelShape
+from parallel.engines.cuda_features import cuda_features
 from parallel.engines.registry import ENGINES
 from parallel.layout import Layout
 from parallel.planner.communication.groups import Ledger
@@ -25,6 +27,7 @@ def step_traffic(
     micro_batches: int,
     device: DeviceName,
     clips: bool = True,
+    cuda: CudaConfig | None = None,
 ) -> list[Traffic]:
     """The collectives of each rank of `stage` in a step other than the first.
 
@@ -32,6 +35,7 @@ def step_traffic(
         micro_batches: per data rank.
         device: selects the engine's settings, which determine buckets.
         clips: whether optimizer.clip is above 0.
+        cuda: None: the defaults.
     """
     step = Step(
         shape=shape,
@@ -41,6 +45,7 @@ def step_traffic(
         micro_batches=micro_batches,
         device=device,
         clips=clips,
+        features=cuda_features(cuda or CudaConfig(), layout, engine, precision, device),
     )
     ledger = Ledger(layout, stage)
     layers(step, ledger)
@@ -67,9 +72,9 @@ def layers(step: Step, ledger: Ledger) -> None:
         sums = step.layers * (2 + 2 * forward) + step.first + step.last
         ledger.add(Group.tensor, CollectiveKind.all_reduce, step.hidden, m * sums)
     # The largest logit of each token, the label's, and the sum of the exponentials, which
-    # `models.ops.cross_entropy` sends together.
+    # `models.ops.cross_entropy` and Megatron-core's fused loss send together.
     each = step.tokens * FLOAT
-    if step.device is DeviceName.cpu:
+    if step.device is DeviceName.cpu or step.features.cross_entropy_fusion:
         ledger.add(Group.tensor, CollectiveKind.all_reduce, each, m * step.last)
         ledger.add(Group.tensor, CollectiveKind.all_reduce, 2 * each, m * step.last)
     else:

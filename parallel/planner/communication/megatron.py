@@ -16,10 +16,10 @@ def megatron_traffic(step: Step, ledger: Ledger) -> None:
     if layout.pipeline > 1:
         _messages(step, ledger)
         if step.first or step.last:
-            ledger.add(Group.embedding, CollectiveKind.all_reduce, step.embedding * FLOAT)
+            ledger.add(Group.embedding, CollectiveKind.all_reduce, step.embedding * step.gradient)
     partial = sum(step.own_tokens_parameters)
     if partial:
-        ledger.add(Group.tensor, CollectiveKind.all_reduce, partial * FLOAT)
+        ledger.add(Group.tensor, CollectiveKind.all_reduce, partial * step.gradient)
     _gradients(step, ledger)
     # Only all ranks together hold every slice of the gradients.
     over = Group.world if layout.zero == 1 else Group.model
@@ -42,10 +42,10 @@ def _gradients(step: Step, ledger: Ledger) -> None:
     for number in range(step.layout.interleave):
         for bucket in _buckets(step, number):
             if step.layout.zero == 1:
-                ledger.add(Group.data, CollectiveKind.reduce_scatter, bucket * FLOAT)
+                ledger.add(Group.data, CollectiveKind.reduce_scatter, bucket * step.gradient)
                 ledger.add(Group.data, CollectiveKind.all_gather, bucket * step.number)
             else:
-                ledger.add(Group.data, CollectiveKind.all_reduce, bucket * FLOAT)
+                ledger.add(Group.data, CollectiveKind.all_reduce, bucket * step.gradient)
 
 
 def _buckets(step: Step, chunk: int) -> list[int]:
@@ -53,7 +53,8 @@ def _buckets(step: Step, chunk: int) -> list[int]:
     layout, sharded = step.layout, step.layout.zero == 1
     # Only the first chunk of the first stage reduces while others still compute.
     in_pieces = step.device is DeviceName.cuda and step.first and chunk == 0
-    full = max(40_000_000, 1_000_000 * layout.data) if in_pieces else None
+    usual = max(40_000_000, 1_000_000 * layout.data)
+    full = (step.features.bucket_size or usual) if in_pieces else None
     buckets, start, end = [], 0, 0
 
     def close() -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from configs.schema import DeviceName, Precision
 from models.shape import ModelShape
+from parallel.engines.cuda_features import CudaFeatures
 from parallel.layout import Layout
 
 FLOAT = 4  # bytes; gradients are added up in float32
@@ -23,6 +24,12 @@ class Step:
     micro_batches: int
     device: DeviceName
     clips: bool
+    features: CudaFeatures
+
+    @property
+    def gradient(self) -> int:
+        """Bytes of a number of the gradients that Megatron-core reduces."""
+        return 2 if self.features.bf16_gradients else FLOAT
 
     @property
     def number(self) -> int:

@@ -44,6 +44,7 @@ class Job:
             global_batch=global_batch or run.train.global_batch,
             precision=run.precision,
             engine=kind.name,
+            gradient_bytes=2 if run.cuda.bf16_gradients else 4,
             software=run.cluster.software,
             overlap_data=not (kind.reduces_after_pipeline and layout.pipeline > 1),
             shared_messages=layout.sequence_parallel

@@ -11,10 +11,8 @@ from collections.abc import Iterator
 from configs.schema import Precision
 from parallel.engines.deepspeed.config import BUCKET, MOST_KEPT, effective_zero
 from parallel.planner.inputs.job import Job
-from parallel.planner.memory.megatron import kept_gradients
+from parallel.planner.memory.megatron import FLOAT32, kept_gradients
 from parallel.planner.memory.moment import Moment
-
-FLOAT32 = 4
 
 
 def moments(job: Job, numbers: int, held: int) -> Iterator[Moment]:
@@ -32,7 +30,7 @@ def moments(job: Job, numbers: int, held: int) -> Iterator[Moment]:
     if zero == 0:
         yield _at_loss(job, FLOAT32 * numbers * later)
         yield _behind(job, FLOAT32 * numbers, FLOAT32 * min(BUCKET, numbers))
-    elif zero == 1 and job.precision == Precision.bf16:
+    elif zero == 1 and Precision(job.precision).stored is Precision.bf16:
         yield from _of_bf16(job, numbers, later)
     elif zero == 1:
         yield from _of_zero_1(job, numbers, later)

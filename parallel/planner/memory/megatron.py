@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from parallel.planner.inputs.job import Job
+from parallel.planner.inputs.job import OURS, Job
 from parallel.planner.memory.moment import Moment
+
+FLOAT32 = 4  # bytes
 
 
 def moments(job: Job, numbers: int, _held: int) -> Iterator[Moment]:
     """Gradients are in one permanent buffer of the rank's `numbers` parameters."""
-    yield Moment(gradients=kept_gradients(job, numbers))
+    kept = kept_gradients(job, numbers)
+    yield Moment(gradients=kept)
+    if job.software == OURS and job.gradient_bytes < FLOAT32:
+        # The update copies them to float32, each rank its shard of them.
+        copies = FLOAT32 * numbers / (job.layout.data if job.layout.zero == 1 else 1)
+        yield Moment(gradients=kept + copies, kept=0, logits=0)
 
 
 def kept_gradients(job: Job, numbers: int) -> float:

@@ -7,7 +7,6 @@ runs in it as in any world; all differences are in this file and in `fake_deepsp
 - reading a tensor's value: norms, losses and scales return 1, overflow flags return no;
 - objects gathered from other ranks are this rank's own;
 - weights are not initialised, and random states are not saved, as nothing is random;
-- Transformer Engine's kernels do not take fake tensors, so Megatron-core's layers replace them;
 - what a compiler fuses on CUDA allocates one tensor, not one for every step of a formula.
 
 Leaving it restores everything, so that a real world may follow in the same process. The CPU bridge
@@ -30,7 +29,6 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from configs.schema import DeviceName
-from parallel.engines.registry import ENGINES
 from parallel.planner.trace.collective_counter import METHODS
 from parallel.runtime import cpu_bridge
 from parallel.runtime.device import Device
@@ -121,8 +119,6 @@ def _put_in_place(undo: ExitStack) -> None:
     replace(undo, nn.Module, "_apply", _apply)
     replace(undo, CudaRNGStatesTracker, "fork", _fork)
     replace(undo, named_parameters, "initial_weight", _no_values)
-    for kind in ENGINES.values():
-        replace(undo, kind.load("model"), "uses_transformer_engine", lambda _device: False)
 
 
 def _be_like_cuda(undo: ExitStack) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from configs.cuda import LayerKind
 from configs.errors import InputError
 from configs.schema import DeviceName, Run
 from models.shape import ModelShape
@@ -56,6 +57,10 @@ def trace(run: Run, layout: Layout, rank: int, *, device: DeviceName) -> RankTra
     """
     if run.engine.offload_optimizer:
         raise InputError("plan.trace=true cannot follow engine.offload_optimizer=true")
+    # Transformer Engine's kernels do not take fake tensors.
+    run = replace(
+        run, cuda=replace(run.cuda, layers=LayerKind.local), precision=run.precision.stored
+    )
     shape = ModelShape.of(run.model)
     storages = Storages(logits_width=shape.padded_vocab // layout.tensor)
     with fake_world(layout.world_size, rank, device):

@@ -155,7 +155,7 @@ def test_a_shape_too_many_is_an_error_and_not_slow(monkeypatch: pytest.MonkeyPat
     _flex.cache_clear()
     torch._dynamo.reset()
     try:
-        with torch._dynamo.config.patch(recompile_limit=2, disable=False):  # type: ignore[attr-defined]
+        with torch._dynamo.config.patch(recompile_limit=2, disable=False):
             attend = _flex(True)
             for tokens in (128, 256):
                 attend(*(it.detach() for it in inputs(tokens, torch.float32)))

@@ -111,7 +111,7 @@ def test_no_layer_waits_for_the_device() -> None:
     caches = decoder.caches(SHAPE.context)
     lengths = [SHAPE.window + 3, 2]
     hidden = torch.randn(2, max(lengths), SHAPE.hidden)
-    with _Reads() as reads:
+    with _Reads() as reads:  # type: ignore[no-untyped-call]
         decoder.begin(hidden, torch.tensor(lengths), caches)
         for step in range(3):
             at = NextTokens([length + step for length in lengths], torch.device("cpu"))

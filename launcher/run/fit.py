@@ -1,0 +1,55 @@
+"""Fits the layout of a run that chose none to the devices at hand. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from importlib.resources import files
+
+import yaml
+
+from configs.schema import DeviceName, LayoutConfig, Run
+from parallel.layout import Layout
+from parallel.rules import allowed
+
+_SIZES = ("tensor", "pipeline", "data", "interleave", "stage_layers")
+
+
+def fitted(run: Run, ranks: int, device: DeviceName) -> tuple[Layout, str] | None:
+    """A valid layout near the default one on at most `ranks` ranks, and a line about it.
+
+    None if the run's layout was chosen, suits the ranks as it is, or nothing near it does.
+    """
+    layout = run.layout
+    chosen = not layout.fit or any(getattr(layout, name) != _default()[name] for name in _SIZES)
+    meant = Layout.resolve(layout, ranks)
+    if chosen or ranks < 1 or allowed(run, meant, ranks=ranks, device=device):
+        return None
+    for sizes in _candidates(layout, ranks):
+        candidate = Layout.resolve(sizes, ranks)
+        if allowed(replace(run, layout=sizes), candidate, ranks=ranks, device=device):
+            at_hand = "1 rank" if ranks == 1 else f"{ranks} ranks"
+            return candidate, (
+                f"layout   {candidate}, fitted to {at_hand}: none was chosen, and the default "
+                f"{layout.tensor}x{layout.pipeline} takes a multiple of {meant.model_ranks}"
+            )
+    return None
+
+
+def _candidates(layout: LayoutConfig, ranks: int) -> Iterator[LayoutConfig]:
+    """Layouts of as many ranks as possible, each axis as near to the default's as possible."""
+    for used in range(ranks, 0, -1):
+        for tensor in range(layout.tensor, 0, -1):
+            for pipeline in range(layout.pipeline, 0, -1):
+                if used % (tensor * pipeline) == 0:
+                    data = used // (tensor * pipeline)
+                    yield replace(layout, tensor=tensor, pipeline=pipeline, data=data)
+
+
+@cache
+def _default() -> dict[str, object]:
+    """The sizes of the default layout, which configs/layout/default.yaml takes from tp2_pp2."""
+    text = files("configs").joinpath("layout", "tp2_pp2.yaml").read_text(encoding="utf-8")
+    found: dict[str, object] = yaml.safe_load(text)
+    return found
