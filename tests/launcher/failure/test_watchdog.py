@@ -70,7 +70,7 @@ def test_a_rank_told_to_end_says_where_it_stands_though_it_stands_in_c(tmp_path:
 
 def test_one_that_goes_on_takes_its_word_back(tmp_path: Path) -> None:
     rest = (
-        f"while not Path(sys.argv[1], 'failure_rank_3.json').exists(): time.sleep(0.05)\n"
+        "while not Path(sys.argv[1], 'failure_rank_3.json').exists(): time.sleep(0.05)\n"
         "watchdog.note('saving')\nprint(signals.came)"
     )
     process = begun(tmp_path, rest)
@@ -102,8 +102,12 @@ def test_a_rank_that_joins_alone_says_so_and_ends(tmp_path: Path, limit: str) ->
     result = phalanx("train", *TINY, "layout=tp2", "train.steps=1", limit, run_dir=run)
     assert result.status == 0, result.errors
     alone = environment() | {
-        **{"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"},
-        **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(20_000 + os.getpid() % 10_000)},
+        "RANK": "0",
+        "LOCAL_RANK": "0",
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(20_000 + os.getpid() % 10_000),
     }
     done = subprocess.run(
         [sys.executable, "-P", "-m", "launcher.worker", "train", str(run)],
