@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -107,6 +108,30 @@ def test_another_build_than_the_installed_one_is_not_taken_for_it(checkout: Path
     refused = made(checkout, "TORCH=cuda", dry=False)
     assert refused.returncode != 0
     assert "TORCH=cuda, but .venv has torch for cpu; nearest: make clean" in refused.stdout
+
+
+@pytest.mark.parametrize(("cuda", "status"), [("13.0", 0), (None, 2)])
+def test_a_torch_that_is_not_cudas_ends_it(checkout: Path, cuda: str | None, status: int) -> None:
+    """With a pip that installs nothing, and a Python whose torch is built so."""
+    tools = checkout / ".venv" / "bin"
+    tools.mkdir(parents=True)
+    (checkout / "torch.py").write_text(
+        f"class version:\n    cuda = {cuda!r}\n\n__version__ = '2.13.0+cpu'\n"
+    )
+    for name, does in (
+        ("pip", "exit 0"),
+        ("python", f'PYTHONPATH={checkout} exec {sys.executable} "$@"'),
+    ):
+        (tools / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tools / name).chmod(0o755)
+    made_it = made(checkout, "TORCH=cuda", "NVCC=", "PYTHON=:", dry=False)
+    assert made_it.returncode == status, made_it.stderr
+    if cuda:
+        assert (checkout / ".venv" / ".ready").read_text() == "cuda\n"
+        assert "phalanx: installed" in made_it.stdout
+    else:
+        assert "phalanx: pip took torch 2.13.0+cpu, which is not for CUDA" in made_it.stderr
+        assert not (checkout / ".venv" / ".ready").exists()
 
 
 PIN = re.compile(r"^([\w.-]+)==([\w.]+)$", re.MULTILINE)
