@@ -213,13 +213,15 @@ COMMANDS = {
     ),
     "doctor": Command(
         does="shows what this machine has, and what works on it",
-        about="Checks Python, CUDA, NCCL, a compiler, the packages and SLURM, and explains what "
-        "each finding means for a run.",
-        shared=("run_dir",),
+        about="Checks Python, CUDA, NCCL, compilers, the packages and SLURM, and explains what "
+        "each finding means for a run. Where CUDA is chosen, every GPU multiplies, a kernel is "
+        "compiled and all GPUs add up numbers; with device=cuda the exit status is 1 if any of it "
+        "fails.",
+        shared=("run_dir", "device"),
         examples=(
             ("doctor", "this machine"),
+            ("doctor device=cuda", "fails if something that CUDA needs does not work"),
             ("doctor run_dir=/scratch/runs", "also checks the disk that runs are kept on"),
-            ("doctor --multirun run_dir=runs,/scratch", "checks two disks"),
         ),
     ),
 }

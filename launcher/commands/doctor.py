@@ -6,18 +6,20 @@ import importlib.metadata
 import os
 import platform
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 from rich.console import Console
-from rich.text import Text
 
+from configs.errors import InputError, RunError
 from configs.schema import DeviceName, Run
+from configs.words import counted, listed
 from launcher.command_line.compose import hydra_app
+from launcher.doctor.ask import WITHIN_S, ask
+from launcher.doctor.finding import Finding, output_of
+from parallel.c_compiler import lacking_for_triton, python_headers
 from parallel.hardware import choose_device, cuda_devices, torch_is_built_for_cuda
 from slurm import environment
 
@@ -31,22 +33,24 @@ OPTIONAL = {
 _FOUND = 24  # characters of the second column; a longer entry shifts the rest of its line
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What was checked, what was found, and what that means for a run."""
-
-    what: str
-    found: str
-    means: str
-    good: bool | None = True  # None: neither good nor bad
-
-
-_MARKS = {True: Text("ok", "green"), False: Text("no", "red"), None: Text("-")}
-
-
 def doctor(run: Run, _overrides: list[str]) -> None:
-    """Prints a line for each finding, good or bad."""
-    findings = [*_machine(run), *_packages(), *_compiler(), *_cluster()]
+    """Prints a line for each finding, good or bad.
+
+    Raises InputError if CUDA is asked for where there is no device, RunError if it is asked for
+    and something that it needs does not work.
+    """
+    if run.device is DeviceName.cuda and cuda_devices() == 0:
+        raise InputError("device=cuda: no CUDA device here; nearest: device=cpu")
+    device = choose_device(run.device)
+    cuda = [*_cuda(device), _triton_compiler(device)]
+    tried = {finding.what for finding in cuda}
+    _show([*_machine(run), *cuda, *_packages(tried), *_compiler(), *_cluster()])
+    wrong = [finding.what for finding in cuda if finding.good is False]
+    if run.device is DeviceName.cuda and wrong:
+        raise RunError(f"device=cuda will not work here: {listed(wrong)}; the table says why")
+
+
+def _show(findings: list[Finding]) -> None:
     console = Console(soft_wrap=True, highlight=False, markup=False)
     left = max(len(finding.what) for finding in findings)
     middle = min(max(len(finding.found) for finding in findings), _FOUND)
@@ -76,25 +80,36 @@ def _machine(run: Run) -> Iterator[Finding]:
     yield Finding("disk", f"{free / 2**30:.0f} GiB free", str(folder), free > 2**30)
     chosen = choose_device(DeviceName.auto)
     yield Finding("device=auto", chosen, _backend(chosen))
-    yield _cuda()
 
 
 def _backend(device: DeviceName) -> str:
     return "collectives through NCCL" if device is DeviceName.cuda else "through gloo, on CPU"
 
 
-def _cuda() -> Finding:
+def _cuda(device: DeviceName) -> list[Finding]:
+    """What the probe finds, where there is a device to try and a torch to try it with."""
     devices = cuda_devices()
-    built = torch_is_built_for_cuda()
-    if devices and not built:
-        return Finding("CUDA", f"{devices} devices", "but this torch is built for CPU", False)
     if not devices:
-        return Finding("CUDA", "no device", "device=cuda will not work here", None)
-    names = _run("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader")
-    return Finding("CUDA", f"{devices} devices", names.replace("\n", "; ") or "usable")
+        return [Finding("CUDA", "no device", "device=cuda will not work here", None)]
+    if not torch_is_built_for_cuda():
+        said = "but this torch is built for CPU; nearest: make clean, make setup TORCH=cuda"
+        return [Finding("CUDA", counted(devices, "device", "devices"), said, False)]
+    if device is not DeviceName.cuda:
+        said = "not tried; phalanx doctor device=cuda does"
+        return [Finding("CUDA", counted(devices, "device", "devices"), said, None)]
+    print(f"phalanx: trying CUDA, for {WITHIN_S:.0f} seconds at most", file=sys.stderr)
+    return ask("cuda")
 
 
-def _packages() -> Iterator[Finding]:
+def _triton_compiler(device: DeviceName) -> Finding:
+    what = "compiler for Triton"
+    if lacking := lacking_for_triton():
+        needed = device is DeviceName.cuda
+        return Finding(what, "missing", lacking, False if needed else None)
+    return Finding(what, "found", f"a C compiler and {python_headers() / 'Python.h'}")
+
+
+def _packages(tried: set[str]) -> Iterator[Finding]:
     for name, tested in TESTED.items():
         version = _version(name)
         if version is None:
@@ -103,6 +118,8 @@ def _packages() -> Iterator[Finding]:
         same = version.split("+")[0] == tested
         yield Finding(name, version, "as tested" if same else f"tested with {tested}", same or None)
     for name, gives in OPTIONAL.items():
+        if name in tried:
+            continue
         version = _version(name)
         yield Finding(name, version or "not installed", gives, True if version else None)
 
@@ -125,7 +142,7 @@ def _path() -> str:
 
 
 def _cluster() -> Iterator[Finding]:
-    slurm = _run("sinfo", "--version")
+    slurm = output_of("sinfo", "--version")
     yield Finding("SLURM", slurm or "not here", "sbatch" if slurm else "", True if slurm else None)
     if inside := os.environ.get("SLURM_JOB_ID"):
         yield Finding("SLURM job", inside, _of_job())
@@ -148,15 +165,6 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _run(*command: str) -> str:
-    """The output of a program; empty if it is missing or fails."""
-    try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return result.stdout.strip()
 
 
 app = hydra_app(doctor)

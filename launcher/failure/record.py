@@ -54,7 +54,7 @@ _BY_WORDS = (
         r"computes wrongly|is not the directory that rank 0 sees|all-reduce over .* added up"
         r"|uncorrectable|\bECC\b|\bXid\b|unspecified launch failure|no CUDA-capable device"
         r"|CUDA driver|CUDA error: (unknown|hardware)|NVML|Input/output error"
-        r"|Read-only file system|Stale file handle",
+        r"|Read-only file system|Stale file handle|Triton needs",
     ),
 )
 

@@ -1,7 +1,8 @@
 """Checks every node before the first step for problems that would end the run later. Collective.
 
-Each rank's device computes correctly, all ranks reach each other, all see one run directory and may
-write to it, its disk has room for two checkpoints, and the nodes' clocks agree.
+Each node can compile kernels, each rank's device computes correctly, all ranks reach each other,
+all see one run directory and may write to it, its disk has room for two checkpoints, and the
+nodes' clocks agree.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from pathlib import Path
 import torch
 
 from configs.errors import RunError
+from configs.schema import DeviceName
 from configs.words import listed
 from launcher.run.run_dir import RunFolder
 from models.shape import ModelShape
+from parallel.c_compiler import lacking_for_triton
 from parallel.runtime.device import Device
 
 SIDE = 64  # of the test matrix
@@ -34,7 +37,8 @@ def preflight(shape: ModelShape, folder: RunFolder, device: Device) -> list[str]
 
     Raises RunError on every rank with the faults found by all of them.
     """
-    faults = [*_told(lambda: _computes(device)), *_told(lambda: _reaches_all(device))]
+    faults = _told(lambda: _compiles(device))
+    faults += [*_told(lambda: _computes(device)), *_told(lambda: _reaches_all(device))]
     _together(faults)
     faults += _told(lambda: _shares(folder))
     if torch.distributed.get_rank() == 0:
@@ -57,6 +61,18 @@ def _together(faults: list[str]) -> None:
     found = [fault for each in everyone for fault in each]
     if found:
         raise RunError("before the first step: " + listed(found, apart="; "))
+
+
+def _compiles(device: Device) -> None:
+    """One rank per node looks for what Triton will need; on a CPU nothing runs through Triton."""
+    if device.name is DeviceName.cuda and _first_on_its_node():
+        lacking = lacking_for_triton()
+        if lacking is not None:
+            raise RunError(lacking)
+
+
+def _first_on_its_node() -> bool:
+    return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def _computes(device: Device) -> None:
@@ -86,7 +102,7 @@ def _shares(folder: RunFolder) -> None:
         if rank == 0:
             place.mkdir(parents=True)
         _wait_for(place.is_dir, f"{folder.path} is not the directory that rank 0 sees")
-        if os.environ.get("LOCAL_RANK", "0") == "0":
+        if _first_on_its_node():
             (place / str(rank)).write_text(word[0], encoding="utf-8")
     except (RunError, OSError) as error:
         fault = error

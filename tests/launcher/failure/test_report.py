@@ -147,6 +147,11 @@ def test_an_agent_speaks_for_the_ranks_that_cannot(tmp_path: Path) -> None:
             "before the first step: rank 3 on n7: cuda computes wrongly: 4 for a sum",
             FailureKind.node,
         ),
+        (
+            "before the first step: rank 8 on n2: Triton needs a C compiler, and CC=icx is no "
+            "program; nearest: unset CC",
+            FailureKind.node,
+        ),
         ("AcceleratorError: CUDA error: device-side assert triggered", FailureKind.code),
         ("KeyError: 'x'", FailureKind.code),
     ],

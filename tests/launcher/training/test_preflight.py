@@ -68,3 +68,41 @@ def test_clocks_that_differ_are_told_and_do_no_harm(ranks: RankPool, run: Path) 
     [(odd, said), _] = ranks.run(2, look, "gpt3_nano", [str(run)] * 2, [0.0, 90.0])
     assert not said
     assert "90 s apart" in odd[0]
+
+
+def look_for_a_compiler(folder: str, device: str, lacking: list[str | None]) -> str:
+    """A job: what a rank says whose node lacks this for Triton; each rank is a node."""
+    from configs.errors import RunError
+    from configs.schema import DeviceName
+    from launcher.run.run_dir import RunFolder
+    from launcher.training import preflight
+    from models.shape import ModelShape
+    from parallel.runtime.device import Device
+
+    shape = ModelShape.of(run_of("model=gpt3_nano").model)
+    # Of CUDA the checks see the name alone: what they compute and send is on the CPU.
+    named = Device(DeviceName(device), torch.device("cpu"), "gloo")
+    rank = torch.distributed.get_rank()
+    with (
+        patch.object(preflight, "lacking_for_triton", lambda: lacking[rank]),
+        patch.dict("os.environ", {"LOCAL_RANK": "0"}),
+    ):
+        try:
+            preflight.preflight(shape, RunFolder(Path(folder)), named)
+        except RunError as error:
+            return str(error)
+    return ""
+
+
+def test_a_node_without_a_compiler_is_named_before_the_first_step(
+    ranks: RankPool, run: Path
+) -> None:
+    lacking = [None, "Triton needs a C compiler; nearest: install gcc"]
+    answers = ranks.run(2, look_for_a_compiler, str(run), "cuda", lacking)
+    assert answers[0] == answers[1]
+    assert answers[0].startswith("before the first step: rank 1 on ")
+    assert answers[0].endswith(": Triton needs a C compiler; nearest: install gcc")
+
+
+def test_a_cpu_needs_nothing_for_triton(ranks: RankPool, run: Path) -> None:
+    assert ranks.run(2, look_for_a_compiler, str(run), "cpu", ["gone", "gone"]) == ["", ""]
