@@ -10,19 +10,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import psutil
-
 from configs.schema import DeviceName, LaunchName, Run
 from launcher.run import fit
+from launcher.run.host_memory import memory_fault
 from models.shape import ModelShape
 from parallel.hardware import choose_device, cuda_devices
 from parallel.layout import Layout
 from parallel.rules import refusal, violations
-
-BYTES_A_PARAMETER = 16  # float32 weight and gradient, Adam's two moments
-BYTES_OF_A_COPY = 12  # the copy that an asynchronous checkpoint is written from
-BYTES_A_RANK = 400 * 2**20  # a process that has imported torch and Megatron-core
-_GIB = 2**30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,24 +103,7 @@ def _other_faults(run: Run, layout: Layout, device: DeviceName, here: bool) -> l
     if here and run.device is DeviceName.cuda and cuda_devices() == 0 and not counted:
         faults.append("device=cuda: no CUDA device here; nearest: device=cpu")
     alone = run.launch.name is LaunchName.local
-    if alone and device is DeviceName.cpu and (fault := memory_fault(run, layout)):
+    ranks = max(layout.world_size, 1)
+    if alone and (fault := memory_fault(run, layout, device, ranks)):
         faults.append(fault)
     return faults
-
-
-def memory_fault(run: Run, layout: Layout) -> str | None:
-    """A message if the ranks of a CPU run would exceed this machine's memory."""
-    parameters = ModelShape.of(run.model).parameters
-    copy = BYTES_OF_A_COPY if run.train.async_save else 0  # sharded over the data ranks
-    needed = (
-        parameters * (BYTES_A_PARAMETER * max(layout.data, 1) + copy)
-        + max(layout.world_size, 1) * BYTES_A_RANK
-    )
-    there = psutil.virtual_memory().total
-    if needed <= there:
-        return None
-    return (
-        f"model={run.model.name}: {layout.world_size} ranks with {parameters / 1e6:,.0f}M "
-        f"parameters need at least {needed / _GIB:,.0f} GiB, this machine has "
-        f"{there / _GIB:,.0f}; nearest: a smaller model or a cluster"
-    )

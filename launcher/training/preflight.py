@@ -18,11 +18,13 @@ from pathlib import Path
 import torch
 
 from configs.errors import RunError
-from configs.schema import DeviceName
+from configs.schema import DeviceName, Run
 from configs.words import listed
+from launcher.run.host_memory import memory_fault
 from launcher.run.run_dir import RunFolder
 from models.shape import ModelShape
 from parallel.c_compiler import lacking_for_triton
+from parallel.layout import Layout
 from parallel.runtime.device import Device
 
 SIDE = 64  # of the test matrix
@@ -32,17 +34,17 @@ SEEN_WITHIN_S = 30.0  # shared file systems show new files late
 CLOCKS_WITHIN_S = 5.0
 
 
-def preflight(shape: ModelShape, folder: RunFolder, device: Device) -> list[str]:
+def preflight(run: Run, folder: RunFolder, device: Device) -> list[str]:
     """Warnings about harmless anomalies, one line each, on every rank.
 
     Raises RunError on every rank with the faults found by all of them.
     """
-    faults = _told(lambda: _compiles(device))
+    faults = [*_told(lambda: _compiles(device)), *_told(lambda: _fits_the_host(run, device))]
     faults += [*_told(lambda: _computes(device)), *_told(lambda: _reaches_all(device))]
     _together(faults)
     faults += _told(lambda: _shares(folder))
     if torch.distributed.get_rank() == 0:
-        faults += _told(lambda: _has_room(shape, folder))
+        faults += _told(lambda: _has_room(ModelShape.of(run.model), folder))
     _together(faults)
     return _clocks()
 
@@ -69,6 +71,15 @@ def _compiles(device: Device) -> None:
         lacking = lacking_for_triton()
         if lacking is not None:
             raise RunError(lacking)
+
+
+def _fits_the_host(run: Run, device: Device) -> None:
+    """One rank per node; a run on CPUs was checked before it started."""
+    if device.name is DeviceName.cuda and _first_on_its_node():
+        ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        layout = Layout.resolve(run.layout, None)
+        if (fault := memory_fault(run, layout, device.name, ranks_here)) is not None:
+            raise RunError(fault)
 
 
 def _first_on_its_node() -> bool:

@@ -67,7 +67,7 @@ def train_session(
     """Trains to the run's last step, or until it is stopped. Collective."""
     watchdog.logs = folder.logs
     watchdog.watch("looking at every node", run.launch.start_timeout_s)
-    odd = preflight(ModelShape.of(run.model), folder, device)
+    odd = preflight(run, folder, device)
     if torch.distributed.get_rank() == 0:
         for line in odd:
             print(line, file=terminal, flush=True)

@@ -26,6 +26,7 @@ from torch.distributed.tensor import DTensor, Shard
 
 from configs.errors import InputError, RunError
 from parallel.checkpoint import manifest as files
+from parallel.checkpoint.arena import Arena
 from parallel.checkpoint.io import Tensors, local, read, write
 from parallel.checkpoint.manifest import Digest, TrainState
 from parallel.checkpoint.metadata import read_metadata
@@ -62,6 +63,7 @@ class CheckpointStore:
         self.mesh = DeviceMesh.from_group(tensor_group, "cpu")
         self._beside = beside
         self._copies: dict[str, Tensor] = {}  # reused by every save
+        self._arena: Arena | None = None  # their memory
         self._under_way: Future[None] | None = None
 
     def save(self, engine: Engine, state: TrainState, keep: int) -> Path:
@@ -155,8 +157,8 @@ class CheckpointStore:
             return tensor.cpu()
         copy = self._copies.get(name)
         if copy is None:
-            # Copies from a GPU to pinned memory are several times as fast.
-            copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+            self._arena = self._arena or Arena(pinned=tensor.is_cuda)
+            copy = self._arena.empty_like(tensor)
             self._copies[name] = copy
         return copy.copy_(tensor)
 

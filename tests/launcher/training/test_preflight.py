@@ -19,12 +19,11 @@ def look(model: str, folders: list[str], clocks: list[float]) -> tuple[list[str]
     from configs.schema import DeviceName
     from launcher.run.run_dir import RunFolder
     from launcher.training import preflight
-    from models.shape import ModelShape
     from parallel.runtime.device import Device
 
     rank = torch.distributed.get_rank()
     device = Device(DeviceName.cpu, torch.device("cpu"), "gloo")
-    shape = ModelShape.of(run_of(f"model={model}").model)
+    run = run_of(f"model={model} layout=single")
     now = time.time() + clocks[rank]
     with (
         patch.object(preflight, "SEEN_WITHIN_S", 0.3),
@@ -32,7 +31,7 @@ def look(model: str, folders: list[str], clocks: list[float]) -> tuple[list[str]
         patch.dict("os.environ", {"LOCAL_RANK": "0"}),
     ):
         try:
-            return preflight.preflight(shape, RunFolder(Path(folders[rank])), device), ""
+            return preflight.preflight(run, RunFolder(Path(folders[rank])), device), ""
         except RunError as error:
             return [], str(error)
 
@@ -76,10 +75,9 @@ def look_for_a_compiler(folder: str, device: str, lacking: list[str | None]) -> 
     from configs.schema import DeviceName
     from launcher.run.run_dir import RunFolder
     from launcher.training import preflight
-    from models.shape import ModelShape
     from parallel.runtime.device import Device
 
-    shape = ModelShape.of(run_of("model=gpt3_nano").model)
+    run = run_of("model=gpt3_nano layout=single")
     # Of CUDA the checks see the name alone: what they compute and send is on the CPU.
     named = Device(DeviceName(device), torch.device("cpu"), "gloo")
     rank = torch.distributed.get_rank()
@@ -88,7 +86,7 @@ def look_for_a_compiler(folder: str, device: str, lacking: list[str | None]) -> 
         patch.dict("os.environ", {"LOCAL_RANK": "0"}),
     ):
         try:
-            preflight.preflight(shape, RunFolder(Path(folder)), named)
+            preflight.preflight(run, RunFolder(Path(folder)), named)
         except RunError as error:
             return str(error)
     return ""
@@ -106,3 +104,35 @@ def test_a_node_without_a_compiler_is_named_before_the_first_step(
 
 def test_a_cpu_needs_nothing_for_triton(ranks: RankPool, run: Path) -> None:
     assert ranks.run(2, look_for_a_compiler, str(run), "cpu", ["gone", "gone"]) == ["", ""]
+
+
+def look_at_memory(folder: str, there: int) -> str:
+    """A job: what a rank on CUDA says that shares a node of `there` bytes with seven others."""
+    from configs.errors import RunError
+    from configs.schema import DeviceName
+    from launcher.run import host_memory
+    from launcher.run.run_dir import RunFolder
+    from launcher.training import preflight
+    from parallel.runtime.device import Device
+
+    run = run_of("model=gpt3_13b layout=gpt3_13b layout.zero=0 layout.data=1")
+    named = Device(DeviceName.cuda, torch.device("cpu"), "gloo")
+    with (
+        patch.object(host_memory, "memory_bytes", lambda: there),
+        patch.object(preflight, "lacking_for_triton", lambda: None),
+        patch.object(preflight, "_has_room", lambda *_: None),
+        patch.dict("os.environ", {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "8"}),
+    ):
+        try:
+            preflight.preflight(run, RunFolder(Path(folder)), named)
+        except RunError as error:
+            return str(error)
+    return ""
+
+
+def test_copies_of_checkpoints_have_to_fit_a_gpu_nodes_memory(ranks: RankPool, run: Path) -> None:
+    """12 bytes for each of 13B parameters, and eight processes."""
+    (said,) = ranks.run(1, look_at_memory, str(run), 128 * 2**30)
+    assert "train.async_save=true: 8 ranks with 12,853M parameters need at least 147 GiB" in said
+    assert said.endswith("nearest: train.async_save=false")
+    assert ranks.run(1, look_at_memory, str(run), 256 * 2**30) == [""]
