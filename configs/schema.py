@@ -49,7 +49,8 @@ class Recompute(StrEnum):
     """Which activations the backward pass recomputes."""
 
     none = "none"  # keeps all activations
-    selective = "selective"  # recomputes those of attention in the backward pass
+    # recomputes those of attention in the backward pass, of which fused attention keeps hardly any
+    selective = "selective"
     full = "full"  # recomputes those of entire layers in the backward pass
 
 

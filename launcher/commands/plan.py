@@ -39,6 +39,7 @@ from parallel.planner.report.as_json import answer, search_answer, trace_answer
 from parallel.planner.report.perfetto import perfetto
 from parallel.planner.search import Found, fits_somewhere, search
 from parallel.rules import check
+from parallel.rules.advice import advice
 
 PAGE = "plan.html"
 
@@ -58,6 +59,7 @@ def plan(run: Run, overrides: list[str]) -> None:
         report["search"]["asked"] = beside
     else:
         beside = None
+    report["advice"] = advice(run, layout)
     if run.plan.timeline is not None:
         _write_timeline(run.plan.timeline, planned)
     console = Console(soft_wrap=True, highlight=False, markup=False)
@@ -80,6 +82,7 @@ def plan(run: Run, overrides: list[str]) -> None:
         _show(console, planned, found, traces)
         if beside is not None:
             print_lines(console, asked_line(beside))
+        print_lines(console, "\n".join(report["advice"]))
 
 
 def _write_timeline(path: str, planned: Plan) -> None:

@@ -48,7 +48,7 @@ CONSEQUENCES = {
     ),
     FailureKind.memory: Consequence(
         "phalanx plan says what the layout takes; a smaller layout.micro_batch, "
-        "layout.recompute=selective or full, or more ranks take less",
+        "layout.recompute=full, or more ranks take less",
         False,
     ),
     FailureKind.node: Consequence("have the node looked at; the run goes on without it", True, 1),

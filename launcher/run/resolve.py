@@ -17,6 +17,7 @@ from models.shape import ModelShape
 from parallel.hardware import choose_device, cuda_devices
 from parallel.layout import Layout
 from parallel.rules import refusal, violations
+from parallel.rules.advice import advice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +53,7 @@ def resolve(run: Run, environment: Mapping[str, str] = os.environ) -> ResolvedRu
     faults += _other_faults(run, layout, device, starts_here(run, environment))
     if faults:
         raise refusal(faults)
+    notes += tuple(advice(run, layout))
     run = replace(run, device=device, layout=layout.as_config())
     return ResolvedRun(run=run, layout=layout, device=device, notes=notes)
 
