@@ -9,7 +9,7 @@ from enum import StrEnum
 class LayerKind(StrEnum):
     """Whose transformer layers are built on CUDA."""
 
-    auto = "auto"  # Transformer Engine's where it can be used, else local ones
+    auto = "auto"  # Transformer Engine's where it can be used, but for float32; else local ones
     local = "local"  # Megatron-core's linears, torch's norms, our attention
     transformer_engine = "transformer_engine"  # Transformer Engine's, or the run is refused
 

@@ -66,7 +66,14 @@ def features_have_what_they_need(case: Case) -> Iterator[Fault]:
     cuda, layout, precision = case.run.cuda, case.layout, case.run.precision
     halves = precision.stored is Precision.bf16
     overlap = layout.tensor > 1 and layout.sequence_parallel
-    wanting = (
+    wanting: tuple[tuple[str, bool, str, object, str], ...] = (
+        (
+            "layers",
+            cuda.layers is LayerKind.transformer_engine and precision is Precision.float32,
+            "its matmuls round float32 to TF32",
+            LayerKind.auto,
+            "Transformer Engine 2.11 common/gemm/cublaslt_gemm.cu",
+        ),
         (
             "cross_entropy_fusion",
             bool(cuda.cross_entropy_fusion) and not halves,
@@ -125,7 +132,8 @@ def features_have_what_they_need(case: Case) -> Iterator[Fault]:
         ),
     )
     for name, wrong, why, without, source in wanting:
-        if wrong and _exists(case, name) and name not in case.engine.lacks:
+        there = _exists(case, name) and (name != "layers" or case.device == "cuda")
+        if wrong and there and name not in case.engine.lacks:
             yield Fault(
                 setting=f"cuda.{name}",
                 why=why,

@@ -94,6 +94,11 @@ FAULTS: dict[str, tuple[str, str, int | None]] = {
         "cuda.layers",
         None,
     ),
+    "float32 that would be TF32": (
+        f"{GPU} cuda.layers=transformer_engine",
+        "cuda.layers",
+        None,
+    ),
     "a graph on the CPU": (f"{NANO} cuda.graphs=true", "cuda.graphs", None),
     "averages of DeepSpeed": (
         f"{GPU} engine.name=deepspeed layout.zero=1 cuda.average_in_collective=true",

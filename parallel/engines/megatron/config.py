@@ -102,9 +102,11 @@ def _stages(layout: Layout) -> list[list[str]] | None:
 def uses_transformer_engine(device: DeviceName, cuda: CudaConfig, precision: Precision) -> bool:
     """Whether layers are Transformer Engine's: on CUDA, where it can be used and is wanted.
 
-    Raises InputError with the reason where it is required and cannot be used.
+    Not in float32, which its matmuls round to TF32 (its cublaslt_gemm.cu). Raises InputError with
+    the reason where it is required and cannot be used.
     """
-    if device is not DeviceName.cuda or cuda.layers is LayerKind.local:
+    local = cuda.layers is LayerKind.local or precision is Precision.float32
+    if device is not DeviceName.cuda or local:
         return False
     fault = gpu_packages.transformer_engine_fault()
     if precision is Precision.fp8 and fault is None:

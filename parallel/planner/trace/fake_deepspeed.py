@@ -60,10 +60,10 @@ def _receive_shape(hidden: list[int], dtype: torch.dtype) -> Callable[..., Any]:
 def _put_together(hidden: list[int]) -> Callable[..., Any]:
     """Replaces `PartitionedTensor.from_meta`, which reads the shape from `meta`."""
 
-    def from_meta(kind: Any, meta: Any, local_part: Any, group: Any, device: str = "cpu") -> Any:
+    def from_meta(kind: Any, meta: Any, local_part: Any, group: Any) -> Any:
         made = kind(tensor=torch.ones(torch.distributed.get_world_size(group)), group=group)
         made.orig_size = list(hidden)
-        made.orig_device = device
+        made.orig_device = local_part.device
         made.local_data = local_part.detach()
         made.partition = partition_uniform(math.prod(hidden), made.num_parts)
         return made

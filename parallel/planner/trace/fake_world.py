@@ -156,6 +156,8 @@ def _apply(module: nn.Module, change: Any, recurse: bool = True) -> nn.Module:
             for parameter in each._parameters.values():
                 if parameter is not None and (new := change(parameter)) is not parameter:
                     parameter.data = new
+                    if isinstance(parameter, FakeTensor):  # its device is not its data's
+                        parameter.fake_device = new.device
             for name, buffer in each._buffers.items():
                 if buffer is not None:
                     each._buffers[name] = change(buffer)

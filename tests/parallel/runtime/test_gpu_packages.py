@@ -99,3 +99,53 @@ def test_local_layers_hide_a_transformer_engine_that_works(tmp_path: Path) -> No
         made(tmp_path, FINE),
     )
     assert said == "hidden"
+
+
+@pytest.mark.parametrize(
+    ("settings", "precision", "taken"),
+    [
+        ("", "bf16", "True"),
+        ("", "float32", "False"),  # its matmuls would round to TF32
+        ("LayerKind.local", "bf16", "False"),
+        ("LayerKind.transformer_engine", "bf16", "True"),
+    ],
+)
+def test_where_its_layers_are_taken(
+    tmp_path: Path, settings: str, precision: str, taken: str
+) -> None:
+    said = python(
+        "from configs.cuda import CudaConfig, LayerKind\n"
+        "from configs.schema import DeviceName, Precision\n"
+        "from parallel.runtime import gpu_packages as g\n"
+        "g.transformer_engine_fault.cache_clear(); g.transformer_engine_fault = lambda: None\n"
+        "from parallel.engines.megatron.config import uses_transformer_engine\n"
+        f"cuda = CudaConfig({f'layers={settings}' if settings else ''})\n"
+        f"print(uses_transformer_engine(DeviceName.cuda, cuda, Precision.{precision}))",
+        tmp_path,
+    )
+    assert said.splitlines()[-1] == taken
+
+
+@pytest.mark.parametrize(
+    ("settings", "precision", "words"),
+    [
+        ("layers=LayerKind.transformer_engine", "bf16", "nearest: cuda.layers=auto"),
+        ("", "fp8", "precision=fp8: Transformer Engine: not installed; nearest: precision=bf16"),
+    ],
+)
+def test_what_requires_it_is_refused_with_the_reason(
+    tmp_path: Path, settings: str, precision: str, words: str
+) -> None:
+    said = python(
+        "from configs.cuda import CudaConfig, LayerKind\n"
+        "from configs.errors import InputError\n"
+        "from configs.schema import DeviceName, Precision\n"
+        "from parallel.engines.megatron.config import uses_transformer_engine\n"
+        "try:\n"
+        f"    uses_transformer_engine(DeviceName.cuda, CudaConfig({settings}), "
+        f"Precision.{precision})\n"
+        "except InputError as error: print(error)",
+        tmp_path,
+    )
+    assert words in said.splitlines()[-1]
+    assert "not installed" in said
