@@ -7,7 +7,7 @@ WORKERS ?= 2
 PIP := $(BIN)/pip --disable-pip-version-check -qq
 READY := .venv/.ready
 
-.PHONY: train test test-long setup lint check format reference clean
+.PHONY: train test test-long test-gpu setup lint check format reference clean
 
 train: setup ## trains gpt3_nano on four ranks of this machine
 	$(BIN)/phalanx train
@@ -17,6 +17,10 @@ test: setup
 
 test-long: setup ## the tests that take minutes each, on a SLURM of this machine
 	$(BIN)/python -m pytest -m long
+
+test-gpu: setup ## proves this machine's GPUs: gpu-kit.json, and gpu-kit.html to read
+	$(BIN)/phalanx doctor device=cuda
+	$(BIN)/python -m pytest -m gpu
 
 setup: $(READY)
 
