@@ -40,6 +40,10 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     elif choose_device(DeviceName.auto) is not DeviceName.cuda:
         raise pytest.UsageError("-m gpu: no CUDA device that this torch can use; nearest: --rehearse")
+    else:
+        # float32 is compared with a CPU's. Transformer Engine multiplies it in TF32, of 11 bits,
+        # unless the libraries below are told not to.
+        os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -115,6 +115,8 @@ def _serve(pipe: Connection, name: DeviceName, local_rank: int, size: int) -> No
 
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
+    # Megatron-core overlaps collectives with matmuls by the order of launches, in a single queue.
+    os.environ["CUDA_DEVICE_MAX_CONNECTIONS"] = "1"
     device = open_device(name, local_rank, size)
     cuda = name is DeviceName.cuda
     while True:

@@ -23,13 +23,13 @@ from tests.gpu.page import page
 # first. Together they are fifteen minutes; a check whose file has spent its own is skipped, which
 # the page says.
 BUDGETS_S = {
-    "engines": 90,
-    "attention": 200,
-    "runs": 130,
+    "engines": 80,
+    "attention": 190,
+    "runs": 160,
     "speed": 240,
-    "overlap": 65,
-    "layouts": 110,
-    "failures": 65,
+    "overlap": 80,
+    "layouts": 90,
+    "failures": 60,
 }
 PACKAGES = ("torch", "megatron-core", "deepspeed", "transformer_engine", "flash_attn", "triton")
 _DEVICES = """

@@ -19,11 +19,12 @@ from tests.training import DEEPSPEED, GLOBAL_BATCH, MEGATRON, Curve
 
 pytestmark = pytest.mark.gpu
 
-STEPS = 4
+STEPS = 3
 # bf16 has 8 bits: a rounding is 2 ** -8 = 4e-3 of a value. A loss is a mean over a thousand tokens,
 # whose roundings mostly cancel; a norm of gradients sums what some ten operations in a row rounded.
 # Weights are not compared: the biases of keys have gradients that are only rounding, and Adam makes
-# steps of whatever size from them.
+# steps of whatever size from them. On a CPU, at the size of GPUs, a norm was 9e-3 off after three
+# steps, and a loss 6e-5.
 BF16 = Tolerance(first_step=2e-2, steps=5e-2, tensors=0.0)
 ENGINES = {
     "megatron": (MEGATRON, 0),
