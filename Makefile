@@ -20,7 +20,7 @@ test-long: setup ## the tests that take minutes each, on a SLURM of this machine
 
 test-gpu: setup ## proves this machine's GPUs: gpu-kit.json, and gpu-kit.html to read
 	$(BIN)/phalanx doctor device=cuda
-	$(BIN)/python -m pytest -m gpu
+	$(BIN)/python -m pytest tests/gpu -m gpu
 
 setup: $(READY)
 

@@ -33,13 +33,15 @@ def pytest_configure(config: pytest.Config) -> None:
     """Hides CUDA devices from all tests, and the processes they start, but those of `-m gpu`.
 
     `device=auto` would otherwise be CUDA on a machine that has it, where the suite is about gloo.
-    Nothing has imported torch yet.
+    Nothing has used CUDA yet, and no conftest imports torch.
     """
     asked = re.search(r"(?<!not )\bgpu\b", config.option.markexpr) is not None
     if not asked or config.option.rehearse:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     elif choose_device(DeviceName.auto) is not DeviceName.cuda:
-        raise pytest.UsageError("-m gpu: no CUDA device that this torch can use; nearest: --rehearse")
+        raise pytest.UsageError(
+            "-m gpu: no CUDA device that this torch can use; nearest: --rehearse"
+        )
     else:
         # float32 is compared with a CPU's. Transformer Engine multiplies it in TF32, of 11 bits,
         # unless the libraries below are told not to.

@@ -71,7 +71,7 @@ class RankPool:
         answers: dict[int, Any] = {}
         deadline = time.monotonic() + self._timeout_s
         while waiting:
-            ready = wait(list(waiting), max(0.0, deadline - time.monotonic()))
+            ready: list[Any] = wait(list(waiting), max(0.0, deadline - time.monotonic()))
             if not ready:
                 break
             for pipe in ready:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from configs.schema import DeviceName
 from tests.gpu.kit import BUDGETS_S, Check, Kit
-from tests.gpu.machine import Machine
 from tests.pool import RankPool
+
+if TYPE_CHECKING:
+    from tests.gpu.machine import Machine
 
 KIT = pytest.StashKey[Kit]()
 POOL_TIMEOUT_S = 180  # the first job imports everything and compiles kernels
@@ -18,6 +21,13 @@ POOL_TIMEOUT_S = 180  # the first job imports everything and compiles kernels
 
 def group_of(item: pytest.Item) -> str:
     return item.path.stem.removeprefix("test_")
+
+
+def name_of(item: pytest.Item) -> str:
+    """As test_it_is[this one] is named: "it is: this one"."""
+    name, _, case = item.name.partition("[")
+    words = name.removeprefix("test_").replace("_", " ")
+    return f"{words}: {case.removesuffix(']')}" if case else words
 
 
 def is_check(item: pytest.Item) -> bool:
@@ -41,8 +51,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     )
     kit = Kit(path.absolute(), DeviceName.cpu if rehearse else DeviceName.cuda)
     for item in checks:
-        name = item.name.removeprefix("test_").replace("_", " ")
-        kit.checks[item.nodeid] = Check(group_of(item), name)
+        kit.checks[item.nodeid] = Check(group_of(item), name_of(item))
     kit.write()
     session.config.stash[KIT] = kit
 
@@ -62,11 +71,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Iterator[None]:
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     """After each phase of a check: its seconds, its status and what went wrong."""
-    report: pytest.TestReport = yield  # type: ignore[assignment, misc]
+    report: pytest.TestReport = yield  # type: ignore[assignment]
     if is_check(item):
         kit = item.config.stash[KIT]
         check = kit.checks[item.nodeid]
@@ -95,6 +102,8 @@ def check(request: pytest.FixtureRequest) -> Check:
 @pytest.fixture(scope="session")
 def machine(request: pytest.FixtureRequest) -> Machine:
     """What the checks run on: this machine's GPUs, or four ranks of its CPU."""
+    from tests.gpu.machine import Machine
+
     return Machine.here(rehearse=request.config.option.rehearse)
 
 

@@ -111,7 +111,7 @@ def conditions(device: DeviceName) -> dict[str, Any]:
         "devices": len(devices),
         "memory_gib": min((memory for _, memory in devices), default=None),
         "driver": driver.partition("\n")[0] or None if cuda else None,
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "commit": _said("git", "describe", "--always", "--dirty") or None,
         "python": platform.python_version(),
         **{name: _version(name) for name in PACKAGES},
@@ -122,7 +122,9 @@ def conditions(device: DeviceName) -> dict[str, Any]:
 def _built_for() -> dict[str, str | None]:
     import torch
 
-    nccl = torch.cuda.nccl.version() if torch.version.cuda else None
+    nccl: Any = None
+    if torch.version.cuda:
+        nccl = torch.cuda.nccl.version()  # type: ignore[no-untyped-call]
     return {
         "cuda": torch.version.cuda,
         "nccl": ".".join(map(str, nccl)) if isinstance(nccl, tuple) else nccl,

@@ -29,10 +29,10 @@ SMALL = [
     f"corpus.text={ROOT / 'docs'}",
 ]
 
-# In float32 without TF32, which torch leaves off. Two layouts on a CPU differ, at the size below, by
-# 4e-8 at the first step, by 8e-6 in a gradient norm later and by 1.3e-4 in a tensor: the biases of
-# keys, whose gradients are only rounding. CUDA adds exp, erf and tanh of 2 units in the last place
-# (2.4e-7), and sums whose order changes from run to run. What is wrong differs by 1e-3 and more.
+# In float32 without TF32. Two layouts on a CPU differ, at the size of GPUs below, by 4e-8 at the
+# first step, by 8e-6 in a gradient norm later and by 1.3e-4 in a tensor: the biases of keys, whose
+# gradients are only rounding. CUDA adds exp, erf and tanh of 2 units in the last place (2.4e-7),
+# and sums whose order changes from run to run. What is wrong differs by 1e-3 and more.
 FLOAT32 = Tolerance(first_step=1e-5, steps=1e-4, tensors=1e-3)
 
 

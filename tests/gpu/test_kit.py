@@ -80,13 +80,17 @@ def test_no_other_test_sees_a_gpu() -> None:
         [sys.executable, "-c", AUTO], env=bare, cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert seen.stdout == "cuda\n"  # or the above shows nothing
-    doctor = WITH_A_GPU + "import launcher.cli; sys.argv = ['phalanx', 'doctor']; launcher.cli.main()"
+    doctor = (
+        WITH_A_GPU + "import launcher.cli; sys.argv = ['phalanx', 'doctor']; launcher.cli.main()"
+    )
     assert "device=auto" in (said := phalanx.python("-c", doctor).output)
     assert "through gloo, on CPU" in said
 
 
-def test_the_gpu_is_hidden_before_torch_could_see_it() -> None:
-    code = "import sys, tests.conftest; sys.exit('torch' in sys.modules)"
+@pytest.mark.parametrize("path", sorted(ROOT.glob("tests/**/conftest.py")), ids=str)
+def test_a_gpu_is_hidden_before_torch_could_see_it(path: Path) -> None:
+    """What pytest imports before it configures itself."""
+    code = f"import runpy, sys; runpy.run_path({str(path)!r}); sys.exit('torch' in sys.modules)"
     assert phalanx.python("-c", code).status == 0
 
 
@@ -122,7 +126,7 @@ def test_fifteen_minutes() -> None:
 
 
 def test_a_profile_of_cuda_is_read(tmp_path: Path) -> None:
-    """The events that Kineto writes: two kernels of NCCL, of which a matmul is beside 6 of 20 us."""
+    """The events that Kineto writes: 20 us of NCCL in two kernels, a matmul beside 6 of them."""
     events = [
         {"ph": "X", "cat": "cpu_op", "name": "aten::mm", "ts": 0, "dur": 1},
         {"ph": "X", "cat": "kernel", "name": "ncclDevKernel_AllReduce", "ts": 10, "dur": 10},

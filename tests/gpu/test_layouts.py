@@ -116,7 +116,5 @@ def test_a_checkpoint_moves(
         )
         curves.append(training.assemble(answers))
     before, after = curves
-    both = Curve(
-        before.losses + after.losses, before.grad_norms + after.grad_norms, after.weights
-    )
+    both = Curve(before.losses + after.losses, before.grad_norms + after.grad_norms, after.weights)
     same(check, both.trace(), expected.trace())

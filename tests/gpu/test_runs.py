@@ -38,9 +38,7 @@ def saved(run: Path) -> str:
     return str(run / "checkpoints" / f"step_{SAVED_AT:08}")
 
 
-def test_trains_as_the_cpu_does(
-    machine: Machine, here: Path, check: Check, tmp_path: Path
-) -> None:
+def test_trains_as_the_cpu_does(machine: Machine, here: Path, check: Check, tmp_path: Path) -> None:
     run = tmp_path / "run"
     machine.phalanx(*TRAIN, *machine.settings, run_dir=run, device=DeviceName.cpu)
     same(check, trace_of(here), trace_of(run))
