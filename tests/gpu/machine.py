@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from configs.override import override
 from configs.schema import AttentionPattern, DeviceName
 from launcher.run.jsonl import read_lines
 from models.shape import ModelShape
@@ -83,7 +84,7 @@ class Machine:
         """
         given = [*arguments, f"device={device or self.device}"]
         if self.is_cuda:
-            given += [f"run_dir={run_dir}"] if run_dir else []
+            given += [override("run_dir", str(run_dir))] if run_dir else []
             result = phalanx.python("-m", "launcher", *given)
         else:
             result = phalanx(*given, run_dir=run_dir)

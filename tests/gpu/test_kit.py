@@ -12,9 +12,11 @@ import pytest
 
 from configs.schema import DeviceName
 from tests.cli import ROOT, environment, phalanx
+from tests.gpu import jobs
 from tests.gpu.kit import BUDGETS_S, Check, Kit
 from tests.gpu.page import TITLES
 from tests.gpu.profiles import read_profile
+from tests.pool import RankPool
 
 # What the hardware's detection sees where there is a GPU and torch is built for it.
 WITH_A_GPU = """
@@ -117,6 +119,16 @@ def test_a_number_beyond_what_is_allowed_fails_and_is_kept() -> None:
         with pytest.raises(AssertionError, match=r"far: .*, allowed are 0\.001"):
             check.within("far", wrong, 1e-3)
     assert [number["what"] for number in check.numbers] == ["near", "far", "far", "far"]
+
+
+def test_a_rank_that_is_gone_is_named_and_the_pool_begins_anew() -> None:
+    pool = RankPool(2)
+    try:
+        with pytest.raises(AssertionError, match="ranks 1 did not answer or are gone"):
+            pool.run(2, jobs.one_is_gone)
+        assert pool.run(1, jobs.one_is_gone) == [0]
+    finally:
+        pool.stop()
 
 
 def test_fifteen_minutes() -> None:

@@ -65,7 +65,7 @@ def test_collectives_run_beside_matmuls(
 ) -> None:
     machine.needs_ranks(2)
     settings = LARGE if machine.is_cuda else []
-    found = profiled(machine, tmp_path / "run", *layout, "layout.micro_batch=2", *settings)
+    found = profiled(machine, tmp_path / "run", *layout, "layout.micro_batch=4", *settings)
     if not machine.is_cuda:
         check.note("operations", float(found.operations))
         return
