@@ -20,7 +20,7 @@ NVCC ?= $(firstword $(wildcard $(or $(CUDA_HOME),/usr/local/cuda)/bin/nvcc) $(sh
 COMMA := ,
 EXTRAS := dev$(if $(and $(filter cuda,$(TORCH)),$(NVCC)),$(COMMA)cuda)
 
-.PHONY: train test test-long setup lint check format reference clean
+.PHONY: train test test-long test-gpu setup lint check format reference clean
 
 train: setup ## trains gpt3_nano on four ranks of this machine
 	$(BIN)/phalanx train
@@ -30,6 +30,10 @@ test: setup
 
 test-long: setup ## the tests that take minutes each, on a SLURM of this machine
 	$(BIN)/python -m pytest -m long
+
+test-gpu: setup ## proves this machine's GPUs: gpu-kit.json, and gpu-kit.html to read
+	$(BIN)/phalanx doctor device=cuda
+	$(BIN)/python -m pytest tests/gpu -m gpu
 
 setup: $(READY) ## make setup TORCH=cpu or TORCH=cuda says which torch; else this machine does
 	@has=$$(cat $(READY)); if [ "$(origin TORCH)" != file ] && [ -n "$$has" ] && [ "$$has" != $(TORCH) ]; then \

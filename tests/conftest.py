@@ -1,14 +1,47 @@
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from configs.schema import DeviceName
+from parallel.hardware import choose_device
 from tests import shares
 from tests.cli import TINY, phalanx
 from tests.pool import RankPool
-from tests.trained import TrainedCases
+
+if TYPE_CHECKING:
+    from tests.trained import TrainedCases
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Of the GPU kit, tests/gpu."""
+    group = parser.getgroup("GPU kit")
+    group.addoption(
+        "--rehearse", action="store_true", help="with -m gpu: the kit on a CPU, at tiny sizes"
+    )
+    group.addoption(
+        "--kit-out", type=Path, help="with -m gpu: what it found, as JSON, with a page beside it"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hides CUDA devices from all tests, and the processes they start, but those of `-m gpu`.
+
+    `device=auto` would otherwise be CUDA on a machine that has it, where the suite is about gloo.
+    Nothing has used CUDA yet, and no conftest imports torch.
+    """
+    asked = re.search(r"(?<!not )\bgpu\b", config.option.markexpr) is not None
+    if not asked or config.option.rehearse:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    elif choose_device(DeviceName.auto) is not DeviceName.cuda:
+        raise pytest.UsageError(
+            "-m gpu: no CUDA device that this torch can use; nearest: --rehearse"
+        )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -33,6 +66,8 @@ def ranks() -> Iterator[RankPool]:
 @pytest.fixture(scope="session")
 def cases(ranks: RankPool) -> TrainedCases:
     """Every case of tests.trained, each trained once."""
+    from tests.trained import TrainedCases
+
     return TrainedCases(ranks)
 
 

@@ -66,7 +66,12 @@ def engine(
     from parallel.runtime.device import Device
     from parallel.runtime.process_groups import process_groups
 
-    device = Device(DeviceName.cpu, torch.device("cpu"), "gloo")
+    cuda = torch.distributed.get_backend() == "nccl"
+    device = (
+        Device(DeviceName.cuda, torch.device("cuda", torch.cuda.current_device()), "nccl")
+        if cuda
+        else Device(DeviceName.cpu, torch.device("cpu"), "gloo")
+    )
     common: dict[str, Any] = {"precision": precision, "device": device, "seed": SEED}
     with process_groups(layout, SEED):
         if config.name is EngineName.megatron:
@@ -83,31 +88,37 @@ def engine(
                 yield made
 
 
-def global_batch(step: int) -> Tensor:
+def global_batch(step: int, shape: ModelShape = SHAPE) -> Tensor:
     """[samples, context + 1] of step number `step`; easy enough to be learned."""
     generator = torch.Generator().manual_seed(step)
-    start = torch.randint(0, SHAPE.vocab, (GLOBAL_BATCH, 1), generator=generator)
+    start = torch.randint(0, shape.vocab, (GLOBAL_BATCH, 1), generator=generator)
     stride = torch.randint(1, 4, (GLOBAL_BATCH, 1), generator=generator)
-    return (start + stride * torch.arange(SHAPE.context + 1)) % SHAPE.vocab
+    return (start + stride * torch.arange(shape.context + 1)) % shape.vocab
+
+
+def batch_here(layout: Layout, step: int, shape: ModelShape = SHAPE) -> Any:
+    """This data rank's part of the batch of a step."""
+    from parallel.engines.base import Batch
+
+    data_rank = layout.coordinates(torch.distributed.get_rank()).data
+    tokens = global_batch(step, shape)
+    places = layout.samples_of(data_rank, GLOBAL_BATCH)
+    return Batch(micro_batches=[tokens[list(each)] for each in places])
 
 
 def take_steps(engine: Any, layout: Layout, first: int, last: int) -> list[tuple[float, float]]:
     """Steps number first to last; (loss, gradient norm) of each."""
-    from parallel.engines.base import Batch
-
-    data_rank = layout.coordinates(torch.distributed.get_rank()).data
     results = []
     for step in range(first, last + 1):
-        tokens = global_batch(step)
-        batch = [tokens[list(places)] for places in layout.samples_of(data_rank, GLOBAL_BATCH)]
-        result = engine.train_step(Batch(micro_batches=batch), ADAM.learning_rate)
+        batch = batch_here(layout, step, engine.shape)
+        result = engine.train_step(batch, ADAM.learning_rate)
         results.append((result.loss, result.grad_norm))
     return results
 
 
 def weights_here(engine: Any) -> list[tuple[str, Any, Tensor]]:
     return [
-        (named.at.name, named.at.part, _whole(named.tensor).float())
+        (named.at.name, named.at.part, _whole(named.tensor).float().cpu())
         for named in engine.named_tensors()
     ]
 
@@ -139,12 +150,12 @@ def state_of(engine: Any, step: int) -> TrainState:
     return TrainState(
         step=step,
         samples=step * GLOBAL_BATCH,
-        tokens=step * GLOBAL_BATCH * SHAPE.context,
+        tokens=step * GLOBAL_BATCH * engine.shape.context,
         seed=SEED,
         corpus="",
         adam_step=engine.adam_step(),
         scaler=engine.scaler_state(),
-        model=shape_fields(SHAPE),
+        model=shape_fields(engine.shape),
     )
 
 
@@ -156,6 +167,7 @@ def train_and_save(
     load: bool,
     config: EngineConfig = MEGATRON,
     precision: Precision = Precision.float32,
+    shape: ModelShape = SHAPE,
 ) -> Any:
     """A job: loads the newest checkpoint of `folder` or begins, trains, saves under `last`."""
     from megatron.core import parallel_state
@@ -163,7 +175,7 @@ def train_and_save(
     from parallel.checkpoint.manifest import find
     from parallel.checkpoint.store import CheckpointStore
 
-    with engine(layout, precision, SHAPE, config) as running:
+    with engine(layout, precision, shape, config) as running:
         store = CheckpointStore(
             Path(folder), parallel_state.get_tensor_model_parallel_group(), None
         )

@@ -69,7 +69,7 @@ def traced(overrides: list[str]) -> tuple[int, float]:
     return trace(run, layout, 0, device=DeviceName.cuda).peak_bytes, plan.memories[0].allocated
 
 
-def _apart(what: str, overrides: list[str]) -> list[float]:
+def apart(what: str, overrides: list[str]) -> list[float]:
     """What one of the functions above gives, in a process of its own."""
     words = [sys.executable, "-m", "benchmarks.planner.trace_memory", f"--{what}", *overrides]
     answer = subprocess.run(words, capture_output=True, text=True, check=False)
@@ -95,8 +95,8 @@ def main() -> None:
     print(f"{torch.cuda.get_device_name()}, GiB: case, allocator, trace, plan")
     for case in [" ".join(arguments)] if arguments else CASES:
         overrides = merge_overrides(COMMON.split(), case.split())
-        real, _ = _apart("measured", overrides)
-        by_trace, by_plan = _apart("traced", overrides)
+        real, _ = apart("measured", overrides)
+        by_trace, by_plan = apart("traced", overrides)
         print(
             f"{case:<60} {real / 2**30:8.3f} {by_trace / 2**30:8.3f} "
             f"({(by_trace / real - 1) * 100:+.2f} %) {by_plan / 2**30:8.3f} "
