@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from configs.cuda import CudaConfig
 from configs.schema import DeviceName, Precision, Recompute, Schedule
 from models.shape import ModelShape
 from parallel.layout import Layout
@@ -91,6 +94,43 @@ def test_a_formula_says_what_a_trace_of_cuda_counts(ranks: RankPool) -> None:
             device=DeviceName.cuda,
         )
         assert said == trace.traffic, f"{config.name}, {name(layout)}, stage {trace.stage}"
+
+
+@pytest.mark.parametrize(
+    "cuda",
+    [
+        CudaConfig(bf16_gradients=True),
+        CudaConfig(bucket_size=1000),
+        CudaConfig(cross_entropy_fusion=False),
+        CudaConfig(average_in_collective=False, align_param_gather=False),
+    ],
+    ids=str,
+)
+def test_a_formula_knows_the_settings_of_cuda(ranks: RankPool, cuda: CudaConfig) -> None:
+    layouts = (
+        Layout(tensor=2, pipeline=2, data=2, zero=1, sequence_parallel=True),
+        Layout(pipeline=2, interleave=2, data=2, zero=1),
+        Layout(tensor=2, data=2),
+    )
+    asked = [
+        (replace(tiny_run((MEGATRON, layout, Precision.bf16)), cuda=cuda), layout, rank)
+        for layout in layouts
+        for rank in traced_ranks(layout)
+    ]
+    for (run, layout, _), trace in zip(
+        asked, trace_all(ranks, asked, DeviceName.cuda), strict=True
+    ):
+        said = step_traffic(
+            SHAPE,
+            layout,
+            MEGATRON.name,
+            stage=trace.stage,
+            precision=Precision.bf16,
+            micro_batches=layout.micro_batches(run.train.global_batch),
+            device=DeviceName.cuda,
+            cuda=cuda,
+        )
+        assert said == trace.traffic, f"{name(layout)}, stage {trace.stage}"
 
 
 def test_one_rank_says_nothing() -> None:

@@ -19,6 +19,9 @@ CASES = {
     "layout=tp2 layout.sequence_parallel=true": 0.05,
     "layout=dp2 layout.zero=1": 0.03,
     "layout=pp2 layout.micro_batch=1": 0.05,
+    "layout=dp2 layout.zero=1 cuda.bf16_gradients=true": 0.03,
+    "layout=dp2 cuda.bf16_gradients=true": 0.03,
+    "layout=dp2 layout.zero=1 cuda.cross_entropy_fusion=false": 0.03,
     "engine=deepspeed layout=dp2 layout.zero=1": 0.02,
     "engine=deepspeed layout=dp2 layout.zero=1 layout.micro_batch=1 model.context=256": 0.02,
     "engine=deepspeed layout=pp2 layout.data=2 layout.zero=1 train.global_batch=16 "
