@@ -205,6 +205,8 @@ class LaunchConfig:
     directives: list[str]  # slurm: additional #SBATCH lines: [--mem=0]
     setup: list[str]  # slurm: shell commands to run first: [module load cuda]
     srun: list[str]  # slurm: additional srun arguments: [--container-image=phalanx.sqsh]
+    # slurm: the ranks' Python, as a container names it; null: the one that wrote the script
+    python: str | None = None
     wrapper: list[str]  # slurm: command that wraps python: [apptainer,exec,--nv,phalanx.sif]
 
 

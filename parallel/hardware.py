@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import ctypes
+import difflib
 import importlib.util
 import os
 import re
+import socket
 from functools import cache
 from pathlib import Path
 
+import psutil
+
 from configs.schema import DeviceName
+from configs.words import listed
 
 
 def torch_is_built_for_cuda() -> bool:
@@ -30,6 +35,18 @@ def cuda_devices() -> int:
         return present
     return min(
         present, len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
+    )
+
+
+def interface_fault(name: str) -> str | None:
+    """A message if this machine has no network interface of this name."""
+    there = sorted(psutil.net_if_addrs())
+    if name in there:
+        return None
+    near = (difflib.get_close_matches(name, there, 1, 0.0) or ["null"])[0]
+    return (
+        f"launch.interface={name}: {socket.gethostname()} has {listed(there)}; nearest: "
+        f"launch.interface={near}"
     )
 
 

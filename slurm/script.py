@@ -56,7 +56,8 @@ def render(job: BatchJob) -> str:
     )
     environment.filters["quoted"] = lambda value: shlex.quote(str(value))
     environment.filters["inside"] = _inside_double_quotes
-    launch = job.launch
+    launch, here = job.launch, sys.executable
+    ranks_python = launch.python or here
     return environment.get_template(TEMPLATE).render(
         directives=list(_directives(job)),
         script=job.run_dir / SCRIPT,
@@ -80,7 +81,9 @@ def render(job: BatchJob) -> str:
                 grace_s=launch.grace_s,
             )
         ),
-        python=shlex.join([*launch.wrapper, sys.executable]),
+        python=shlex.join([*launch.wrapper, ranks_python]),
+        # What pyxis runs inside is srun's; a wrapper takes everything inside.
+        node_python=shlex.join([*launch.wrapper, ranks_python] if launch.wrapper else [here]),
         srun_arguments=shlex.join(_srun_arguments(launch)),
         requeue=launch.chain is Chain.none,
         again=AGAIN,

@@ -14,7 +14,7 @@ from configs.schema import DeviceName, LaunchName, Run
 from launcher.run import fit
 from launcher.run.host_memory import memory_fault
 from models.shape import ModelShape
-from parallel.hardware import choose_device, cuda_devices
+from parallel.hardware import choose_device, cuda_devices, interface_fault
 from parallel.layout import Layout
 from parallel.rules import refusal, violations
 from parallel.rules.advice import advice
@@ -105,6 +105,9 @@ def _other_faults(run: Run, layout: Layout, device: DeviceName, here: bool) -> l
     if here and run.device is DeviceName.cuda and cuda_devices() == 0 and not counted:
         faults.append("device=cuda: no CUDA device here; nearest: device=cpu")
     alone = run.launch.name is LaunchName.local
+    interface = run.launch.interface
+    if here and interface is not None and (fault := interface_fault(interface)):
+        faults.append(fault)
     ranks = max(layout.world_size, 1)
     if alone and (fault := memory_fault(run, layout, device, ranks)):
         faults.append(fault)

@@ -46,7 +46,7 @@ def cuda_features(
     return CudaFeatures(
         # Its gradient is rounded to bf16, whatever the logits are.
         cross_entropy_fusion=on("cross_entropy_fusion", precision.stored is Precision.bf16),
-        gradient_accumulation_fusion=on("gradient_accumulation_fusion", _has_the_kernel()),
+        gradient_accumulation_fusion=on("gradient_accumulation_fusion", has_accumulation_kernel()),
         average_in_collective=on("average_in_collective", layout.data > 1),
         align_param_gather=on("align_param_gather", layout.interleave > 1 and layout.zero == 1),
         bucket_size=cuda.bucket_size,
@@ -56,7 +56,8 @@ def cuda_features(
     )
 
 
-def _has_the_kernel() -> bool:
+def has_accumulation_kernel() -> bool:
+    """Whether Apex's kernel is here, which adds a weight's gradient up inside its matmul."""
     try:
         return importlib.util.find_spec(ACCUMULATION_KERNEL) is not None
     except ValueError:  # hidden, as it cannot be imported

@@ -7,19 +7,25 @@ from __future__ import annotations
 
 import os
 
+from configs.errors import InputError
 from configs.schema import DeviceName, Run
-from parallel.hardware import compute_capability
+from parallel.hardware import compute_capability, interface_fault
 
 _MOST_COMPILERS = 8
 _BLACKWELL = (10, 0)
 
 
 def rank_environment(run: Run, ranks_here: int) -> dict[str, str]:
-    """The variables of a rank of `run`, one of `ranks_here` on this machine."""
+    """The variables of a rank of `run`, one of `ranks_here` on this machine.
+
+    Raises InputError for an interface that the machine does not have.
+    """
     # Otherwise gloo connects all pairs of every group at once, threads and sockets for each: on
     # CUDA too, where a group of gloo's beside NCCL coordinates saves.
     variables = {"TORCH_GLOO_LAZY_INIT": "1"}
     if run.launch.interface is not None:
+        if fault := interface_fault(run.launch.interface):
+            raise InputError(fault)
         variables["GLOO_SOCKET_IFNAME"] = run.launch.interface
         variables["NCCL_SOCKET_IFNAME"] = f"={run.launch.interface}"  # exactly that one
     if run.device is DeviceName.cuda:

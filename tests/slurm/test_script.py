@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -162,3 +163,15 @@ def test_a_job_has_to_know_its_nodes(tmp_path: Path) -> None:
     assert result.status == 2
     assert "cluster.gpus_per_node=null" in result.errors
     assert "nearest: cluster.gpus_per_node=4" in result.errors
+
+
+def test_a_container_has_a_python_of_its_own(tmp_path: Path) -> None:
+    """With pyxis only what srun starts is inside; a wrapper takes the other commands inside too."""
+    asked = f"{DGX} launch.python=python3"
+    script = script_of(asked, tmp_path)
+    inside = script.split("bash -c", 1)[1]
+    assert inside.lstrip().startswith('"exec python3 -P -m launcher.start.torchrun_node')
+    assert f"$({sys.executable} -P -m launcher.start.slurm_job begin" in script
+    wrapped = script_of(f"{asked} launch.wrapper=[apptainer,exec,phalanx.sif]", tmp_path)
+    for command in ("launcher.start.slurm_job begin", "launcher.start.torchrun_node"):
+        assert f"apptainer exec phalanx.sif python3 -P -m {command}" in wrapped

@@ -16,7 +16,11 @@ from models.layer_table import NORM_EPSILON
 from models.ops.banded_attention import attention_backend
 from models.ops.gelu import host_gelu
 from models.shape import ModelShape
-from parallel.engines.cuda_features import CudaFeatures
+from parallel.engines.cuda_features import (
+    ACCUMULATION_KERNEL,
+    CudaFeatures,
+    has_accumulation_kernel,
+)
 from parallel.layout import Layout
 from parallel.runtime import gpu_packages
 from parallel.runtime.dtypes import DTYPES
@@ -36,6 +40,7 @@ def transformer_config(
 
     Raises InputError for layers or a precision that this process cannot have.
     """
+    _require_kernels(features)
     interleaved = layout.interleave > 1
     dtype = DTYPES[precision]
     config = TransformerConfig(
@@ -97,6 +102,14 @@ def _stages(layout: Layout) -> list[list[str]] | None:
     stages[0].insert(0, "embedding")
     stages[-1].append("loss")
     return stages
+
+
+def _require_kernels(features: CudaFeatures) -> None:
+    if features.gradient_accumulation_fusion and not has_accumulation_kernel():
+        raise InputError(
+            f"cuda.gradient_accumulation_fusion=true: Apex's {ACCUMULATION_KERNEL} is not "
+            "installed, or cannot be imported; nearest: cuda.gradient_accumulation_fusion=null"
+        )
 
 
 def uses_transformer_engine(device: DeviceName, cuda: CudaConfig, precision: Precision) -> bool:

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from configs.errors import InputError
 from configs.schema import DeviceName, Run
+from launcher.run.resolve import resolve
 from parallel import hardware
 from parallel.runtime import environment
 from parallel.runtime.environment import rank_environment
@@ -67,9 +69,18 @@ def test_gloo_connects_lazily_beside_nccl_too(gpu: Any) -> None:
 
 
 def test_the_interface_is_for_both_backends(gpu: Any) -> None:
-    found = rank_environment(resolved("launch.interface=ib0"), 1)
-    assert (found["GLOO_SOCKET_IFNAME"], found["NCCL_SOCKET_IFNAME"]) == ("ib0", "=ib0")
+    found = rank_environment(resolved("launch.interface=lo"), 1)
+    assert (found["GLOO_SOCKET_IFNAME"], found["NCCL_SOCKET_IFNAME"]) == ("lo", "=lo")
     assert "GLOO_SOCKET_IFNAME" not in rank_environment(resolved(""), 1)
+
+
+def test_an_interface_that_is_not_there_is_named_before_and_after_the_start(gpu: Any) -> None:
+    run = run_of("model=gpt3_nano layout=single device=cpu launch.interface=l0")
+    for look in (lambda: resolve(run, {}), lambda: rank_environment(run, 1)):
+        with pytest.raises(
+            InputError, match=r"launch.interface=l0: .* nearest: launch.interface=lo"
+        ):
+            look()
 
 
 def test_a_rank_on_cpu_has_nothing_of_cuda() -> None:
