@@ -50,6 +50,9 @@ def open_device(
 
     Call it before Megatron-core is imported, and set `rank_environment` before torch is.
     """
+    # Otherwise gloo connects all pairs of every group at once, threads and sockets for each: on
+    # CUDA too, where a group of gloo's beside NCCL coordinates saves.
+    os.environ.setdefault("TORCH_GLOO_LAZY_INIT", "1")
     if name is DeviceName.cuda:
         return _open_gpu(local_rank, cuda or CudaConfig())
     from parallel.runtime import cpu_bridge, pair_allreduce

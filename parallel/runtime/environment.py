@@ -20,9 +20,7 @@ def rank_environment(run: Run, ranks_here: int) -> dict[str, str]:
 
     Raises InputError for an interface that the machine does not have.
     """
-    # Otherwise gloo connects all pairs of every group at once, threads and sockets for each: on
-    # CUDA too, where a group of gloo's beside NCCL coordinates saves.
-    variables = {"TORCH_GLOO_LAZY_INIT": "1"}
+    variables: dict[str, str] = {}
     if run.launch.interface is not None:
         if fault := interface_fault(run.launch.interface):
             raise InputError(fault)

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from configs.schema import DeviceName
 from tests.pool import RankPool
 
 
@@ -35,3 +36,17 @@ def test_gloos_threads_preempt_nobody(ranks: RankPool) -> None:
     for found in ranks.run(2, policies):
         assert found["gloo_tcp_loop"] == {os.SCHED_BATCH}
         assert os.SCHED_BATCH in found["python"]
+
+
+@pytest.mark.parametrize("name", [DeviceName.cpu, DeviceName.cuda])
+def test_gloo_connects_when_it_first_sends(
+    name: DeviceName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On CUDA too, where it coordinates saves beside NCCL."""
+    from parallel.runtime import device
+
+    monkeypatch.delenv("TORCH_GLOO_LAZY_INIT", raising=False)
+    for does in ("_open_gpu", "_keep_freed_memory", "_yield_to_lock_holders"):
+        monkeypatch.setattr(device, does, lambda *_: None)
+    device.open_device(name, 0, 1)
+    assert os.environ["TORCH_GLOO_LAZY_INIT"] == "1"

@@ -64,10 +64,6 @@ def test_segments_expand_unless_told_otherwise(gpu: Any) -> None:
     assert rank_environment(resolved("cuda.graphs=true"), 1)["NCCL_GRAPH_REGISTER"] == "0"
 
 
-def test_gloo_connects_lazily_beside_nccl_too(gpu: Any) -> None:
-    assert rank_environment(resolved(""), 1)["TORCH_GLOO_LAZY_INIT"] == "1"
-
-
 def test_the_interface_is_for_both_backends(gpu: Any) -> None:
     found = rank_environment(resolved("launch.interface=lo"), 1)
     assert (found["GLOO_SOCKET_IFNAME"], found["NCCL_SOCKET_IFNAME"]) == ("lo", "=lo")
@@ -85,7 +81,7 @@ def test_an_interface_that_is_not_there_is_named_before_and_after_the_start(gpu:
 
 def test_a_rank_on_cpu_has_nothing_of_cuda() -> None:
     run = run_of("model=gpt3_nano device=cpu layout=tp2")
-    assert set(rank_environment(run, 2)) == {"TORCH_GLOO_LAZY_INIT"}
+    assert rank_environment(run, 2) == {}
 
 
 def test_the_driver_tells_the_capability(monkeypatch: pytest.MonkeyPatch) -> None:
