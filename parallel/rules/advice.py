@@ -1,16 +1,16 @@
-"""What works and yet is better left alone: lines for the user, which refuse nothing."""
+"""What a user should know of settings that work: lines that refuse nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from configs.schema import Recompute, Run
+from configs.schema import Precision, Recompute, Run
 from parallel.layout import Layout
 
 
 def advice(run: Run, layout: Layout) -> list[str]:
-    """A line for each setting of a valid run that costs more than it gives."""
-    return [*_selective_recompute(layout), *_bf16_gradients(run, layout)]
+    """A line for each setting that costs more than it gives, or that a dry run does not know."""
+    return [*_selective_recompute(layout), *_bf16_gradients(run, layout), *_fp8(run)]
 
 
 def _selective_recompute(layout: Layout) -> Iterator[str]:
@@ -28,4 +28,13 @@ def _bf16_gradients(run: Run, layout: Layout) -> Iterator[str]:
         yield (
             "cuda.bf16_gradients=true: with zero=0 the update copies all gradients to float32, so "
             "memory grows; nearest: layout.zero=1"
+        )
+
+
+def _fp8(run: Run) -> Iterator[str]:
+    """Nobody has measured it yet."""
+    if run.precision is Precision.fp8:
+        yield (
+            "precision=fp8: a dry run counts the memory of bf16, without the copies of weights in "
+            "FP8 that Transformer Engine keeps"
         )

@@ -33,6 +33,12 @@ def test_a_setting_that_costs_more_than_it_gives(settings: str, nearest: str) ->
     assert f"nearest: {nearest}" in line
 
 
+def test_a_dry_run_of_fp8_says_what_it_does_not_know() -> None:
+    run = run_of("layout=dp2 precision=fp8")
+    (line,) = advice(run, Layout.resolve(run.layout, None))
+    assert line.startswith("precision=fp8: a dry run counts the memory of bf16")
+
+
 def test_plan_tells_it_to_people_and_to_scripts() -> None:
     asked = ("plan", "model=gpt3_1.3b", "layout=gpt3_1.3b", "cluster=dgx_a100", "precision=bf16")
     selective = "layout.recompute=selective"
