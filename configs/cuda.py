@@ -17,8 +17,8 @@ class LayerKind(StrEnum):
 class Fp8Scaling(StrEnum):
     """How FP8's scales are found."""
 
-    delayed = "delayed"  # from the largest values of the last steps
     current = "current"  # from each tensor's own largest value
+    delayed = "delayed"  # from the largest values of the last steps, which a restart forgets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class CudaConfig:
     # overlaps tensor parallel's collectives with matmuls (Transformer Engine, sequence parallel)
     tensor_overlap: bool = False
     graphs: bool = False  # replays each layer as a CUDA graph
-    fp8_scaling: Fp8Scaling = Fp8Scaling.delayed  # precision=fp8: how its scales are found
+    fp8_scaling: Fp8Scaling = Fp8Scaling.current  # precision=fp8: how its scales are found
     # lets the allocator grow its segments, which fragments memory less
     expandable_segments: bool = True
     numa_binding: bool = True  # binds each rank to the processor cores nearest to its GPU

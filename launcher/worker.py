@@ -46,7 +46,7 @@ def _do(command: str, run: Run, folder: RunFolder, terminal: IO[str]) -> None:
     """A rank's part of a command."""
     watchdog = Watchdog(folder.logs, int(os.environ["RANK"]), run.launch.grace_s)
     if command == "train":
-        from launcher.training.stop import Signals
+        from launcher.training.signals import Signals
 
         signals = Signals(run.launch.signal)
         with joined_world(run, watchdog) as device:

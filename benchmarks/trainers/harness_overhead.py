@@ -33,7 +33,7 @@ from launcher.failure.watchdog import Watchdog
 from launcher.run.resolve import resolve
 from launcher.run.run_dir import RunFolder
 from launcher.start.world import joined_world
-from launcher.training.stop import Signals
+from launcher.training.signals import Signals
 
 WARM_UP = 2  # rounds
 

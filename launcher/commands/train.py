@@ -49,7 +49,7 @@ from parallel.checkpoint.manifest import TrainState
 from parallel.engines.registry import ENGINES
 
 if TYPE_CHECKING:
-    from launcher.training.stop import Signals
+    from launcher.training.signals import Signals
 
 
 def train(run: Run, overrides: list[str]) -> None:
@@ -186,7 +186,7 @@ def go_on(
 def _train_as_rank(run: Run, overrides: list[str]) -> None:
     """Rank 0 prepares while the others wait; then all read what it wrote."""
     from launcher.start.world import noting_failure
-    from launcher.training.stop import Signals
+    from launcher.training.signals import Signals
 
     rank = int(os.environ["RANK"])
     signals = Signals(run.launch.signal)

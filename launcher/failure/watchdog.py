@@ -72,12 +72,12 @@ class Watchdog:
     @contextmanager
     def paused(self, phase: str) -> Iterator[None]:
         """Pauses the watchdog while something goes on that has no time limit, such as saving."""
-        self._since = None
+        watching, self._since = self._since is not None, None
         try:
             with current_status.during(phase):
                 yield
         finally:
-            self._since = time.monotonic()
+            self._since = time.monotonic() if watching else None
 
     def stop(self) -> None:
         """Stops watching until the next `watch`."""
@@ -98,10 +98,10 @@ class Watchdog:
             elif self._told is not None and not self._word_left:
                 still = now - max(since, self._told)
                 if still > self._stands_still_s:
-                    self._word_left = True
                     self._leave_word(
                         f"was told to end and stood still for {still:.0f} s", ended_by="SIGTERM"
                     )
+                    self._word_left = True
 
     def _sleep(self, timeout_s: float) -> float:
         """Sleeps, or until a signal or `watch` wakes the thread; the seconds beyond `timeout_s`."""

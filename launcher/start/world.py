@@ -77,6 +77,7 @@ def leave_at_once(status: int) -> NoReturn:
 
     NCCL's and gloo's destructors may wait for ranks that are gone.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # nobody reads it any more
+            stream.flush()
     os._exit(status)

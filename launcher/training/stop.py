@@ -9,36 +9,19 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
-from types import FrameType
 
 import torch
 
 from launcher.run.ownership import Lease
 from launcher.run.run_dir import RunFolder
 from launcher.training.broadcast import broadcast_from_rank0
+from launcher.training.signals import Signals
 from parallel.checkpoint.store import CheckpointStore
 from parallel.runtime.device import Device
 
 _STOP_FILE = 1 << 16  # above all signal numbers
 _SAVE_FILE = 1
 _TAKEN_OVER = 2  # above 1, which is a failed save
-
-
-class Signals:
-    """Records the first signal. Create it early: an unhandled signal would end the process."""
-
-    def __init__(self, warning: str) -> None:
-        """`warning`: the signal, without SIG, that the cluster sends before its time limit."""
-        self.came: int = 0
-        numbers = {signal.SIGTERM, signal.Signals[f"SIG{warning}"]}
-        for number in numbers:
-            signal.signal(number, self._note)
-        # Torchrun's agent blocks them, along with others, until now
-        # (`launcher.start.torchrun_node`).
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
-
-    def _note(self, number: int, _frame: FrameType | None) -> None:
-        self.came = self.came or number
 
 
 class Stop:

@@ -39,7 +39,8 @@ from launcher.training.loss_spikes import BadLossError, LossGuard, Skips, losses
 from launcher.training.preflight import preflight
 from launcher.training.resume import load_newest_whole
 from launcher.training.sample_audit import SampleIds
-from launcher.training.stop import Signals, Stop
+from launcher.training.signals import Signals
+from launcher.training.stop import Stop
 from launcher.training.throughput import Speed
 from models.shape import ModelShape
 from parallel.batch_schedule import BatchPlan, steps_of

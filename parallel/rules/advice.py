@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from configs.cuda import Fp8Scaling
 from configs.schema import Precision, Recompute, Run
 from parallel.layout import Layout
 
@@ -33,6 +34,11 @@ def _bf16_gradients(run: Run, layout: Layout) -> Iterator[str]:
 
 def _fp8(run: Run) -> Iterator[str]:
     """Nobody has measured it yet."""
+    if run.precision is Precision.fp8 and run.cuda.fp8_scaling is Fp8Scaling.delayed:
+        yield (
+            "cuda.fp8_scaling=delayed: its scales are in no checkpoint, so each start finds them "
+            "again over its first steps; nearest: cuda.fp8_scaling=current"
+        )
     if run.precision is Precision.fp8:
         yield (
             "precision=fp8: a dry run counts the memory of bf16, without the copies of weights in "

@@ -90,8 +90,9 @@ def features_have_what_they_need(case: Case) -> Iterator[Fault]:
         ),
         (
             "align_param_gather",
-            bool(cuda.align_param_gather) and not (layout.interleave > 1 and layout.zero == 1),
-            "it is for an interleaved pipeline with zero=1",
+            bool(cuda.align_param_gather)
+            and not (layout.interleave > 1 and layout.zero == 1 and layout.data > 1),
+            "it is for an interleaved pipeline with zero=1 and data > 1",
             None,
             "Megatron-core pipeline_parallel/schedules.py",
         ),
@@ -118,17 +119,32 @@ def features_have_what_they_need(case: Case) -> Iterator[Fault]:
         ),
         (
             "tensor_overlap",
-            cuda.tensor_overlap and cuda.layers is LayerKind.local,
-            "it is Transformer Engine's, and cuda.layers=local is without",
+            cuda.tensor_overlap
+            and (cuda.layers is LayerKind.local or precision is Precision.float32),
+            "it is Transformer Engine's, which float32 and cuda.layers=local are without",
             False,
             "Megatron-core model_parallel_config.py, tp_comm_overlap",
         ),
         (
             "graphs",
-            cuda.graphs and layout.recompute is Recompute.full,
-            "a graph of a layer cannot hold the layer's recomputation",
+            cuda.graphs and layout.recompute is not Recompute.none,
+            "a graph cannot hold recomputation",
             False,
-            "Megatron-core transformer_config.py, cuda_graph_scope",
+            "Megatron-core tensor_parallel/random.py, CheckpointFunction",
+        ),
+        (
+            "graphs",
+            cuda.graphs and layout.pipeline > 1,
+            "a stage frees its outputs once they are sent, and a graph keeps them",
+            False,
+            "Megatron-core pipeline_parallel/schedules.py, deallocate_output_tensor",
+        ),
+        (
+            "fp8_scaling",
+            cuda.fp8_scaling is not CudaConfig().fp8_scaling and precision is not Precision.fp8,
+            f"only precision=fp8 has scales, and precision is {precision}",
+            CudaConfig().fp8_scaling,
+            NO_EFFECT,
         ),
     )
     for name, wrong, why, without, source in wanting:
@@ -182,13 +198,17 @@ def fp8_matmuls_are_even(case: Case) -> Iterator[Fault]:
         )
     rows = model.context * layout.micro_batch
     parts = layout.tensor if layout.sequence_parallel else 1
-    if rows % (_FP8_ROWS * parts):
+    # A weight's gradient multiplies over all rows, of which a matmul's side has to be even too.
+    if rows % _FP8_WIDTH or rows % (_FP8_ROWS * parts):
         yield Fault(
             setting="precision",
-            why=f"{rows} tokens of a micro-batch on a rank are not a multiple of {_FP8_ROWS}",
-            source=TE,
+            why=f"{rows} tokens of a micro-batch are not a multiple of {_FP8_WIDTH}, or those of a "
+            f"rank not of {_FP8_ROWS}",
+            source=f"{TE}; common/gemm/cublaslt_gemm.cu",
             fixes=(
-                to(*({"layout.micro_batch": times * layout.micro_batch} for times in (2, 4, 8))),
+                to(
+                    *({"layout.micro_batch": times * layout.micro_batch} for times in (2, 4, 8, 16))
+                ),
                 to({"precision": Precision.bf16}),
             ),
         )

@@ -67,8 +67,8 @@ def open_device(
 
 
 def _open_gpu(local_rank: int, cuda: CudaConfig) -> Device:
-    gpu_packages.hide_unusable(transformer_engine=cuda.layers is not LayerKind.local)
     torch.cuda.set_device(local_rank)
+    gpu_packages.hide_unusable(transformer_engine=cuda.layers is not LayerKind.local)
     if cuda.numa_binding:
         numa.bind(torch.cuda.get_device_properties(local_rank))
     return Device(DeviceName.cuda, torch.device("cuda", local_rank), "nccl")

@@ -43,7 +43,8 @@ def _cuda(run: Run, ranks_here: int) -> dict[str, str]:
     # for which it takes several.
     if layout.tensor > 1 and layout.zero != 3 and not blackwell:
         variables["CUDA_DEVICE_MAX_CONNECTIONS"] = "1"
-    if cuda.expandable_segments:
+    # Of the two names torch reads this one first, so it would hide what a user says by the other.
+    if cuda.expandable_segments and "PYTORCH_ALLOC_CONF" not in os.environ:
         variables["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
         if cuda.graphs:  # NCCL registers a graph's buffers, which such segments do not allow
             variables["NCCL_GRAPH_REGISTER"] = "0"

@@ -33,6 +33,11 @@ def test_a_setting_that_costs_more_than_it_gives(settings: str, nearest: str) ->
     assert f"nearest: {nearest}" in line
 
 
+def test_scales_that_a_restart_forgets_are_told() -> None:
+    run = run_of("layout=dp2 precision=fp8 cuda.fp8_scaling=delayed")
+    assert "cuda.fp8_scaling=current" in advice(run, Layout.resolve(run.layout, None))[0]
+
+
 def test_a_dry_run_of_fp8_says_what_it_does_not_know() -> None:
     run = run_of("layout=dp2 precision=fp8")
     (line,) = advice(run, Layout.resolve(run.layout, None))

@@ -122,7 +122,11 @@ FAULTS: dict[str, tuple[str, str, int | None]] = {
         "cuda.align_param_gather",
         None,
     ),
-    "overlap of one rank": (f"{GPU} cuda.tensor_overlap=true", "cuda.tensor_overlap", None),
+    "overlap of one rank": (
+        f"{GPU} precision=bf16 cuda.tensor_overlap=true",
+        "cuda.tensor_overlap",
+        None,
+    ),
     "overlap of local layers": (
         f"{GPU} layout.tensor=2 layout.sequence_parallel=true cuda.layers=local "
         "cuda.tensor_overlap=true",
@@ -132,6 +136,29 @@ FAULTS: dict[str, tuple[str, str, int | None]] = {
     "graphs of recomputed layers": (
         f"{GPU} layout.recompute=full cuda.graphs=true",
         "cuda.graphs",
+        None,
+    ),
+    "graphs of attention computed again": (
+        f"{GPU} layout.recompute=selective cuda.graphs=true",
+        "cuda.graphs",
+        None,
+    ),
+    "graphs of stages": (f"{GPU} layout.pipeline=2 cuda.graphs=true", "cuda.graphs", None),
+    "scales without fp8": (f"{GPU} cuda.fp8_scaling=delayed", "cuda.fp8_scaling", None),
+    "overlap of float32": (
+        f"{GPU} layout.tensor=2 layout.sequence_parallel=true cuda.tensor_overlap=true",
+        "cuda.tensor_overlap",
+        None,
+    ),
+    "gathers of one data rank": (
+        f"{NANO} cluster=dgx_h100 layout.data=1 layout.pipeline=2 layout.interleave=2 "
+        "cuda.align_param_gather=true",
+        "cuda.align_param_gather",
+        None,
+    ),
+    "fp8 of a gradient's rows": (
+        f"{GPU} precision=fp8 model.context=248 layout.micro_batch=1",
+        "precision",
         None,
     ),
     "fp8 on the CPU": (f"{NANO} precision=fp8", "precision", None),

@@ -25,8 +25,6 @@ from parallel.layout import Layout
 from parallel.runtime import gpu_packages
 from parallel.runtime.dtypes import DTYPES
 
-_FP8_FROM = (8, 9)  # compute capability: Ada
-
 
 def transformer_config(
     shape: ModelShape,
@@ -88,7 +86,7 @@ def transformer_config(
         **_recompute(layout.recompute),
         **_fp8(precision, cuda.fp8_scaling),
     )
-    config.transformer_engine = uses_transformer_engine(device, cuda, precision)
+    config.transformer_engine = uses_transformer_engine(device, cuda, precision, layout.zero)
     config.on_cpu = device is DeviceName.cpu
     config.attention_backend = attention_backend(device.value, dtype, config.attention_dropout)
     return config
@@ -112,20 +110,25 @@ def _require_kernels(features: CudaFeatures) -> None:
         )
 
 
-def uses_transformer_engine(device: DeviceName, cuda: CudaConfig, precision: Precision) -> bool:
+def uses_transformer_engine(
+    device: DeviceName, cuda: CudaConfig, precision: Precision, zero: int = 0
+) -> bool:
     """Whether layers are Transformer Engine's: on CUDA, where it can be used and is wanted.
 
     Not in float32, which its matmuls round to TF32 (its cublaslt_gemm.cu). Raises InputError with
     the reason where it is required and cannot be used.
     """
-    local = cuda.layers is LayerKind.local or precision is Precision.float32
+    # Its layers keep weights for their backward pass, which ZeRO 3 frees: only if asked for.
+    auto = cuda.layers is LayerKind.auto
+    local = cuda.layers is LayerKind.local or precision is Precision.float32 or (auto and zero == 3)
     if device is not DeviceName.cuda or local:
         return False
     fault = gpu_packages.transformer_engine_fault()
     if precision is Precision.fp8 and fault is None:
-        capability = torch.cuda.get_device_capability()
-        if capability < _FP8_FROM:
-            fault = "this GPU's compute capability is {}.{}, FP8 needs 8.9".format(*capability)
+        from transformer_engine.pytorch.fp8 import FP8GlobalStateManager
+
+        there, reason = FP8GlobalStateManager.is_fp8_available()
+        fault = None if there else reason
     if fault is None:
         return True
     if precision is Precision.fp8:

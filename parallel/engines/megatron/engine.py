@@ -115,6 +115,9 @@ class MegatronEngine(EngineState):
         """Mean loss in nats over all data ranks, forward only. Collective."""
         for chunk in self.chunks:
             chunk.eval()
+            if self.features.graphs and chunk.ddp_config.overlap_param_gather:
+                # A graph of a layer is replayed without the hooks that gather its parameters.
+                chunk.start_param_sync(force_sync=True)
         losses = self._schedule(batch.micro_batches, forward_only=True)
         return self._mean_over_world(losses, len(batch.micro_batches))
 

@@ -73,7 +73,7 @@ def banded_attention_by(run: Run, shape: ModelShape, device: DeviceName) -> str 
     """The implementation of banded attention; None if no layer is banded."""
     if not any(shape.is_banded(layer) for layer in range(shape.layers)):
         return None
-    if uses_transformer_engine(device, run.cuda, run.precision):
+    if uses_transformer_engine(device, run.cuda, run.precision, run.layout.zero):
         return "Transformer Engine"
     return str(attention_backend(device.value, DTYPES[run.precision]))
 

@@ -12,6 +12,8 @@ from parallel.layout import Layout
 from parallel.runtime.dtypes import DTYPES
 from parallel.runtime.gpu_packages import transformer_engine_fault
 
+WITHOUT = "cuda.tensor_overlap=false"
+
 
 @contextmanager
 def overlapping(shape: ModelShape, layout: Layout, precision: Precision) -> Iterator[None]:
@@ -22,18 +24,21 @@ def overlapping(shape: ModelShape, layout: Layout, precision: Precision) -> Iter
     if fault := transformer_engine_fault():
         raise InputError(
             f"cuda.tensor_overlap=true: Transformer Engine cannot be used: {fault}; nearest: "
-            "cuda.tensor_overlap=false"
+            f"{WITHOUT}"
         )
     from transformer_engine.pytorch.module import base
 
     modes = base.UserBufferQuantizationMode
-    base.initialize_ub(
-        shape=[shape.context * layout.micro_batch, shape.hidden],
-        tp_size=layout.tensor,
-        quantization_modes=[modes.FP8 if precision is Precision.fp8 else modes.NONE],
-        dtype=DTYPES[precision],
-        bootstrap_backend="nccl",
-    )
+    try:
+        base.initialize_ub(
+            shape=[shape.context * layout.micro_batch, shape.hidden],
+            tp_size=layout.tensor,
+            quantization_modes=[modes.FP8 if precision is Precision.fp8 else modes.NONE],
+            dtype=DTYPES[precision],
+            bootstrap_backend="nccl",
+        )
+    except AssertionError as error:  # without CUDA multicast, as between GPUs on PCIe
+        raise InputError(f"cuda.tensor_overlap=true: {error}; nearest: {WITHOUT}") from None
     try:
         yield
     finally:

@@ -19,7 +19,7 @@ PROCESS = """
 import ctypes, sys, time
 from pathlib import Path
 from launcher.failure.watchdog import Watchdog
-from launcher.training.stop import Signals
+from launcher.training.signals import Signals
 signals = Signals("USR1")
 watchdog = Watchdog(Path(sys.argv[1]), 3, grace_s=1.5)
 watchdog.watch("training", {limit})

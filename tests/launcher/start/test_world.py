@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from tests.cli import ROOT, environment
+from tests.cli import ROOT, environment, phalanx
 
 
 def test_what_was_printed_is_there_and_nothing_else_runs() -> None:
@@ -23,3 +23,11 @@ def test_what_was_printed_is_there_and_nothing_else_runs() -> None:
         timeout=30,
     )
     assert (done.returncode, done.stdout, done.stderr) == (2, "said\n", "why\n")
+
+
+def test_a_rank_has_its_environment_before_torch_is_imported() -> None:
+    """CUDA, its allocator and NCCL read it once."""
+    modules = "launcher.worker, launcher.commands.train, launcher.training.signals"
+    modules += ", launcher.start.world, launcher.failure.watchdog, parallel.runtime.environment"
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
+    assert phalanx.python("-c", code).status == 0

@@ -57,11 +57,13 @@ def test_compilers_share_the_nodes_cores(gpu: Any, monkeypatch: pytest.MonkeyPat
     assert rank_environment(resolved("cuda.compile_workers=3"), 8)[workers] == "3"
 
 
-def test_segments_expand_unless_told_otherwise(gpu: Any) -> None:
+def test_segments_expand_unless_told_otherwise(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     name = "PYTORCH_CUDA_ALLOC_CONF"
     assert rank_environment(resolved(""), 1)[name] == "expandable_segments:True"
     assert name not in rank_environment(resolved("cuda.expandable_segments=false"), 1)
     assert rank_environment(resolved("cuda.graphs=true"), 1)["NCCL_GRAPH_REGISTER"] == "0"
+    monkeypatch.setenv("PYTORCH_ALLOC_CONF", "max_split_size_mb:64")  # the newer name
+    assert name not in rank_environment(resolved(""), 1)
 
 
 def test_the_interface_is_for_both_backends(gpu: Any) -> None:
