@@ -48,7 +48,9 @@ $(READY): pyproject.toml constraints.txt constraints-cuda.txt
 	@echo "phalanx: 2 of 4, what builds packages"
 	@$(PIP) install --constraint $(PINS) pip setuptools wheel packaging ninja py-cpuinfo
 	@echo "phalanx: 3 of 4, torch, the largest (silent for a minute or two)"
-	@$(PIP) install --constraint $(PINS) $(TORCH_FROM) torch==2.13.0 numpy
+# Alone and with few retries: pip asks every index for every package, and this one may be out of reach.
+	@$(if $(TORCH_FROM),$(PIP) --retries 1 install --no-deps --constraint $(PINS) $(TORCH_FROM) torch==2.13.0,:)
+	@$(PIP) install --constraint $(PINS) torch==2.13.0 numpy
 ifeq ($(TORCH),cuda)
 	@$(BIN)/python -c 'import sys, torch; sys.exit(None if torch.version.cuda else f"phalanx: pip took torch {torch.__version__}, which is not for CUDA; TORCH_FROM=--index-url=URL says where it is")'
 	@$(if $(NVCC),:,echo "phalanx: no nvcc on the PATH or in CUDA_HOME, so without Transformer Engine")

@@ -7,6 +7,7 @@ tensors are cut from a few large slabs, which are pinned as they are.
 from __future__ import annotations
 
 import mmap
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -47,15 +48,31 @@ class Arena:
         return slab.take(size).view(tensor.dtype).view(tensor.shape)
 
     def _memory(self, size: int) -> Tensor:
-        memory = torch.frombuffer(mmap.mmap(-1, size), dtype=torch.uint8)
+        pages = _Pages(-1, size)
+        memory = torch.frombuffer(pages, dtype=torch.uint8)
         if self._pinned:
-            cudart = torch.cuda.cudart()  # type: ignore[no-untyped-call]
-            failed = int(cudart.cudaHostRegister(memory.data_ptr(), size, _PORTABLE))
-            if failed:
-                raise RuntimeError(
-                    f"CUDA cannot pin {size / 2**20:,.0f} MiB of host memory (error {failed})"
-                )
+            pages.pin(memory.data_ptr())
         return memory
+
+
+class _Pages(mmap.mmap):
+    """Pages of this process alone, which go back to the system with the last tensor on them."""
+
+    _address: int | None = None  # where they are registered with CUDA
+
+    def pin(self, address: int) -> None:
+        """Registers them with CUDA. Raises RuntimeError if it pins no more."""
+        cudart = torch.cuda.cudart()  # type: ignore[no-untyped-call]
+        if failed := int(cudart.cudaHostRegister(address, len(self), _PORTABLE)):
+            raise RuntimeError(
+                f"CUDA cannot pin {len(self) / 2**20:,.0f} MiB of host memory (error {failed})"
+            )
+        self._address = address
+
+    def __del__(self) -> None:
+        if self._address is not None:  # or the next pages there would count as registered
+            with suppress(Exception):  # CUDA may be gone, at the end of the process
+                torch.cuda.cudart().cudaHostUnregister(self._address)  # type: ignore[no-untyped-call]
 
 
 @dataclass(slots=True)

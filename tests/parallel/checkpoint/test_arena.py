@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import pytest
@@ -51,6 +52,10 @@ def test_slabs_are_pinned_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
             self.pinned.append(size)
             return self.answer
 
+        def cudaHostUnregister(self, _address: int) -> int:
+            self.pinned.pop()
+            return 0
+
     cudart: Any = Cudart()
     monkeypatch.setattr(torch.cuda, "cudart", lambda: cudart)
     arena = Arena(pinned=True)
@@ -59,3 +64,7 @@ def test_slabs_are_pinned_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     cudart.answer = 2
     with pytest.raises(RuntimeError, match="cannot pin"):
         arena.empty_like(torch.empty(3_000_000, device="meta"))
+    cudart.pinned.remove(12_000_000)  # of the refusal
+    del arena
+    gc.collect()
+    assert cudart.pinned == []
