@@ -85,7 +85,7 @@ class RecipeConfig:
     learning_rate: float  # peak learning rate, after warm-up
     tokens: int  # training ends after this many, unless train.steps is set
     warmup_tokens: int  # linear warm-up of the learning rate
-    decay_tokens: int | None  # the cosine decay ends here; null: at the end of the run
+    decay_tokens: int | None  # the decay ends here; null: at the end of the run
     ramp_tokens: int  # the batch grows linearly to global_batch over this many; 0: no ramp
     ramp_start: int  # samples of the first steps of the ramp
 
@@ -210,14 +210,27 @@ class LaunchConfig:
     wrapper: list[str]  # slurm: command that wraps python: [apptainer,exec,--nv,phalanx.sif]
 
 
+class RateSchedule(StrEnum):
+    """How the learning rate goes on after its warm-up."""
+
+    cosine = "cosine"  # down a cosine to its end, as GPT-3's
+    linear = "linear"  # down a line to its end
+    constant = "constant"  # stays at its peak
+    wsd = "wsd"  # warm-up, stable, decay: stays at its peak, and decays over annealing_tokens
+
+
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
     """Adam, its learning rate, and the batch ramp-up."""
 
     learning_rate: float  # peak learning rate, after warm-up
-    min_learning_rate_fraction: float  # the cosine's end, as a fraction of the peak
+    # how the learning rate goes on after its warm-up
+    schedule: RateSchedule = RateSchedule.cosine
+    min_learning_rate_fraction: float  # the decay's end, as a fraction of the peak
     warmup_tokens: int  # linear warm-up of the learning rate
-    decay_tokens: int | None  # the cosine decay ends here; null: at the end of the run
+    decay_tokens: int | None  # the decay ends here; null: at the end of the run
+    # wsd: the decay takes this many tokens before its end; null: a tenth of them all
+    annealing_tokens: int | None = None
     ramp_tokens: int  # the batch grows linearly to train.global_batch over this many; 0: no ramp
     ramp_start: int  # samples of the first steps of the ramp
     beta1: float  # Adam's decay rate of the first moment

@@ -12,7 +12,7 @@ from typing import Any
 
 from configs.errors import InputError
 from configs.override import override
-from configs.schema import Run
+from configs.schema import RateSchedule, Run
 from configs.words import listed
 from launcher.run.resolve import ResolvedRun
 from launcher.run.settings import ONCE, key_of
@@ -82,7 +82,8 @@ def keep_schedule(
     """Keeps the learning rates of a run whose number of steps changes.
 
     Returns the plan and the settings, with the decay's end fixed explicitly if it would have moved,
-    and a line that reports it.
+    and a line that reports it. Under WSD a longer run is stable for longer and decays at its own
+    end; raises InputError if its checkpoint is of the decay, after which it cannot be stable again.
     """
     run = plan.run
     was, would = LearningRate.of(before), LearningRate.of(run)
@@ -90,6 +91,8 @@ def keep_schedule(
     follows_the_end = before.optimizer.decay_tokens is None and run.optimizer.decay_tokens is None
     if named or run.train.allow_changes or not follows_the_end or was == would:
         return plan, requested, ""
+    if was.schedule is RateSchedule.wsd:
+        return plan, requested, _stable_until(run, was, would, state)
     # A run that ended during warmup had no decay to keep.
     if was.decay_tokens == would.decay_tokens or was.decay_tokens <= was.warmup_tokens:
         return plan, requested, ""
@@ -106,6 +109,29 @@ def keep_schedule(
         f"optimizer.decay_tokens=null restarts the decay, to step {steps_of(run)}, from {anew:.3g}"
     )
     return replace(plan, run=kept(run)), kept(requested), line
+
+
+def _stable_until(run: Run, was: LearningRate, would: LearningRate, state: TrainState) -> str:
+    batch = BatchPlan.of(run)
+
+    def step_at(tokens: int) -> int:
+        return batch.steps_for(-(-tokens // run.model.context))
+
+    steps = override("train.steps", steps_of(run))
+    if (
+        was.decay_begins < state.samples * run.model.context
+        and would.decay_begins > was.decay_begins
+    ):
+        raise InputError(
+            f"{steps}: since step {step_at(was.decay_begins)} the learning rate of this run has "
+            f"decayed, and step {state.step} cannot go on as if it were stable; nearest: another "
+            "run_dir with checkpoint= one from before, or train.allow_changes=true, after which it "
+            "jumps"
+        )
+    return (
+        f"{steps}: the learning rate stays at {would.peak:.3g} until step "
+        f"{step_at(would.decay_begins)}, and decays to {would.floor:.3g} at step {steps_of(run)}"
+    )
 
 
 def _pairs(before: Any, now: Any, prefix: str = "") -> Iterator[tuple[str, object, object]]:

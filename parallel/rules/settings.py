@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from configs.schema import AttentionPattern
+from configs.schema import AttentionPattern, RateSchedule
 from configs.words import listed
 from parallel.batch_schedule import steps_of
+from parallel.lr_schedule import decay_end
 from parallel.rules.batch import ramp_is_even
 from parallel.rules.case import Case
 from parallel.rules.fault import Fault, Rule
@@ -82,6 +83,7 @@ RANGES = (
             "contamination.max_n",
             "train.steps",
             "train.global_batch",
+            "optimizer.annealing_tokens",
             "train.stop_after",
             "train.spike_window",
             "train.skip_batches",
@@ -214,6 +216,40 @@ def decay_ends_after_the_warmup(case: Case) -> Iterator[Fault]:
     )
 
 
+def annealing_fits(case: Case) -> Iterator[Fault]:
+    """WSD's decay fits between the warm-up and its end; nothing else has one."""
+    optimizer = case.run.optimizer
+    given = optimizer.annealing_tokens
+    if given is None:
+        return
+    if optimizer.schedule is not RateSchedule.wsd:
+        yield Fault(
+            setting="optimizer.annealing_tokens",
+            why=f"optimizer.schedule={optimizer.schedule} has no part that it could be",
+            source="a setting without effect is an error",
+            fixes=(
+                to({"optimizer.annealing_tokens": None}),
+                to({"optimizer.schedule": RateSchedule.wsd}),
+            ),
+        )
+    elif case.run.train.steps is None and (
+        not ramp_is_even(case) or case.run.model.recipe.tokens < 1
+    ):
+        return  # the run has no length
+    elif given >= 1 and optimizer.warmup_tokens + given > (end := decay_end(case.run)):
+        room = end - optimizer.warmup_tokens
+        yield Fault(
+            setting="optimizer.annealing_tokens",
+            why=f"it follows the warm-up of {optimizer.warmup_tokens} tokens, and ends by "
+            f"token {end}",
+            source="Megatron-core optimizer_param_scheduler.py, WSD",
+            fixes=(
+                *([to({"optimizer.annealing_tokens": room})] if room >= 1 else []),
+                to({"optimizer.annealing_tokens": None}),
+            ),
+        )
+
+
 def evaluation_has_batches(case: Case) -> Iterator[Fault]:
     """Periodic evaluation needs at least one batch."""
     train = case.run.train
@@ -248,6 +284,7 @@ RULES: tuple[Rule, ...] = (
     every_peak_is_positive,
     window_fits_the_context,
     decay_ends_after_the_warmup,
+    annealing_fits,
     evaluation_has_batches,
     steps_named_are_steps_of_the_run,
 )

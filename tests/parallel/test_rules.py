@@ -174,6 +174,16 @@ FAULTS: dict[str, tuple[str, str, int | None]] = {
         None,
     ),
     "fp8 of few tokens": (f"{GPU} precision=fp8 model.context=249", "precision", None),
+    "annealing of a cosine": (
+        f"{NANO} optimizer.annealing_tokens=4096",
+        "optimizer.annealing_tokens",
+        None,
+    ),
+    "annealing beyond the run": (
+        f"{NANO} optimizer.schedule=wsd train.steps=20 optimizer.annealing_tokens=90000",
+        "optimizer.annealing_tokens",
+        None,
+    ),
     "one rank too few": (f"{NANO} layout.data=null layout.tensor=4", "layout.tensor", 3),
     "too few for the pipeline": (
         f"{NANO} layout.data=null layout.pipeline=4",

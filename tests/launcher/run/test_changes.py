@@ -104,6 +104,27 @@ def test_to_decay_anew_is_said_plainly(given: str) -> None:
     require_meant(changes(earlier, plan.run), 30, plan.run, [given])
 
 
+WSD = "optimizer.schedule=wsd"
+
+
+def test_a_longer_wsd_run_is_stable_for_longer() -> None:
+    before, now = resolved(WSD), resolved(f"{WSD} train.steps=60")
+    plan = resolve(run_of(f"{BEGUN} {WSD} train.steps=60"), {})
+    kept, asked, line = keep_schedule(before, plan, now, state(20), ["train.steps=60"])
+    assert (kept, asked) == (plan, now)
+    assert LearningRate.of(kept.run).decay_begins > LearningRate.of(before).decay_tokens
+    assert "stays at 0.002 until step 54, and decays to 0.0002 at step 60" in line
+
+
+def test_one_that_has_decayed_cannot_be_stable_again() -> None:
+    before = resolved(WSD)
+    plan = resolve(run_of(f"{BEGUN} {WSD} train.steps=60"), {})
+    with pytest.raises(InputError, match="since step 27 the learning rate of this run has decayed"):
+        keep_schedule(before, plan, plan.run, state(30), ["train.steps=60"])
+    meant = resolve(run_of(f"{BEGUN} {WSD} train.steps=60 train.allow_changes=true"), {})
+    assert keep_schedule(before, meant, meant.run, state(30), [])[2] == ""
+
+
 def test_other_versions_are_told() -> None:
     now = versions.installed()
     assert "torch" in now
