@@ -7,12 +7,11 @@ a CPU.
 from __future__ import annotations
 
 import datetime
-import importlib
 import importlib.metadata
-import importlib.util
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
@@ -21,15 +20,18 @@ from torch.multiprocessing.spawn import ProcessRaisedException, spawn
 
 from launcher.doctor.finding import Finding, output_of
 from launcher.doctor.gpus import links_in, links_in_words, runs_on
+from models.ops.banded_attention import flash_fault
+from parallel.runtime.gpu_packages import MISSING, import_fault, transformer_engine_fault
 
 SIDE = 64  # of the matrices: a product of numbers up to 2 is at most 256, exact in bfloat16
 NUMBERS = 1 << 20  # each rank's, in the sum
 RANKS_ON_CPU = 2
 MEETS_WITHIN_S = 60
-PACKAGES = {  # where they are imported, and what they give
-    "transformer_engine": ("transformer_engine.pytorch", "Megatron-core's layers on CUDA"),
-    "flash_attn": ("flash_attn", "banded attention in half precision; without it, flex attention"),
-    "apex": ("apex", "optional: fused kernels that Megatron-core takes where they are"),
+PACKAGES: dict[str, tuple[Callable[[], str | None], str]] = {
+    # Why a run would pass each over, and what it gives.
+    "transformer_engine": (transformer_engine_fault, "Megatron-core's layers on CUDA"),
+    "flash_attn": (flash_fault, "banded attention in half precision; without it, flex attention"),
+    "apex": (partial(import_fault, "apex"), "fused kernels that Megatron-core takes"),
 }
 
 
@@ -149,15 +151,17 @@ def _sum(rank: int, ranks: int, device: str, meeting: str) -> None:
 
 
 def imports(package: str) -> Callable[[str], Iterator[Finding]]:
-    """A check that imports an optional package for real: one that is broken ends a run."""
+    """A check of an optional package by what a run asks of it; a run does without a broken one."""
 
     def check(_device: str) -> Iterator[Finding]:
-        module, gives = PACKAGES[package]
-        if importlib.util.find_spec(package) is None:
-            yield Finding(package, "not installed", gives, None)
-            return
-        importlib.import_module(module)
-        yield Finding(package, _version(package), gives)
+        fault_of, gives = PACKAGES[package]
+        fault = fault_of()
+        if fault is None:
+            yield Finding(package, _version(package), gives)
+        elif fault == MISSING:
+            yield Finding(package, MISSING, gives, None)
+        else:
+            yield Finding(package, _version(package), f"passed over: {fault}", None)
 
     return check
 

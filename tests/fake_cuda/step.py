@@ -33,6 +33,7 @@ from configs.cuda import CudaConfig
 from configs.schema import DeviceName, EngineConfig, Precision, Recompute, Schedule
 from parallel.layout import Layout
 from parallel.planner.trace.trace import traced_ranks
+from tests.cli import ROOT
 from tests.fake_cuda import functions
 from tests.layouts import name
 from tests.training import ADAM, DEEPSPEED, GLOBAL_BATCH, MEGATRON, SEED, SHAPE
@@ -113,7 +114,7 @@ class _Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def _place() -> str:
     for line in reversed(traceback.extract_stack()[:-2]):
         if "/torch/" not in line.filename and "fake_cuda" not in line.filename:
-            inside = line.filename.split("site-packages/")[-1].split("/main/")[-1]
+            inside = line.filename.split("site-packages/")[-1].removeprefix(f"{ROOT}/")
             return f"{inside}:{line.lineno} {line.line}"
     return "?"
 

@@ -11,7 +11,7 @@ from configs.override import override
 from configs.schema import AttentionPattern, DeviceName
 from launcher.run.jsonl import read_lines
 from models.shape import ModelShape
-from parallel.hardware import cuda_devices
+from parallel.hardware import compute_capability, cuda_devices
 from parallel.parity import KINDS, Tolerance, Trace, compare
 from tests import training
 from tests.cli import ROOT, TINY, PhalanxResult, phalanx
@@ -95,6 +95,12 @@ class Machine:
         """Skips a check in a rehearsal."""
         if not self.is_cuda:
             pytest.skip(f"rehearsal: {why}")
+
+    def needs_capability(self, least: tuple[int, int], what: str) -> None:
+        """Skips a check of what this GPU is too old for; the driver is asked, and no CUDA."""
+        here = compute_capability()
+        if here is not None and here < least:
+            pytest.skip(f"{what} needs compute capability {least[0]}.{least[1]}, this GPU has less")
 
     def needs_ranks(self, count: int) -> None:
         """Skips a check that takes more ranks than there are."""

@@ -47,6 +47,7 @@ def test_the_band_is_the_mask(
         machine.needs_cuda("flash-attn needs CUDA")
         if importlib.util.find_spec("flash_attn") is None:
             pytest.skip("flash-attn is not installed")
+        machine.needs_capability((8, 0), "flash-attn")
     smaller = 1 if machine.is_cuda else SMALLER
     lengths = [length // smaller for length in LENGTHS]
     (found,) = one_rank.run(

@@ -110,6 +110,7 @@ def test_fp8_is_near_bf16(
     machine: Machine, check: Check, tmp_path: Path, scaling: Fp8Scaling
 ) -> None:
     needs_transformer_engine(machine)
+    machine.needs_capability((8, 9), "FP8")
     traces = []
     for precision in ("fp8", "bf16"):
         run = tmp_path / precision

@@ -150,15 +150,19 @@ def layer_notices(device: DeviceName, cuda: CudaConfig) -> list[str]:
     return [f"layers   local ones: Transformer Engine cannot be used: {fault}"]
 
 
+def overlaps(layout: Layout, device: DeviceName) -> bool:
+    """Whether data ranks communicate while they compute, which gloo does not."""
+    return device is DeviceName.cuda and layout.data > 1
+
+
 def ddp_config(
     layout: Layout, device: DeviceName, features: CudaFeatures
 ) -> DistributedDataParallelConfig:
     """How gradients are reduced: on CUDA overlapped with the backward pass."""
-    overlap = device is DeviceName.cuda and layout.data > 1
     return DistributedDataParallelConfig(
         grad_reduce_in_fp32=not features.bf16_gradients,
-        overlap_grad_reduce=overlap,
-        overlap_param_gather=overlap and layout.zero == 1,
+        overlap_grad_reduce=overlaps(layout, device),
+        overlap_param_gather=overlaps(layout, device) and layout.zero == 1,
         align_param_gather=features.align_param_gather,
         use_distributed_optimizer=layout.zero == 1,
         bucket_size=features.bucket_size,
@@ -183,7 +187,7 @@ def optimizer_config(
         fp16=precision is Precision.fp16,
         initial_loss_scale=optimizer.loss_scale,
         use_distributed_optimizer=layout.zero == 1,
-        overlap_param_gather=device is DeviceName.cuda and layout.data > 1 and layout.zero == 1,
+        overlap_param_gather=overlaps(layout, device) and layout.zero == 1,
     )
 
 

@@ -22,9 +22,9 @@ from parallel.engines.base import Batch, StepResult
 from parallel.engines.cuda_features import cuda_features
 from parallel.engines.megatron import gradient_norm
 from parallel.engines.megatron.config import (
-    ddp_config,
     layer_notices,
     optimizer_config,
+    overlaps,
     transformer_config,
 )
 from parallel.engines.megatron.model import build_chunks
@@ -85,7 +85,7 @@ class MegatronEngine(EngineState):
         """Tells the schedules how to scale losses and when to reduce gradients."""
         config.grad_scale_func = self.optimizer.scale_loss
         config.finalize_model_grads_func = finalize_model_grads
-        if ddp_config(self.layout, self.device.name, self.features).overlap_grad_reduce:
+        if overlaps(self.layout, self.device.name):
             no_sync = [chunk.no_sync for chunk in self.chunks]
             config.no_sync_func = no_sync[0] if len(no_sync) == 1 else no_sync
         if self.features.align_param_gather:

@@ -134,3 +134,20 @@ def test_an_error_of_many_lines_is_one() -> None:
         "RuntimeError: backend='inductor' raised: RuntimeError: Failed to find C compiler."
     )
     assert in_one_line(AssertionError()) == "AssertionError"
+
+
+@pytest.mark.parametrize(
+    ("fault", "found", "means", "good"),
+    [
+        (None, "installed", "gives", True),
+        ("not installed", "not installed", "gives", None),
+        ("OSError: of another torch", "installed", "passed over: OSError: of another torch", None),
+    ],
+)
+def test_a_package_is_judged_as_a_run_does(
+    fault: str | None, found: str, means: str, good: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from launcher.doctor import checks
+
+    monkeypatch.setitem(checks.PACKAGES, "apex", (lambda: fault, "gives"))
+    assert list(checks.imports("apex")("cpu")) == [Finding("apex", found, means, good)]
