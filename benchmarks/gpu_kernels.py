@@ -48,7 +48,7 @@ def matmuls(
         for m in rows
         for n, k in (
             *(each.shape for each in shape.layer if each.is_matrix),
-            (shape.padded_vocab, shape.hidden),
+            (shape.padded_vocab(), shape.hidden),
         )
     }
     found = []

@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from configs.asking import EvaluateConfig, GenerateConfig, ScalingConfig, TaskConfig
 from configs.cuda import CudaConfig
+from configs.network import ModelConfig
 from configs.text import ContaminationConfig, CorpusConfig
 
 
@@ -61,49 +62,12 @@ class Schedule(StrEnum):
     dualpipev = "dualpipev"  # two half stages per rank, from both ends of the model (DeepSpeed)
 
 
-class AttentionPattern(StrEnum):
-    """Which layers attend to the full context (dense) and which to a window of it (banded)."""
-
-    dense = "dense"  # all layers attend to the full context
-    banded = "banded"  # all layers attend to a window
-    alternating = "alternating"  # dense and banded in turn, the first dense
-
-
 class LaunchName(StrEnum):
     """How the ranks are started."""
 
     local = "local"  # on this machine
     torchrun = "torchrun"  # by torchrun on every node: prints the commands, or runs one of them
     slurm = "slurm"  # by a SLURM batch script, written and submitted
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecipeConfig:
-    """How the paper trained a model of this size; the other groups refer to these values."""
-
-    global_batch: int  # samples per optimizer step, after the ramp
-    learning_rate: float  # peak learning rate, after warm-up
-    tokens: int  # training ends after this many, unless train.steps is set
-    warmup_tokens: int  # linear warm-up of the learning rate
-    decay_tokens: int | None  # the decay ends here; null: at the end of the run
-    ramp_tokens: int  # the batch grows linearly to global_batch over this many; 0: no ramp
-    ramp_start: int  # samples of the first steps of the ramp
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelConfig:
-    """A GPT-3: its sizes, its attention and its tokenizer."""
-
-    name: str  # the model's name in run folders and tables
-    layers: int  # transformer layers
-    hidden: int  # width of a layer; heads must divide it
-    heads: int  # attention heads per layer
-    vocab: int  # size of the vocabulary
-    context: int  # tokens per sample, and the maximum of a prompt and its answer together
-    attention: AttentionPattern  # which layers attend to the full context, and which to a window
-    window: int  # tokens that a banded layer attends to, including the current one
-    tokenizer: str  # gpt2, trained (byte-level BPE on the corpus), or the path of a tokenizer.json
-    recipe: RecipeConfig  # how a model of this size is trained; train.* and optimizer.* refer to it
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Floating-point operations of a GPT-3, counted matmul by matmul.
+"""Floating-point operations of a decoder, counted matmul by matmul.
 
 A multiply-add is two operations. The backward pass costs twice the forward pass. Recomputed
 activations are not counted: these are the model's operations, not the hardware's.
@@ -24,7 +24,7 @@ def forward_flops_per_sample(shape: ModelShape) -> int:
     weights = sum(outputs * inputs for outputs, inputs in shape.matrices())
     projections = 2 * weights * tokens * shape.layers
     attention = sum(
-        4 * shape.hidden * attended_pairs(tokens, shape.window if shape.is_banded(layer) else None)
+        4 * shape.query * attended_pairs(tokens, shape.window if shape.is_banded(layer) else None)
         for layer in range(shape.layers)
     )
     logits = 2 * shape.hidden * shape.vocab * tokens

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from configs.errors import InputError
-from configs.schema import AttentionPattern
-from models.layer_table import NORM_EPSILON
+from configs.network import AttentionPattern
 from models.shape import ModelShape
 
+NORM_EPSILON = 1e-5
 PREFIX = "transformer."
 _TANH_GELUS = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast")
 
@@ -50,9 +50,10 @@ def require_gpt2(shape: ModelShape) -> None:
             f"{shape.context} tokens and have no GPT-2 equivalent, whose layers see all; "
             "nearest: a model trained with model.attention=dense"
         )
+    plain = ModelShape(**{name: getattr(shape, name) for name in _SIZES})
     for field in fields(shape):
         value = getattr(shape, field.name)
-        if field.name not in _SIZES and value != field.default:
+        if value != getattr(plain, field.name):
             raise InputError(f"model.{field.name}={value}: has no GPT-2 equivalent")
 
 
@@ -92,8 +93,7 @@ def from_gpt2(weights: Mapping[str, Tensor], shape: ModelShape) -> dict[str, Ten
         if "linear_qkv" in name:
             weight = _heads_from_blocks(weight, shape)
         if theirs == "wte.weight":
-            padding = shape.padded_vocab - weight.shape[0]
-            weight = torch.nn.functional.pad(weight, (0, 0, 0, padding))
+            weight = weight[: shape.vocab]
         expected = shape.parameter(name).shape
         if tuple(weight.shape) != expected:
             raise InputError(f"{theirs}: gives {tuple(weight.shape)}, the model has {expected}")

@@ -24,11 +24,54 @@ _AT_ONCE = 1 << 20  # elements processed at a time, to bound the memory of doubl
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One rank's part of a parameter: all of it, or one of equal parts along a dimension."""
+    """One rank's part of a parameter: all of it, or one of equal parts along a dimension.
+
+    Attributes:
+        blocks: equal blocks of that dimension, each of which is cut into parts; a rank holds its
+            part of each, one after the other.
+    """
 
     dim: int | None = None
     index: int = 0
     parts: int = 1
+    blocks: int = 1
+
+    def pieces(self, whole: int, here: int) -> list[Piece]:
+        """Where the elements of a shard lie along `dim`, without those that are padding.
+
+        Args:
+            whole: the parameter's size along `dim`.
+            here: the shard's.
+        """
+        if self.dim is None:
+            return [Piece(0, 0, whole)]
+        block, part = whole // self.blocks, here // self.blocks
+        found = []
+        for number in range(self.blocks):
+            first = self.index * part
+            size = min(part, block - first)
+            if size > 0:
+                found.append(Piece(number * part, number * block + first, size))
+        return found
+
+    def of(self, whole: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """The shard, of `shape`, of an unsharded parameter; padding is 0."""
+        if self.dim is None:
+            return whole
+        shard = whole.new_zeros(shape)
+        for piece in self.pieces(whole.shape[self.dim], shape[self.dim]):
+            own = whole.narrow(self.dim, piece.start, piece.size)
+            shard.narrow(self.dim, piece.at, piece.size).copy_(own)
+        return shard
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """`size` elements along a dimension: from `at` on in a shard, from `start` in the parameter."""
+
+    at: int
+    start: int
+    size: int
 
 
 def initial_weight(
@@ -44,26 +87,28 @@ def initial_weight(
     if len(local_shape) == 1:
         return torch.ones(local_shape)
     deviation = STANDARD_DEVIATION
-    if model.parameter(name).to_residual:
+    parameter = model.parameter(name)
+    if parameter.to_residual:
         deviation /= math.sqrt(2 * model.layers)
-    weight = normal_part(name, local_shape, part, seed).mul_(deviation)
-    if name.endswith("word_embeddings.weight"):
-        first = part.index * local_shape[0]
-        weight[max(model.vocab - first, 0) :] = 0.0
-    return weight
+    return normal_part(name, local_shape, part, parameter.shape, seed).mul_(deviation)
 
 
-def normal_part(name: str, local_shape: torch.Size, part: Part, seed: int) -> Tensor:
-    """Standard normal numbers of one part of a matrix [rows, columns], float32."""
-    rows, columns = local_shape
-    out = torch.empty(local_shape)
-    if part.dim != 1:  # full rows: one range of positions
-        first_row = part.index * rows if part.dim == 0 else 0
-        _fill(out.view(-1), name, seed, first_row * columns)
-        return out
-    width = columns * part.parts
-    for row in range(rows):
-        _fill(out[row], name, seed, row * width + part.index * columns)
+def normal_part(
+    name: str, local_shape: torch.Size, part: Part, whole: tuple[int, ...], seed: int
+) -> Tensor:
+    """Standard normal numbers of one part of a matrix `whole`, float32; its padding is 0."""
+    rows, columns = whole
+    if part.dim is None:
+        part = Part(dim=0)
+    out = torch.zeros(local_shape)
+    for piece in part.pieces(whole[part.dim or 0], local_shape[part.dim or 0]):
+        if part.dim == 0:  # full rows: one range of positions
+            own = out[piece.at : piece.at + piece.size]
+            _fill(own.view(-1), name, seed, piece.start * columns)
+            continue
+        for row in range(rows):
+            own = out[row, piece.at : piece.at + piece.size]
+            _fill(own, name, seed, row * columns + piece.start)
     return out
 
 

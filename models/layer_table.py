@@ -1,4 +1,4 @@
-"""The parameters of a GPT-3, defined once: counts, FLOPs, shards, traffic, shapes and initial
+"""The parameters of a decoder, defined once: counts, FLOPs, shards, traffic, shapes and initial
 weights follow from these tables.
 
 Names are Megatron-core's, in the order in which a rank holds them. Needs no torch.
@@ -10,8 +10,14 @@ import math
 from dataclasses import dataclass
 from functools import cache
 
-NORM_EPSILON = 1e-5
-"""Added to a LayerNorm's variance, as in GPT-2."""
+from configs.network import Biases, Mlp, Norm, QkNorm, Residual
+
+WORDS = "embedding.word_embeddings.weight"
+POSITIONS = "embedding.position_embeddings.weight"
+FINAL_NORM = "decoder.final_layernorm"
+OUTPUT = "output_layer.weight"
+VOCAB_MULTIPLE = 128
+"""Rows of the vocabulary on all ranks together are a multiple of this, and of the ranks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,19 +26,26 @@ class Parameter:
 
     Attributes:
         name: within its layer, or within the model.
-        shape: [outputs, inputs] of a matrix, [outputs] of a bias or a norm.
+        shape: [outputs, inputs] of a matrix, [outputs] of a bias or a norm; without padding.
         split: the dimension split over tensor ranks; None: replicated.
+        blocks: equal blocks of that dimension, each of which is split: 2 for the gate and the
+            linear half of a gated MLP.
+        padded: its rows are the vocabulary's, with padding on the last ranks.
         to_residual: the matrix's output is added to the residual stream.
+        summed: replicated, but applied to a part of the heads: a rank's gradient is partial.
     """
 
     name: str
     shape: tuple[int, ...]
     split: int | None = None
+    blocks: int = 1
+    padded: bool = False
     to_residual: bool = False
+    summed: bool = False
 
     @property
     def numbers(self) -> int:
-        """The total number of elements."""
+        """The total number of elements, without padding."""
         return math.prod(self.shape)
 
     @property
@@ -41,38 +54,85 @@ class Parameter:
         return len(self.shape) == 2
 
     def shape_on_rank(self, tensor: int) -> tuple[int, ...]:
-        """The shape of the part on each of `tensor` ranks."""
+        """The shape of the part on each of `tensor` ranks, with padding."""
+        if self.padded:
+            return (padded_rows(self.shape[0], tensor) // tensor, *self.shape[1:])
         parts = [tensor if dim == self.split else 1 for dim in range(len(self.shape))]
         return tuple(size // part for size, part in zip(self.shape, parts, strict=True))
 
     def numbers_on_rank(self, tensor: int) -> int:
         """Elements of the part on each of `tensor` ranks."""
-        return self.numbers if self.split is None else self.numbers // tensor
+        return math.prod(self.shape_on_rank(tensor))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerForm:
+    """What determines the parameters of a layer.
+
+    Attributes:
+        query: channels of all heads' queries.
+        key: channels of all query groups' keys, as many as of their values.
+        feed_forward: channels between the MLP's linears, of one half if it is gated.
+    """
+
+    hidden: int
+    query: int
+    key: int
+    head_width: int
+    feed_forward: int
+    norm: Norm
+    residual: Residual
+    mlp: Mlp
+    biases: Biases
+    qk_norm: QkNorm
+
+    @property
+    def up(self) -> int:
+        """Outputs of the MLP's first linear."""
+        return self.feed_forward * (2 if self.mlp.is_gated else 1)
 
 
 @cache
-def layer_table(hidden: int, feed_forward: int) -> tuple[Parameter, ...]:
-    """The parameters of one transformer layer: pre-norm, fused QKV, GELU, biases everywhere."""
+def layer_table(form: LayerForm) -> tuple[Parameter, ...]:
+    """The parameters of one transformer layer, with fused QKV."""
+    every = form.biases is Biases.all
+    before = form.residual is not Residual.post_norm
+    qkv = form.query + 2 * form.key
+    halves = 2 if form.mlp.is_gated else 1
+
+    def norm(name: str, there: bool) -> tuple[Parameter, ...]:
+        return _norm(name, form.hidden, form.norm) if there else ()
+
+    def linear(
+        name: str, outputs: int, inputs: int, *, split: int, bias: bool = every, blocks: int = 1
+    ) -> tuple[Parameter, ...]:
+        return _linear(name, outputs, inputs, split=split, bias=bias, blocks=blocks)
+
     return (
-        *_norm("input_layernorm", hidden),
-        *_linear("self_attention.linear_proj", hidden, hidden, split=1),
-        *_linear("self_attention.linear_qkv", 3 * hidden, hidden, split=0),
-        *_norm("pre_mlp_layernorm", hidden),
-        *_linear("mlp.linear_fc1", feed_forward, hidden, split=0),
-        *_linear("mlp.linear_fc2", hidden, feed_forward, split=1),
+        *norm("input_layernorm", before),
+        *linear("self_attention.linear_proj", form.hidden, form.query, split=1),
+        *norm("self_attention.linear_proj.norm", not before),
+        *linear("self_attention.linear_qkv", qkv, form.hidden, split=0, bias=form.biases.of_qkv),
+        *_qk_norms(form),
+        *norm("pre_mlp_layernorm", before),
+        *linear("mlp.linear_fc1", form.up, form.hidden, split=0, blocks=halves),
+        *linear("mlp.linear_fc2", form.hidden, form.feed_forward, split=1),
+        *norm("mlp.linear_fc2.norm", not before),
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerWork:
-    """What a layer keeps and moves beside its matmuls: numbers for each token and hidden channel.
+    """What a layer keeps and moves beside its matmuls: numbers for each token.
 
     Attributes:
-        kept: for the backward pass, on every tensor rank: two norms' and two linears' inputs.
-        kept_split: shared out: queries, keys, values, attention's output, GELU's input and output
-            (Korthikanti et al. 2022, section 4).
+        kept: for the backward pass, on every tensor rank: the inputs of its norms and of the
+            linears that read the full width.
+        kept_split: shared out: queries, keys, values, attention's output, the activation's input
+            and output (Korthikanti et al. 2022, section 4), normalised and rotated queries and
+            keys.
         moved: by element-wise kernels, on every tensor rank: two norms, two residual additions.
-        moved_split: shared out: biases, GELU on the width of the MLP.
+        moved_split: shared out: biases, norms and rotation of queries and keys, the activation.
     """
 
     kept: int
@@ -81,51 +141,103 @@ class LayerWork:
     moved_split: int
 
 
-LAYER_WORK = LayerWork(kept=4, kept_split=12, moved=11, moved_split=14)
+@cache
+def layer_work(form: LayerForm, rotary: bool) -> LayerWork:
+    """Of one layer; `rotary`: queries and keys are rotated."""
+    qkv, heads = form.query + 2 * form.key, form.query + form.key
+    changed = heads * (rotary + (form.qk_norm is not QkNorm.none))
+    inner = form.up + form.feed_forward  # the activation's input and output
+    # In parallel attention and MLP normalise the same input.
+    kept = 3 if form.residual is Residual.parallel else 4
+    return LayerWork(
+        kept=kept * form.hidden,
+        kept_split=qkv + form.query + inner + changed,
+        moved=11 * form.hidden,
+        moved_split=2 * qkv * form.biases.of_qkv + 2 * changed + inner,
+    )
 
 
 # A search of layouts asks these for each of thousands.
 
 
 @cache
-def layer_numbers(hidden: int, feed_forward: int, tensor: int) -> int:
+def layer_numbers(form: LayerForm, tensor: int) -> int:
     """Numbers of one layer on each of `tensor` ranks."""
-    return sum(each.numbers_on_rank(tensor) for each in layer_table(hidden, feed_forward))
+    return sum(each.numbers_on_rank(tensor) for each in layer_table(form))
 
 
 @cache
-def layer_matrices(hidden: int, feed_forward: int, tensor: int) -> tuple[tuple[int, ...], ...]:
+def layer_matrices(form: LayerForm, tensor: int) -> tuple[tuple[int, ...], ...]:
     """[outputs, inputs] of each of one layer's matrices on each of `tensor` ranks."""
-    table = layer_table(hidden, feed_forward)
-    return tuple(each.shape_on_rank(tensor) for each in table if each.is_matrix)
+    return tuple(each.shape_on_rank(tensor) for each in layer_table(form) if each.is_matrix)
 
 
 @cache
-def embedding_table(vocab: int, context: int, hidden: int) -> tuple[Parameter, ...]:
-    """Token embedding, whose weight also produces the logits, and learned positions."""
-    return (
-        Parameter(name="embedding.word_embeddings.weight", shape=(vocab, hidden), split=0),
-        Parameter(name="embedding.position_embeddings.weight", shape=(context, hidden)),
+def embedding_table(vocab: int, context: int | None, hidden: int) -> tuple[Parameter, ...]:
+    """Token embedding and, unless `context` is None, a learned vector for each position."""
+    words = Parameter(name=WORDS, shape=(vocab, hidden), split=0, padded=True)
+    if context is None:
+        return (words,)
+    return (words, Parameter(name=POSITIONS, shape=(context, hidden)))
+
+
+@cache
+def final_norm_table(hidden: int, norm: Norm) -> tuple[Parameter, ...]:
+    """The norm between the last layer and the logits."""
+    return _norm(FINAL_NORM, hidden, norm)
+
+
+@cache
+def output_table(vocab: int, hidden: int) -> tuple[Parameter, ...]:
+    """The output layer of a model whose embedding is not tied to it."""
+    return (Parameter(name=OUTPUT, shape=(vocab, hidden), split=0, padded=True),)
+
+
+def padded_rows(vocab: int, tensor: int) -> int:
+    """Rows of the vocabulary on all of `tensor` ranks together, equal on each of them."""
+    multiple = math.lcm(VOCAB_MULTIPLE, tensor)
+    return -(-vocab // multiple) * multiple
+
+
+def _norm(name: str, width: int, norm: Norm) -> tuple[Parameter, ...]:
+    kinds = ("weight", "bias") if norm.has_bias else ("weight",)
+    return tuple(Parameter(name=f"{name}.{kind}", shape=(width,)) for kind in kinds)
+
+
+def _qk_norms(form: LayerForm) -> tuple[Parameter, ...]:
+    """RMSNorms of queries and keys, whose weights are applied to each rank's own heads."""
+    if form.qk_norm is QkNorm.none:
+        return ()
+    full = form.qk_norm is QkNorm.full
+    widths = {"q": form.query, "k": form.key} if full else dict.fromkeys("qk", form.head_width)
+    return tuple(
+        Parameter(name=f"self_attention.{name}_layernorm.weight", shape=(width,), summed=not full)
+        for name, width in widths.items()
     )
 
 
-@cache
-def final_norm_table(hidden: int) -> tuple[Parameter, ...]:
-    """The norm between the last layer and the logits."""
-    return _norm("decoder.final_layernorm", hidden)
-
-
-def _norm(name: str, width: int) -> tuple[Parameter, ...]:
-    return tuple(Parameter(name=f"{name}.{kind}", shape=(width,)) for kind in ("weight", "bias"))
-
-
-def _linear(name: str, outputs: int, inputs: int, *, split: int) -> tuple[Parameter, ...]:
+def _linear(
+    name: str, outputs: int, inputs: int, *, split: int, bias: bool, blocks: int
+) -> tuple[Parameter, ...]:
     """Split by outputs (0, Megatron's column-parallel), or by inputs (1, row-parallel), which adds
     its bias after the sum over ranks.
     """
+    weight = Parameter(
+        name=f"{name}.weight",
+        shape=(outputs, inputs),
+        split=split,
+        blocks=blocks,
+        to_residual=split == 1,
+    )
+    if not bias:
+        return (weight,)
+    by_outputs = split == 0
     return (
+        weight,
         Parameter(
-            name=f"{name}.weight", shape=(outputs, inputs), split=split, to_residual=split == 1
+            name=f"{name}.bias",
+            shape=(outputs,),
+            split=0 if by_outputs else None,
+            blocks=blocks,
         ),
-        Parameter(name=f"{name}.bias", shape=(outputs,), split=0 if split == 0 else None),
     )

@@ -1,30 +1,48 @@
-"""The shape of a GPT-3: its sizes, and the parameters that follow from them."""
+"""The shape of a decoder: its sizes, what its layers consist of, and the parameters that follow."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from enum import StrEnum
+from functools import cache
+from typing import Any, cast, get_args, get_type_hints
 
-from configs.schema import AttentionPattern, ModelConfig
+from configs.network import (
+    AttentionPattern,
+    Biases,
+    Mlp,
+    ModelConfig,
+    Norm,
+    Positions,
+    QkNorm,
+    Residual,
+    RotaryConfig,
+)
 from models.layer_table import (
+    LayerForm,
+    LayerWork,
     Parameter,
     embedding_table,
     final_norm_table,
     layer_matrices,
     layer_numbers,
     layer_table,
+    layer_work,
+    output_table,
+    padded_rows,
 )
 
 _IN_A_LAYER = re.compile(r"^decoder\.layers\.\d+\.")
 
-VOCAB_MULTIPLE = 128
-"""The vocabulary is padded to a multiple of this, whatever the tensor size, so that a checkpoint
-fits every layout (Megatron-LM pads to 128 x tensor, which does not)."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelShape:
-    """A decoder-only transformer: pre-norm, learned positions, GELU, tied embeddings, biases."""
+    """A decoder-only transformer; the fields are those of `ModelConfig`, with nulls resolved.
+
+    Defaults are a GPT-3's.
+    """
 
     layers: int
     hidden: int
@@ -33,83 +51,127 @@ class ModelShape:
     vocab: int
     attention: AttentionPattern = AttentionPattern.alternating
     window: int = 256
+    dense_every: int | None = None
+    query_groups: int = 0  # 0: as many as heads
+    head_width: int = 0  # 0: hidden / heads
+    feed_forward: int = 0  # 0: 4 * hidden
+    positions: Positions = Positions.learned
+    rotary: RotaryConfig = field(default_factory=RotaryConfig)
+    norm: Norm = Norm.layer
+    norm_epsilon: float = 1e-5
+    residual: Residual = Residual.pre_norm
+    mlp: Mlp = Mlp.gelu
+    biases: Biases = Biases.all
+    qk_norm: QkNorm = QkNorm.none
+    tied: bool = True
+    logit_softcap: float | None = None
+
+    def __post_init__(self) -> None:
+        derived = {
+            "query_groups": self.heads,
+            "head_width": self.hidden // self.heads if self.heads else 0,
+            "feed_forward": 4 * self.hidden,
+        }
+        for name, value in derived.items():
+            object.__setattr__(self, name, getattr(self, name) or value)
 
     @classmethod
     def of(cls, model: ModelConfig) -> ModelShape:
         """The shape of a model's settings."""
-        return cls(
-            layers=model.layers,
-            hidden=model.hidden,
-            heads=model.heads,
-            context=model.context,
-            vocab=model.vocab,
-            attention=model.attention,
-            window=model.window,
-        )
+        given: dict[str, Any] = {each.name: getattr(model, each.name) for each in fields(cls)}
+        return cls(**given | {name: given[name] or 0 for name in _DERIVED})
+
+    def settings(self) -> dict[str, Any]:
+        """The fields by name, which are also those of `ModelConfig`."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @property
-    def head_width(self) -> int:
-        """Channels of one attention head."""
-        return self.hidden // self.heads
+    def form(self) -> LayerForm:
+        """What determines the parameters of a layer."""
+        return _form(self)
 
     @property
-    def feed_forward(self) -> int:
-        """Channels between the MLP's two linears."""
-        return 4 * self.hidden
+    def query(self) -> int:
+        """Channels of all heads together."""
+        return self.heads * self.head_width
 
     @property
-    def padded_vocab(self) -> int:
-        """Rows of the token embedding."""
-        return -(-self.vocab // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
+    def rotated_channels(self) -> int:
+        """Channels of a head that are rotated, an even number; 0 without rotary positions."""
+        if self.positions is not Positions.rotary:
+            return 0
+        return int(self.head_width * self.rotary.fraction) // 2 * 2
+
+    def padded_vocab(self, tensor: int = 1) -> int:
+        """Rows of the token embedding on all of `tensor` ranks together."""
+        return padded_rows(self.vocab, tensor)
+
+    def vocab_on_rank(self, tensor: int) -> int:
+        """Rows of the token embedding on each of `tensor` ranks."""
+        return self.padded_vocab(tensor) // tensor
 
     def is_banded(self, layer: int) -> bool:
         """Whether layer number `layer` (from 0) sees only a window. Alternating starts dense."""
         if self.attention is AttentionPattern.alternating:
             return layer % 2 == 1
+        if self.attention is AttentionPattern.periodic:
+            return (layer + 1) % (self.dense_every or 1) != 0
         return self.attention is AttentionPattern.banded
 
     @property
     def layer(self) -> tuple[Parameter, ...]:
         """The parameters of one layer, named within the layer."""
-        return layer_table(self.hidden, self.feed_forward)
+        return layer_table(self.form)
 
     @property
     def layer_parameters(self) -> int:
-        """Weights and biases of one layer: 12 h^2 + 13 h (Brown et al. 2020, recounted)."""
+        """Weights, biases and norms of one layer; GPT-3's: 12 h^2 + 13 h (Brown et al. 2020)."""
         return self.layer_on_rank(1)
 
     def layer_on_rank(self, tensor: int) -> int:
         """Numbers of one layer on each of `tensor` ranks."""
-        return layer_numbers(self.hidden, self.feed_forward, tensor)
+        return layer_numbers(self.form, tensor)
 
     def matrices(self, tensor: int = 1) -> tuple[tuple[int, ...], ...]:
         """[outputs, inputs] of each of a layer's matrices on each of `tensor` ranks."""
-        return layer_matrices(self.hidden, self.feed_forward, tensor)
+        return layer_matrices(self.form, tensor)
 
     @property
-    def embedding_parameters(self) -> int:
-        """Token and position embeddings, the vocabulary unpadded; the output layer is tied."""
-        table = embedding_table(self.vocab, self.context, self.hidden)
-        return sum(each.numbers for each in table)
+    def work(self) -> LayerWork:
+        """What a layer keeps and moves beside its matmuls."""
+        return layer_work(self.form, self.rotated_channels > 0)
 
     @property
-    def padded_embedding(self) -> tuple[Parameter, ...]:
-        """Token and position embeddings as stored, with padding."""
-        return embedding_table(self.padded_vocab, self.context, self.hidden)
+    def embedding(self) -> tuple[Parameter, ...]:
+        """What precedes the first layer: the embedding of tokens, and of learned positions."""
+        learned = self.positions is Positions.learned
+        return embedding_table(self.vocab, self.context if learned else None, self.hidden)
 
     @property
     def final_norm(self) -> tuple[Parameter, ...]:
         """The norm before the logits."""
-        return final_norm_table(self.hidden)
+        return final_norm_table(self.hidden, self.norm)
+
+    @property
+    def output(self) -> tuple[Parameter, ...]:
+        """The output layer, if it is not the token embedding."""
+        return () if self.tied else output_table(self.vocab, self.hidden)
+
+    @property
+    def outside_layers(self) -> tuple[Parameter, ...]:
+        """The parameters of no layer, in order."""
+        return (*self.embedding, *self.final_norm, *self.output)
+
+    @property
+    def embedding_parameters(self) -> int:
+        """Token and position embeddings and an output layer of its own, without padding."""
+        return sum(each.numbers for each in (*self.embedding, *self.output))
 
     @property
     def parameters(self) -> int:
         """The number of trainable elements without padding, as in the paper's Table D.1."""
-        return (
-            self.layers * self.layer_parameters
-            + sum(each.numbers for each in self.final_norm)
-            + self.embedding_parameters
-        )
+        outside = sum(each.numbers for each in self.outside_layers)
+        return self.layers * self.layer_parameters + outside
 
     def parameter(self, name: str) -> Parameter:
         """The parameter with a global name, such as decoder.layers.3.mlp.linear_fc1.weight.
@@ -117,8 +179,72 @@ class ModelShape:
         Raises KeyError if the model has no such parameter.
         """
         within = _IN_A_LAYER.sub("", name)
-        table = self.layer if within != name else (*self.padded_embedding, *self.final_norm)
-        for each in table:
+        for each in self.layer if within != name else self.outside_layers:
             if each.name == within:
                 return each
         raise KeyError(name)
+
+
+def to_json(shape: ModelShape) -> dict[str, Any]:
+    """The fields as JSON has them."""
+    return asdict(shape)
+
+
+def from_json(found: Mapping[str, Any]) -> ModelShape:
+    """The shape that `to_json` took apart; fields that came later have their defaults.
+
+    Raises ValueError, TypeError or KeyError if the fields are not a shape's.
+    """
+    shape = ModelShape(**_typed(ModelShape, found))
+    for name in _SIZES:
+        if getattr(shape, name) < 1:
+            raise ValueError(f"model.{name} is {getattr(shape, name)!r}")
+    return shape
+
+
+def _typed(kind: type[Any], found: Mapping[str, Any]) -> dict[str, Any]:
+    hints = get_type_hints(kind)
+    if unknown := sorted(found.keys() - hints.keys()):
+        raise ValueError(f"model.{unknown[0]} is no setting of a model")
+    return {name: _value(f"model.{name}", hints[name], value) for name, value in found.items()}
+
+
+def _value(name: str, hint: Any, value: Any) -> Any:
+    kinds = get_args(hint) or (hint,)
+    for kind in kinds:
+        if is_dataclass(kind) and isinstance(value, Mapping):
+            return cast(Any, kind)(**_typed(cast(type[Any], kind), value))
+        if isinstance(kind, type) and issubclass(kind, StrEnum) and isinstance(value, str):
+            return kind(value)
+        if type(value) is kind or (kind is float and type(value) is int):
+            return kind(value) if kind is float else value
+    raise ValueError(f"{name} is {value!r}")
+
+
+_SIZES = (
+    "layers",
+    "hidden",
+    "heads",
+    "context",
+    "vocab",
+    "query_groups",
+    "head_width",
+    "feed_forward",
+)
+_DERIVED = ("query_groups", "head_width", "feed_forward")
+
+
+@cache
+def _form(shape: ModelShape) -> LayerForm:
+    return LayerForm(
+        hidden=shape.hidden,
+        query=shape.query,
+        key=shape.query_groups * shape.head_width,
+        head_width=shape.head_width,
+        feed_forward=shape.feed_forward,
+        norm=shape.norm,
+        residual=shape.residual,
+        mlp=shape.mlp,
+        biases=shape.biases,
+        qk_norm=shape.qk_norm,
+    )

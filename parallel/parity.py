@@ -149,15 +149,15 @@ def _difference(one: Tensor | None, other: Tensor | None) -> tuple[str, float]:
 
 _ORDER = (
     *("word_embeddings", "position_embeddings"),
-    *("input_layernorm", "linear_qkv", "linear_proj"),
-    *("pre_mlp_layernorm", "linear_fc1", "linear_fc2", "final_layernorm"),
+    *("input_layernorm", "linear_qkv", "q_layernorm", "k_layernorm", "linear_proj"),
+    *("pre_mlp_layernorm", "linear_fc1", "linear_fc2", "final_layernorm", "output_layer"),
 )
 
 
 def _in_network_order(key: str) -> tuple[object, ...]:
     kind, _, name = key.partition(".")
     layer = re.match(r"decoder\.layers\.(\d+)\.", name)
-    ends = {"embedding": -1.0, "decoder": float("inf")}  # what is in no layer
-    place = float(layer[1]) if layer else ends[name.partition(".")[0]]
+    ends = -1.0 if name.startswith("embedding.") else float("inf")  # what is in no layer
+    place = float(layer[1]) if layer else ends
     part = next(number for number, part in enumerate(_ORDER) if part in name)
     return list(KINDS).index(kind), place, part, name

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from configs.schema import DeviceName, EngineConfig, EngineName, OptimizerConfig, Precision
-from models.shape import ModelShape
-from parallel.checkpoint.manifest import TrainState, shape_fields
+from models.shape import ModelShape, to_json
+from parallel.checkpoint.manifest import TrainState
 from parallel.layout import Layout
 from parallel.parity import Trace
 
@@ -118,7 +118,7 @@ def take_steps(engine: Any, layout: Layout, first: int, last: int) -> list[tuple
 
 def weights_here(engine: Any) -> list[tuple[str, Any, Tensor]]:
     return [
-        (named.at.name, named.at.part, _whole(named.tensor).float().cpu())
+        (named.at.name, named.at, _whole(named.tensor).float().cpu())
         for named in engine.named_tensors()
     ]
 
@@ -155,7 +155,7 @@ def state_of(engine: Any, step: int) -> TrainState:
         corpus="",
         adam_step=engine.adam_step(),
         scaler=engine.scaler_state(),
-        model=shape_fields(engine.shape),
+        model=to_json(engine.shape),
     )
 
 
@@ -170,15 +170,11 @@ def train_and_save(
     shape: ModelShape = SHAPE,
 ) -> Any:
     """A job: loads the newest checkpoint of `folder` or begins, trains, saves under `last`."""
-    from megatron.core import parallel_state
-
     from parallel.checkpoint.manifest import find
     from parallel.checkpoint.store import CheckpointStore
 
     with engine(layout, precision, shape, config) as running:
-        store = CheckpointStore(
-            Path(folder), parallel_state.get_tensor_model_parallel_group(), None
-        )
+        store = CheckpointStore(Path(folder), None)
         if load:
             store.load(running, find(Path(folder)))
         results = take_steps(running, layout, first, last)
@@ -191,17 +187,18 @@ def assemble(answers: list[Any]) -> Curve:
     steps = answers[0][0]
     for results, _ in answers:
         assert results == steps, "ranks disagree about a loss or a gradient norm"
-    pieces: dict[str, dict[int, Tensor]] = {}
-    split: dict[str, Any] = {}
+    shards: dict[str, dict[int, Tensor]] = {}
+    whole: dict[str, Tensor] = {}
     for _, weights in answers:
-        for name, part, tensor in weights:
-            known = pieces.setdefault(name, {}).setdefault(part.index, tensor)
+        for name, at, tensor in weights:
+            known = shards.setdefault(name, {}).setdefault(at.part.index, tensor)
             assert torch.equal(known, tensor), f"copies of {name} differ"
-            split[name] = part.dim
-    whole = {
-        name: by_index[0]
-        if split[name] is None
-        else torch.cat([by_index[index] for index in sorted(by_index)], dim=split[name])
-        for name, by_index in pieces.items()
-    }
+            if at.part.dim is None:
+                whole[name] = tensor
+                continue
+            into = whole.setdefault(name, torch.full(at.whole, torch.nan))
+            dim = at.part.dim
+            for piece in at.part.pieces(at.whole[dim], at.shape[dim]):
+                shard = tensor.narrow(dim, piece.at, piece.size)
+                into.narrow(dim, piece.start, piece.size).copy_(shard)
     return Curve([loss for loss, _ in steps], [norm for _, norm in steps], whole)

@@ -53,10 +53,8 @@ def main() -> None:
 
         engine.train_step(Batch(micro_batches=batches_of(run)[0][:1]), 1e-4)
         shape, folder = ModelShape.of(run.model), Path(temporary)
-        from parallel.runtime.process_groups import tensor_group
 
-        group = tensor_group()
-        store = CheckpointStore(folder / "checkpoints", group, None)
+        store = CheckpointStore(folder / "checkpoints", None)
         size = shape.parameters * 4 * 3
         memory = huge_memory(CHUNK)
         memory[:] = torch.randint(0, 255, (CHUNK,), dtype=torch.uint8).numpy().tobytes()

@@ -29,8 +29,8 @@ from launcher.command_line.compose import compose_run
 from launcher.failure.watchdog import Watchdog
 from launcher.run.resolve import ResolvedRun, resolve
 from launcher.start.world import joined_world
-from models.shape import ModelShape
-from parallel.checkpoint.manifest import TrainState, shape_fields
+from models.shape import ModelShape, to_json
+from parallel.checkpoint.manifest import TrainState
 
 WARM_UP = 2  # rounds
 
@@ -67,14 +67,13 @@ def _measure(plan: ResolvedRun, options: argparse.Namespace) -> None:
     with joined_world(plan.run, Watchdog.alone()) as device:
         from launcher.training.engine_factory import running_engine
         from parallel.checkpoint.store import CheckpointStore
-        from parallel.runtime.process_groups import checkpoint_group, tensor_group
+        from parallel.runtime.process_groups import checkpoint_group
 
         with running_engine(plan.run, plan.layout, device) as engine:
-            group = tensor_group()
             folder = Path(os.environ["STALL_FOLDER"])
             beside = checkpoint_group()
-            waiting = CheckpointStore(folder / "waiting", group, None)
-            store = CheckpointStore(folder / "beside", group, None, beside)
+            waiting = CheckpointStore(folder / "waiting", None)
+            store = CheckpointStore(folder / "beside", None, beside)
             rows = _rounds(plan, engine, waiting, store, options.rounds)
             torch.distributed.destroy_process_group(beside)
     if os.environ["RANK"] == "0":
@@ -122,7 +121,7 @@ def state_of(engine: Any, shape: ModelShape, step: int) -> TrainState:
         corpus="",
         adam_step=engine.adam_step(),
         scaler=engine.scaler_state(),
-        model=shape_fields(shape),
+        model=to_json(shape),
     )
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 import tokenizers
 
 from benchmarks import paired
-from configs.schema import ModelConfig
+from configs.network import ModelConfig
 from configs.text import CorpusConfig
 from corpus.dataset.megatron_import import quiet_import
 from corpus.prepare.prepare import prepare

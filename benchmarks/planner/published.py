@@ -15,7 +15,8 @@ from typing import Any
 
 import yaml
 
-from configs.schema import AttentionPattern, ClusterConfig, EngineName, Recompute
+from configs.network import AttentionPattern
+from configs.schema import ClusterConfig, EngineName, Recompute
 from models.shape import ModelShape
 from parallel.layout import Layout
 from parallel.planner.inputs.calibration import Overheads

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import InputError
-from configs.schema import ModelConfig
+from configs.network import ModelConfig
 from configs.text import ContaminationConfig, CorpusConfig
 from corpus.contamination.benchmarks import Benchmark, read_benchmark
 from corpus.contamination.filter import Rules

@@ -10,7 +10,7 @@ from itertools import chain, groupby, islice
 from pathlib import Path
 
 from configs.errors import InputError
-from configs.schema import ModelConfig
+from configs.network import ModelConfig
 from configs.text import ContaminationConfig, CorpusConfig
 from corpus.contamination.filter import Rules, filter_table
 from corpus.filters.quality import Classifier, learn

@@ -13,7 +13,7 @@ import tokenizers
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 
 from configs.errors import InputError
-from configs.schema import ModelConfig
+from configs.network import ModelConfig
 from corpus.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
 
 BYTES = 256

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +25,9 @@ from launcher.command_line.compose import compose_run, hydra_app, merge_override
 from launcher.inference.hf_folder import Gpt2Folder
 from launcher.run.ownership import owning
 from launcher.run.run_dir import RunFolder
-from models.shape import ModelShape
+from models.shape import ModelShape, to_json
 from parallel.checkpoint import manifest
-from parallel.checkpoint.manifest import TrainState, shape_fields
+from parallel.checkpoint.manifest import TrainState
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -79,7 +80,7 @@ def _export(run: Run, target: Path, console: Console) -> None:
             _write_json(folder / "tokenizer_config.json", _tokenizer_config(tokenizer, shape))
     console.print(
         f"wrote {target}: {shape.parameters:,} parameters, {run.precision}, "
-        f"vocabulary {shape.vocab:,} (its padding to {shape.padded_vocab:,} left out)"
+        f"vocabulary {shape.vocab:,} without padding"
     )
 
 
@@ -112,7 +113,7 @@ def _make_run(
         corpus="",
         adam_step=0,
         scaler={},
-        model=shape_fields(shape),
+        model=to_json(shape),
     )
     kept = folder.path / manifest.TOKENIZER
     with given.tokenizer() as tokenizer:
@@ -134,12 +135,19 @@ def _with_moments(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _overrides(name: str, shape: ModelShape, tokenizer: Path, given: list[str]) -> list[str]:
-    model = {"name": name, **shape_fields(shape)}
-    fixed = [override(f"model.{key}", value) for key, value in model.items()]
+    fixed = list(_settings("model", {"name": name, **to_json(shape)}))
     kept = [it for it in given if not it.startswith(("convert.", "run_dir="))]
     return merge_overrides(
         [override("model.tokenizer", str(tokenizer)), "layout=single", *fixed], kept
     )
+
+
+def _settings(group: str, values: dict[str, Any]) -> Iterator[str]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _settings(f"{group}.{key}", value)
+        else:
+            yield override(f"{group}.{key}", value)
 
 
 def _tokenizer_config(tokenizer: Path, shape: ModelShape) -> dict[str, Any]:

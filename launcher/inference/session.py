@@ -25,7 +25,6 @@ from launcher.run.settings import key_of
 from launcher.start.local import require_local, run_ranks
 from models.shape import ModelShape
 from parallel.checkpoint import manifest
-from parallel.checkpoint.manifest import shape_fields
 
 if TYPE_CHECKING:
     from parallel.inference.model import InferenceModel
@@ -106,7 +105,7 @@ def resolve_inference(
         # A run that was trained by SLURM or torchrun is asked here all the same.
         launch = replace(run.launch, name=LaunchName.local, node=None, port=None, elastic=False)
         run = replace(run, launch=launch)
-    model = replace(run.model, **shape_fields(source.shape))
+    model = replace(run.model, **source.shape.settings())
     # Batches, steps and evaluations belong to training; their rules must not reject inference.
     train = replace(run.train, global_batch=layout.data or 1, async_save=False)
     # FP8 is a format of training's matmuls.
@@ -141,7 +140,7 @@ def load_model(run: Run, device: Device) -> Iterator[tuple[InferenceModel, Token
     from parallel.checkpoint.store import CheckpointStore
     from parallel.inference.model import InferenceModel
     from parallel.layout import Layout
-    from parallel.runtime.process_groups import process_groups, tensor_group
+    from parallel.runtime.process_groups import process_groups
 
     source = source_of(run, "")
     with source.tokenizer() as path:
@@ -152,6 +151,6 @@ def load_model(run: Run, device: Device) -> Iterator[tuple[InferenceModel, Token
         if source.folder is not None:
             model.take(source.folder.weights())
         else:
-            store = CheckpointStore(source.path.parent, tensor_group(), None)
+            store = CheckpointStore(source.path.parent, None)
             store.load_weights(model, source.path)
         yield model, tokenizer

@@ -42,17 +42,17 @@ from launcher.training.sample_audit import SampleIds
 from launcher.training.signals import Signals
 from launcher.training.stop import Stop
 from launcher.training.throughput import Speed
-from models.shape import ModelShape
+from models.shape import ModelShape, to_json
 from parallel.batch_schedule import BatchPlan, steps_of
 from parallel.checkpoint import manifest
-from parallel.checkpoint.manifest import TrainState, shape_fields
+from parallel.checkpoint.manifest import TrainState
 from parallel.checkpoint.store import CheckpointStore
 from parallel.engines.base import Engine
 from parallel.engines.megatron.model import banded_attention_by
 from parallel.layout import Layout
 from parallel.lr_schedule import LearningRate
 from parallel.runtime.device import Device
-from parallel.runtime.process_groups import checkpoint_group, tensor_group
+from parallel.runtime.process_groups import checkpoint_group
 
 VALIDATION_SEED = 0  # the order of held-out text is always the same
 
@@ -106,7 +106,6 @@ class _Session:
         self.watchdog = watchdog
         self.store = CheckpointStore(
             folder.checkpoints,
-            tensor_group(),
             prepared.tokenizer,
             checkpoint_group() if run.train.async_save else None,
             self.lease.require if self.lease is not None else None,
@@ -303,7 +302,7 @@ class _Session:
             corpus=self.prepared.fingerprint,
             adam_step=self.engine.adam_step(),
             scaler=self.engine.scaler_state(),
-            model=shape_fields(self.shape),
+            model=to_json(self.shape),
             sample_ids=ids.total(record.samples),
             shares=self.shares,
         )

@@ -1,81 +1,48 @@
-"""A GPT-3 for inference: the same weights, applied with torch alone, one token at a time.
+"""A decoder for inference: the same weights, applied with torch alone, one token at a time.
 
 Megatron-core's own inference needs CUDA and keeps all tokens of every layer; this keeps only a
 window for a banded layer, and runs wherever torch does. Partial results of tensor ranks are summed
 as in Megatron's layers (Shoeybi et al. 2019): twice per layer, and once for the embedding.
 
-Shape suffixes: B rows, T tokens, H hidden, N heads on this rank, D head width, V vocabulary on this
-rank, R rows of hidden states.
+Shape suffixes: B rows, T tokens, H hidden, N heads on this rank, G query groups on this rank, D
+head width, V vocabulary on this rank, R rows of hidden states.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
 from functools import partial
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from configs.network import Mlp, Norm, Positions, QkNorm, Residual
 from models.decoding.kv_cache import BandedCache, DenseCache, NextTokens
-from models.layer_table import NORM_EPSILON
+from models.layer_table import FINAL_NORM, OUTPUT, POSITIONS, WORDS
 from models.ops.padding import mask_padding
+from models.ops.rotary import rotate, tables
+from models.ops.softcap import capped
 from models.shape import ModelShape
-
-WORDS = "embedding.word_embeddings.weight"
-POSITIONS = "embedding.position_embeddings.weight"
-FINAL_NORM = "decoder.final_layernorm"
 
 Caches = list[DenseCache]
 AddUp = Callable[[Tensor], Tensor]
+Weights = Mapping[str, Tensor]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerWeights:
-    """This rank's part of one layer: [outputs, inputs], with q, k and v of one head together."""
-
-    norm: Tensor
-    norm_bias: Tensor
-    qkv: Tensor
-    qkv_bias: Tensor
-    projection: Tensor
-    projection_bias: Tensor
-    mlp_norm: Tensor
-    mlp_norm_bias: Tensor
-    up: Tensor
-    up_bias: Tensor
-    down: Tensor
-    down_bias: Tensor
-
-
-_NAMES = {
-    "norm": "input_layernorm",
-    "qkv": "self_attention.linear_qkv",
-    "projection": "self_attention.linear_proj",
-    "mlp_norm": "pre_mlp_layernorm",
-    "up": "mlp.linear_fc1",
-    "down": "mlp.linear_fc2",
-}
-
-
-def names_of_layer(layer: int) -> dict[str, str]:
-    """The global name of each of `LayerWeights`."""
-    names = {}
-    for field in fields(LayerWeights):
-        short = field.name.removesuffix("_bias")
-        kind = "bias" if field.name.endswith("_bias") else "weight"
-        names[field.name] = f"decoder.layers.{layer}.{_NAMES[short]}.{kind}"
-    return names
+def names_of_layer(layer: int, shape: ModelShape) -> dict[str, str]:
+    """The global name of each parameter of a layer, by its name in the layer."""
+    return {each.name: f"decoder.layers.{layer}.{each.name}" for each in shape.layer}
 
 
 def names_of(layers: range, shape: ModelShape) -> list[str]:
     """The parameters used by a piece of these layers; the model's ends include the embedding."""
-    names = [WORDS, POSITIONS] if layers.start == 0 else []
+    names = [each.name for each in shape.embedding] if layers.start == 0 else []
     for layer in layers:
-        names += names_of_layer(layer).values()
+        names += names_of_layer(layer, shape).values()
     if layers.stop == shape.layers:
-        names += [f"{FINAL_NORM}.weight", f"{FINAL_NORM}.bias"]
-        names += [] if WORDS in names else [WORDS]
+        names += [each.name for each in (*shape.final_norm, *shape.output)]
+        names += [WORDS] if shape.tied and WORDS not in names else []
     return names
 
 
@@ -92,7 +59,7 @@ class Decoder:
         self,
         shape: ModelShape,
         layers: range,
-        weights: Mapping[str, Tensor],
+        weights: Weights,
         tensor_rank: int = 0,
         add_up: AddUp | None = None,
     ) -> None:
@@ -101,8 +68,8 @@ class Decoder:
         self._weights = weights
         self._add_up = add_up
         self._tensor_rank = tensor_rank
-        self._layers = [
-            LayerWeights(**{key: weights[name] for key, name in names_of_layer(layer).items()})
+        self._layers: list[Weights] = [
+            {key: weights[name] for key, name in names_of_layer(layer, shape).items()}
             for layer in layers
         ]
 
@@ -116,7 +83,7 @@ class Decoder:
         ]
 
     def embed(self, tokens_BT: Tensor, positions_BT: Tensor) -> Tensor:
-        """Embeds tokens and positions; [B, T, H]."""
+        """Embeds tokens and learned positions; [B, T, H]."""
         words = self._weights[WORDS]
         if self._add_up is None:
             embedded = F.embedding(tokens_BT, words)
@@ -125,44 +92,109 @@ class Decoder:
             elsewhere = (local < 0) | (local >= len(words))
             embedded = F.embedding(local.masked_fill(elsewhere, 0), words)
             embedded = self._add_up(embedded.masked_fill(elsewhere[..., None], 0.0))
+        if self.shape.positions is not Positions.learned:
+            return embedded
         return embedded + F.embedding(positions_BT, self._weights[POSITIONS])
 
     def begin(self, hidden_BTH: Tensor, lengths_B: Tensor, caches: Caches) -> Tensor:
         """Runs the first tokens of every row, rows padded on the right; [B, T, H]."""
+        angles = self._angles(torch.arange(hidden_BTH.shape[1], device=hidden_BTH.device)[None])
         for weights, cache in zip(self._layers, caches, strict=True):
-            hidden_BTH = self._layer(weights, hidden_BTH, partial(cache.fill, lengths_B))
+            hidden_BTH = self._layer(weights, hidden_BTH, angles, partial(cache.fill, lengths_B))
         return hidden_BTH
 
     def extend(self, hidden_B1H: Tensor, at: NextTokens, caches: Caches) -> Tensor:
         """Runs one more token of every row, at its position; [B, 1, H]."""
+        angles = self._angles(at.positions_B[:, None])
         for weights, cache in zip(self._layers, caches, strict=True):
-            hidden_B1H = self._layer(weights, hidden_B1H, partial(cache.extend, at))
+            hidden_B1H = self._layer(weights, hidden_B1H, angles, partial(cache.extend, at))
         return hidden_B1H
 
     def logits(self, hidden_RH: Tensor) -> Tensor:
         """[R, V], on the last stage; vocabulary padding is -inf."""
-        norm, bias = (self._weights[f"{FINAL_NORM}.{kind}"] for kind in ("weight", "bias"))
-        words = self._weights[WORDS]
-        logits = F.linear(_norm(hidden_RH, norm, bias), words).float()
+        words = self._weights[WORDS if self.shape.tied else OUTPUT]
+        normed = self._norm(self._weights, FINAL_NORM, hidden_RH)
+        logits = capped(F.linear(normed, words).float(), self.shape.logit_softcap)
         mask_padding(logits, self.shape.vocab, self._tensor_rank)
         return logits
 
-    def _layer(self, w: LayerWeights, hidden_BTH: Tensor, attend: Callable[..., Tensor]) -> Tensor:
-        rows, tokens, _ = hidden_BTH.shape
-        normed = _norm(hidden_BTH, w.norm, w.norm_bias)
-        qkv = F.linear(normed, w.qkv, w.qkv_bias)
-        qkv_BNTD = qkv.view(rows, tokens, -1, 3, self.shape.head_width).transpose(1, 2).unbind(3)
-        mixed = attend(*qkv_BNTD).transpose(1, 2).flatten(2)
-        hidden_BTH = self._add(hidden_BTH, mixed, w.projection, w.projection_bias)
-        normed = _norm(hidden_BTH, w.mlp_norm, w.mlp_norm_bias)
-        inner = F.gelu(F.linear(normed, w.up, w.up_bias), approximate="tanh")
-        return self._add(hidden_BTH, inner, w.down, w.down_bias)
+    def _angles(self, positions_BT: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Cosines and sines [B, 1, T, channels / 2] of rotary positions."""
+        shape = self.shape
+        if not shape.rotated_channels:
+            return None
+        cos, sin = tables(shape.rotary, shape.rotated_channels, shape.context, positions_BT.device)
+        return cos[positions_BT][:, None], sin[positions_BT][:, None]
 
-    def _add(self, hidden: Tensor, part: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def _layer(
+        self,
+        w: Weights,
+        hidden_BTH: Tensor,
+        angles: tuple[Tensor, Tensor] | None,
+        attend: Callable[..., Tensor],
+    ) -> Tensor:
+        before = self.shape.residual is not Residual.post_norm
+        normed = self._norm(w, "input_layernorm", hidden_BTH) if before else hidden_BTH
+        query, key, value = self._heads(w, normed)
+        if angles is not None:
+            query, key = rotate(query, *angles), rotate(key, *angles)
+        mixed = attend(query, key, value).transpose(1, 2).flatten(2)
+        attended = hidden_BTH + self._output(w, "self_attention.linear_proj", mixed)
+        read = hidden_BTH if self.shape.residual is Residual.parallel else attended
+        normed = self._norm(w, "pre_mlp_layernorm", read) if before else read
+        inner = self._activated(_linear(w, "mlp.linear_fc1", normed))
+        return attended + self._output(w, "mlp.linear_fc2", inner)
+
+    def _heads(self, w: Weights, normed_BTH: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries [B, N, T, D], keys and values [B, G, T, D] of this rank."""
+        shape = self.shape
+        width, each = shape.head_width, shape.heads // shape.query_groups
+        qkv = _linear(w, "self_attention.linear_qkv", normed_BTH)
+        qkv_BTGQ = torch.unflatten(qkv, 2, (-1, (each + 2) * width))
+        query, key, value = (
+            it.reshape(*qkv.shape[:2], -1, width)
+            for it in torch.split(qkv_BTGQ, [each * width, width, width], 3)
+        )
+        if shape.qk_norm is not QkNorm.none:
+            query, key = (
+                self._head_norm(w[f"self_attention.{name}_layernorm.weight"], heads)
+                for name, heads in (("q", query), ("k", key))
+            )
+        query, key, value = (it.transpose(1, 2) for it in (query, key, value))
+        return query, key, value
+
+    def _head_norm(self, weight: Tensor, heads_BTND: Tensor) -> Tensor:
+        if self.shape.qk_norm is QkNorm.head:
+            return F.rms_norm(heads_BTND, weight.shape, weight, self.shape.norm_epsilon)
+        flat = heads_BTND.flatten(2)
+        normed = F.rms_norm(flat, weight.shape, weight, self.shape.norm_epsilon)
+        return normed.view(heads_BTND.shape)
+
+    def _norm(self, w: Weights, name: str, hidden: Tensor) -> Tensor:
+        weight, epsilon = w[f"{name}.weight"], self.shape.norm_epsilon
+        if self.shape.norm is Norm.rms:
+            return F.rms_norm(hidden, weight.shape, weight, epsilon)
+        return F.layer_norm(hidden, weight.shape, weight, w[f"{name}.bias"], epsilon)
+
+    def _activated(self, inner: Tensor) -> Tensor:
+        mlp = self.shape.mlp
+        if not mlp.is_gated:
+            return F.gelu(inner, approximate="tanh" if mlp is Mlp.gelu else "none")
+        gate, linear = inner.chunk(2, -1)
+        return (F.silu(gate) if mlp is Mlp.swiglu else F.gelu(gate, approximate="tanh")) * linear
+
+    def _output(self, w: Weights, name: str, part: Tensor) -> Tensor:
+        """What attention or MLP adds to the residual stream, from this rank's part of its input."""
+        bias = w.get(f"{name}.bias")
         if self._add_up is None:
-            return hidden + F.linear(part, weight, bias)
-        return hidden + (self._add_up(F.linear(part, weight)) + bias)
+            out = F.linear(part, w[f"{name}.weight"], bias)
+        else:
+            out = self._add_up(F.linear(part, w[f"{name}.weight"]))
+            out = out if bias is None else out + bias
+        if self.shape.residual is Residual.post_norm:
+            out = self._norm(w, f"{name}.norm", out)
+        return out
 
 
-def _norm(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return F.layer_norm(hidden, weight.shape, weight, bias, NORM_EPSILON)
+def _linear(w: Weights, name: str, x: Tensor) -> Tensor:
+    return F.linear(x, w[f"{name}.weight"], w.get(f"{name}.bias"))

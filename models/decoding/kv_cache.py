@@ -1,8 +1,8 @@
 """The KV cache, and attention over it.
 
 Each row of a batch has its own length. New tokens always continue a row, so entries beyond its
-length are never read. Shape suffixes: B rows, N heads on this rank, T new tokens, S cached tokens,
-D head width.
+length are never read. Keys and values may have fewer heads than queries, each for several of them.
+Shape suffixes: B rows, N heads on this rank, T new tokens, S cached tokens, D head width.
 """
 
 from __future__ import annotations
@@ -81,6 +81,7 @@ class DenseCache:
             self._keys_BNSD[:, :, :seen],
             self._values_BNSD[:, :, :seen],
             attn_mask=mask_B11S,
+            enable_gqa=key_BN1D.shape[1] < query_BN1D.shape[1],
         )
 
     def pick(self, rows_B: Tensor) -> None:
@@ -91,7 +92,10 @@ class DenseCache:
         self._values_BNSD = self._values_BNSD[rows_B]
 
     def _first(self, query_BNTD: Tensor, key_BNTD: Tensor, value_BNTD: Tensor) -> Tensor:
-        return F.scaled_dot_product_attention(query_BNTD, key_BNTD, value_BNTD, is_causal=True)
+        grouped = key_BNTD.shape[1] < query_BNTD.shape[1]
+        return F.scaled_dot_product_attention(
+            query_BNTD, key_BNTD, value_BNTD, is_causal=True, enable_gqa=grouped
+        )
 
     def _kept(self, tokens: int, lengths_B: Tensor) -> Tensor | None:
         """[B, S]: which token each slot holds; None: the first ones, in order."""

@@ -80,12 +80,17 @@ def banded_attention(
     backend: AttentionBackend,
     dropout: float = 0.0,
 ) -> Tensor:
-    """[B, N, T, H], each token over the last `window`."""
+    """[B, N, T, H], each token over the last `window`; keys and values may have fewer heads."""
     # A trace for CUDA compiles nothing: dense attention takes the same memory as flex and flash.
     traced = backend is not AttentionBackend.blocked and detect_fake_mode((query_BNTH,)) is not None
     if query_BNTH.shape[2] <= window or traced:
         return F.scaled_dot_product_attention(
-            query_BNTH, key_BNTH, value_BNTH, is_causal=True, dropout_p=dropout
+            query_BNTH,
+            key_BNTH,
+            value_BNTH,
+            is_causal=True,
+            dropout_p=dropout,
+            enable_gqa=_grouped(query_BNTH, key_BNTH),
         )
     return WAYS[backend](query_BNTH, key_BNTH, value_BNTH, window, dropout)
 
@@ -99,7 +104,12 @@ def blocked_attention(
     if tokens <= block:
         mask = band_mask(tokens, window, query_BNTH.device)
         return F.scaled_dot_product_attention(
-            query_BNTH, key_BNTH, value_BNTH, attn_mask=mask, dropout_p=dropout
+            query_BNTH,
+            key_BNTH,
+            value_BNTH,
+            attn_mask=mask,
+            dropout_p=dropout,
+            enable_gqa=_grouped(query_BNTH, key_BNTH),
         )
     blocks = -(-tokens // block)
     padding = blocks * block - tokens
@@ -110,15 +120,22 @@ def blocked_attention(
         for it in (query_BNTH, key_BNTH, value_BNTH)
     )
     band_TS = band_mask(block + before, window, query.device)[before:]
-    attend = partial(F.scaled_dot_product_attention, dropout_p=dropout)
+    attend = partial(
+        F.scaled_dot_product_attention,
+        dropout_p=dropout,
+        enable_gqa=_grouped(query_BNTH, key_BNTH),
+    )
     # The first block has no predecessor.
     first = attend(query[:, :, 0], key[:, :, 0], value[:, :, 0], attn_mask=band_TS[:, before:])
+    # Blocks come before heads, so that the heads of a group stay together.
+    key, value = (it.transpose(1, 2) for it in (key, value))
     keys, values = (
-        torch.cat([it[:, :, :-1, block - before :], it[:, :, 1:]], 3).flatten(1, 2)
+        torch.cat([it[:, :-1, :, block - before :], it[:, 1:]], 3).flatten(1, 2)
         for it in (key, value)
     )
-    later = attend(query[:, :, 1:].flatten(1, 2), keys, values, attn_mask=band_TS)
-    out = torch.cat([first[:, :, None], torch.unflatten(later, 1, (heads, blocks - 1))], 2)
+    later = attend(query[:, :, 1:].transpose(1, 2).flatten(1, 2), keys, values, attn_mask=band_TS)
+    later = torch.unflatten(later, 1, (blocks - 1, heads)).transpose(1, 2)
+    out = torch.cat([first[:, :, None], later], 2)
     return out.flatten(2, 3)[:, :, :tokens]
 
 
@@ -129,7 +146,8 @@ def flex_attention(
     assert not dropout
     mask = _flex_mask(query_BNTH.shape[2], window, query_BNTH.device)
     attend = _flex(query_BNTH.is_cuda)
-    return attend(query_BNTH, key_BNTH, value_BNTH, block_mask=mask)
+    grouped = _grouped(query_BNTH, key_BNTH)
+    return attend(query_BNTH, key_BNTH, value_BNTH, block_mask=mask, enable_gqa=grouped)
 
 
 def flash_attention(
@@ -143,6 +161,10 @@ def flash_attention(
         query, key, value, dropout_p=dropout, causal=True, window_size=(window - 1, 0)
     )
     return out_BTNH.transpose(1, 2)
+
+
+def _grouped(query_BNTH: Tensor, key_BNTH: Tensor) -> bool:
+    return key_BNTH.shape[1] < query_BNTH.shape[1]
 
 
 def band_mask(tokens: int, window: int, device: torch.device) -> Tensor:

@@ -1,4 +1,4 @@
-"""One rank's part of a GPT-3, built from Megatron-core's tensor-parallel layers."""
+"""One rank's part of a decoder, built from Megatron-core's tensor-parallel layers."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Any
 from megatron.core.models.gpt import GPTModel
 from torch import Tensor
 
+from configs.network import Positions
 from models.ops.cross_entropy import cross_entropy
 from models.ops.linear import host_linear, on_host
 from models.ops.padding import mask_padding
+from models.ops.softcap import capped
 from models.shape import ModelShape
 from models.training.layer_specs import block_spec
 
@@ -26,19 +28,23 @@ class GPT(GPTModel):  # type: ignore[misc]  # Megatron-core is untyped
         super().__init__(
             config=config,
             transformer_layer_spec=block_spec(shape, layers, transformer_engine=transformer_engine),
-            vocab_size=shape.padded_vocab,
+            vocab_size=shape.padded_vocab(config.tensor_model_parallel_size),
             max_sequence_length=shape.context,
-            share_embeddings_and_output_weights=True,
-            position_embedding_type="learned_absolute",
+            share_embeddings_and_output_weights=shape.tied,
+            # Attention rotates by itself.
+            position_embedding_type=(
+                "learned_absolute" if shape.positions is Positions.learned else "none"
+            ),
             **megatron,
         )
-        self.true_vocab = shape.vocab
+        self.true_vocab, self.softcap = shape.vocab, shape.logit_softcap
         if self.post_process and on_host(config):
             self.output_layer._forward_impl = host_linear  # Megatron-core builds it of its own
 
     def compute_language_model_loss(self, labels: Tensor, logits: Tensor) -> Tensor:
         """labels [B, T], logits [T, B, vocabulary on this rank] -> losses [B, T]."""
         tensor = self.pg_collection.tp
+        logits = capped(logits, self.softcap)
         mask_padding(logits, self.true_vocab, tensor.rank())
         if not self.config.on_cpu:
             return super().compute_language_model_loss(labels, logits)

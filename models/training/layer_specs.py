@@ -1,7 +1,7 @@
-"""Megatron-core layer specs of a GPT-3: one per layer, since dense and banded layers alternate.
+"""Megatron-core layer specs of a decoder: one per layer, since dense and banded layers alternate.
 
 Two implementations of the same network with the same parameters: Megatron-core's tensor-parallel
-linears with torch's LayerNorm and our attention, or Transformer Engine's if it is installed.
+linears with our norms and attention, or Transformer Engine's if it is installed.
 """
 
 from __future__ import annotations
@@ -10,33 +10,21 @@ import copy
 from functools import partial
 from typing import Any
 
-import torch
 from megatron.core.models.gpt.gpt_layer_specs import (
     get_gpt_layer_local_spec,
     get_gpt_layer_with_transformer_engine_spec,
 )
+from megatron.core.transformer.identity_op import IdentityOp
 from megatron.core.transformer.spec_utils import ModuleSpec
 from megatron.core.transformer.transformer_block import TransformerBlockSubmodules
 
-from models.layer_table import NORM_EPSILON
+from configs.network import QkNorm, Residual
 from models.ops.linear import ColumnLinear, RowLinear
 from models.shape import ModelShape
-from models.training.attention import BandedAttention, DenseAttention
-
-
-class LayerNorm(torch.nn.LayerNorm):
-    """torch's LayerNorm, applicable to a slice of the sequence.
-
-    With sequence parallelism each rank normalises its own tokens, so the weights' gradients must be
-    summed over the tensor group; Megatron does so for parameters marked `sequence_parallel`.
-    """
-
-    def __init__(
-        self, config: Any, hidden_size: int, eps: float = NORM_EPSILON, **_megatron: Any
-    ) -> None:
-        super().__init__(hidden_size, eps=eps, dtype=config.params_dtype)
-        for parameter in self.parameters():
-            parameter.sequence_parallel = config.sequence_parallel  # type: ignore[attr-defined]
+from models.training.attention import BandedAttention, DenseAttention, RotatedAttention
+from models.training.mlp import Activation
+from models.training.norms import AllHeadsNorm, RMSNorm, norm_of, normed_linear
+from models.training.parallel_layer import ParallelLayer
 
 
 def block_spec(
@@ -44,22 +32,25 @@ def block_spec(
 ) -> TransformerBlockSubmodules:
     """The spec of the given layers (global numbers, from 0) of one stage or chunk."""
     make = _engine_layer if transformer_engine else _local_layer
-    norm = None if transformer_engine else LayerNorm
+    norm = _engine_norm() if transformer_engine else norm_of(shape.norm)
     return TransformerBlockSubmodules(
-        layer_specs=[make(shape, layer) for layer in layers], layer_norm=norm or _engine_norm()
+        layer_specs=[make(shape, layer) for layer in layers], layer_norm=norm
     )
 
 
 def _local_layer(shape: ModelShape, layer: int) -> ModuleSpec:
     spec = get_gpt_layer_local_spec()
-    banded = partial(BandedAttention, window=shape.window)
+    kind = BandedAttention if shape.is_banded(layer) else DenseAttention
     attention = spec.submodules.self_attention.submodules
-    attention.core_attention = banded if shape.is_banded(layer) else DenseAttention
+    attention.core_attention = partial(kind, shape=shape)
     attention.linear_qkv, attention.linear_proj = ColumnLinear, RowLinear
     mlp = spec.submodules.mlp.submodules
     mlp.linear_fc1, mlp.linear_fc2 = ColumnLinear, RowLinear
-    spec.submodules.input_layernorm = LayerNorm
-    spec.submodules.pre_mlp_layernorm = LayerNorm
+    mlp.activation_func = ModuleSpec(module=Activation, params={"kind": shape.mlp})
+    norm = norm_of(shape.norm)
+    spec.submodules.input_layernorm = spec.submodules.pre_mlp_layernorm = norm
+    attention.q_layernorm, attention.k_layernorm = _qk_norms(shape, RMSNorm)
+    _connect(spec, shape, RowLinear, norm)
     # Megatron would save the norms under Transformer Engine's names; ours are the layer's own.
     spec.submodules.sharded_state_dict_keys_map = {}
     return spec
@@ -68,19 +59,52 @@ def _local_layer(shape: ModelShape, layer: int) -> ModuleSpec:
 def _engine_layer(shape: ModelShape, layer: int) -> ModuleSpec:
     # Transformer Engine reads the window from the config it is given.
     spec = copy.deepcopy(get_gpt_layer_with_transformer_engine_spec())
-    attention = spec.submodules.self_attention.submodules
+    attention, mlp = (
+        getattr(spec.submodules, name).submodules for name in ("self_attention", "mlp")
+    )
     window = (shape.window - 1, 0) if shape.is_banded(layer) else None
-    attention.core_attention = partial(_engine_attention, attention.core_attention, window)
+    attention.core_attention = partial(_engine_attention, attention.core_attention, window, shape)
+    attention.q_layernorm, attention.k_layernorm = _qk_norms(shape, _engine_norm())
+    if shape.residual is Residual.post_norm:  # no norm precedes a linear that it could be part of
+        from megatron.core.extensions.transformer_engine import TEColumnParallelLinear
+
+        attention.linear_qkv = mlp.linear_fc1 = TEColumnParallelLinear
+    _connect(spec, shape, attention.linear_proj, _engine_norm())
     return spec
 
 
+def _connect(spec: ModuleSpec, shape: ModelShape, row_linear: Any, norm: Any) -> None:
+    """Lets attention and MLP read and write the residual stream in the model's order."""
+    if shape.residual is Residual.parallel:
+        spec.module = ParallelLayer
+    if shape.residual is Residual.post_norm:
+        spec.submodules.input_layernorm = spec.submodules.pre_mlp_layernorm = IdentityOp
+        normed = normed_linear(row_linear, norm)
+        spec.submodules.self_attention.submodules.linear_proj = normed
+        spec.submodules.mlp.submodules.linear_fc2 = normed
+
+
+def _qk_norms(shape: ModelShape, norm: Any) -> tuple[Any, Any]:
+    if shape.qk_norm is QkNorm.none:
+        return IdentityOp, IdentityOp
+    if shape.qk_norm is QkNorm.head:
+        return norm, norm
+    # All heads of this rank, which are all of the model's: tensor is 1.
+    query, key = (
+        ModuleSpec(module=AllHeadsNorm, params={"width": width})
+        for width in (shape.query, shape.form.key)
+    )
+    return query, key
+
+
 def _engine_attention(
-    kind: Any, window: tuple[int, int] | None, *, config: Any, **rest: Any
+    kind: Any, window: tuple[int, int] | None, shape: ModelShape, *, config: Any, **rest: Any
 ) -> Any:
     config = copy.copy(config)
     config.window_size = window
     config.window_attn_skip_freq = None
-    return kind(config=config, **rest)
+    attention = kind(config=config, **rest)
+    return RotatedAttention(attention, shape) if shape.rotated_channels else attention
 
 
 def _engine_norm() -> Any:

@@ -1,4 +1,4 @@
-"""A GPT-3 as a list of layers, each taking the previous one's output.
+"""A decoder as a list of layers, each taking the previous one's output.
 
 The same parts, from the same specs and with the same names, as `models.training.gpt` combines into
 one module, for schedules that distribute layers themselves. Shape suffixes: B batch, T tokens (on
@@ -8,23 +8,26 @@ this rank, with sequence parallelism), H hidden, V vocabulary on this rank.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
 from megatron.core import parallel_state, tensor_parallel
 from megatron.core.fusions.fused_cross_entropy import fused_vocab_parallel_cross_entropy
 from megatron.core.transformer import TransformerConfig
-from megatron.core.transformer.transformer_layer import (
-    TransformerLayer,
-    get_transformer_layer_offset,
-)
+from megatron.core.transformer.transformer_layer import get_transformer_layer_offset
 from torch import Tensor, nn
 
+from configs.network import Positions
 from models.ops.cross_entropy import cross_entropy
 from models.ops.linear import host_linear, on_host
 from models.ops.padding import mask_padding
+from models.ops.softcap import capped
 from models.shape import ModelShape
 from models.training.layer_specs import block_spec
+
+LAYER = "Layer"
+"""The name of the class of every transformer layer, by which a schedule can count them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +50,20 @@ def layer_list(
     """
     spec = block_spec(shape, list(range(shape.layers)), transformer_engine=transformer_engine)
     words = (shape, config)
+    output = LayerEntry("embedding", WordEmbedding, words, logits=True)
     return [
         LayerEntry("embedding", WordEmbedding, words),
         LayerEntry("embedding", PositionEmbedding, (shape, config)),
         *(
-            LayerEntry(f"decoder.layers.{number}", Layer, (config, layer.submodules, number))
+            LayerEntry(
+                f"decoder.layers.{number}",
+                layer_class(layer.module),
+                (config, layer.submodules, number),
+            )
             for number, layer in enumerate(spec.layer_specs)
         ),
         LayerEntry("decoder", FinalNorm, (config, spec.layer_norm)),
-        LayerEntry("embedding", WordEmbedding, words, logits=True),
+        output if shape.tied else LayerEntry("", Output, (shape, config)),
     ]
 
 
@@ -66,23 +74,13 @@ class WordEmbedding(nn.Module):
         super().__init__()
         group = parallel_state.get_tensor_model_parallel_group()
         self.word_embeddings = tensor_parallel.VocabParallelEmbedding(
-            shape.padded_vocab,
+            shape.padded_vocab(config.tensor_model_parallel_size),
             shape.hidden,
             init_method=config.init_method,
             config=config,
             tp_group=group,
         )
-        self.output_layer = tensor_parallel.ColumnParallelLinear(
-            shape.hidden,
-            shape.padded_vocab,
-            config=config,
-            init_method=config.init_method,
-            bias=False,
-            skip_weight_param_allocation=True,
-            tp_group=group,
-        )
-        if on_host(config):
-            self.output_layer._forward_impl = host_linear
+        self.output_layer = _output_layer(shape, config, group, tied=True)
 
     def forward(self, tokens_BT: Tensor) -> Tensor:
         """Vectors [B, T, H] of all tokens."""
@@ -94,20 +92,52 @@ class WordEmbedding(nn.Module):
         return logits
 
 
-class PositionEmbedding(nn.Module):
-    """Adds positions, and splits the sequence with sequence parallelism."""
+class Output(nn.Module):
+    """Maps vectors to logits by a weight of its own."""
 
     def __init__(self, shape: ModelShape, config: TransformerConfig) -> None:
         super().__init__()
-        self.position_embeddings = nn.Embedding(
-            shape.context, shape.hidden, dtype=config.params_dtype
-        )
+        group = parallel_state.get_tensor_model_parallel_group()
+        self.output_layer = _output_layer(shape, config, group, tied=False)
+
+    def forward(self, hidden_TBH: Tensor) -> Tensor:
+        """Logits [T, B, V] of all tokens, also with sequence parallelism."""
+        return self.output_layer(hidden_TBH)[0]
+
+
+def _output_layer(shape: ModelShape, config: TransformerConfig, group: Any, *, tied: bool) -> Any:
+    layer = tensor_parallel.ColumnParallelLinear(
+        shape.hidden,
+        shape.padded_vocab(config.tensor_model_parallel_size),
+        config=config,
+        init_method=config.init_method,
+        bias=False,
+        skip_weight_param_allocation=tied,
+        tp_group=group,
+    )
+    if on_host(config):
+        layer._forward_impl = host_linear
+    return layer
+
+
+class PositionEmbedding(nn.Module):
+    """Adds learned positions, where there are any; splits the sequence for sequence parallelism."""
+
+    def __init__(self, shape: ModelShape, config: TransformerConfig) -> None:
+        super().__init__()
+        self.position_embeddings = None
+        if shape.positions is Positions.learned:
+            self.position_embeddings = nn.Embedding(
+                shape.context, shape.hidden, dtype=config.params_dtype
+            )
         self.sequence_parallel = config.sequence_parallel
 
     def forward(self, words_BTH: Tensor) -> Tensor:
         """Hidden states [T, B, H]; with sequence parallelism this rank's part of T."""
-        positions = torch.arange(words_BTH.shape[1], device=words_BTH.device)
-        hidden = words_BTH + self.position_embeddings(positions)
+        hidden = words_BTH
+        if self.position_embeddings is not None:
+            positions = torch.arange(words_BTH.shape[1], device=words_BTH.device)
+            hidden = words_BTH + self.position_embeddings(positions)
         hidden_TBH = hidden.transpose(0, 1).contiguous()
         if not self.sequence_parallel:
             return hidden_TBH
@@ -115,24 +145,32 @@ class PositionEmbedding(nn.Module):
         return tensor_parallel.scatter_to_sequence_parallel_region(hidden_TBH).clone()
 
 
-class Layer(TransformerLayer):  # type: ignore[misc]  # Megatron-core is untyped
+class _Alone:
     """A transformer layer with only hidden states [T, B, H] as input and output."""
 
-    def __init__(self, config: TransformerConfig, submodules: Any, number: int) -> None:
+    def __init__(self, config: Any, submodules: Any, number: int) -> None:
         # Megatron adds its own count of layers on earlier stages.
-        offset = get_transformer_layer_offset(config)
-        super().__init__(config, submodules, layer_number=number + 1 - offset)
-        assert self.layer_number == number + 1
+        first = number + 1 - get_transformer_layer_offset(config)
+        super().__init__(config, submodules, layer_number=first)  # type: ignore[call-arg]
+        assert self.layer_number == number + 1  # type: ignore[attr-defined]
 
-    def forward(self, hidden_TBH: Tensor) -> Tensor:
+    def forward(self: Any, hidden_TBH: Tensor) -> Tensor:
         """[T, B, H] to [T, B, H]; under full recomputation keeps only its input."""
         if self.config.recompute_granularity == "full" and self.training:
-            return tensor_parallel.checkpoint(self._once, False, hidden_TBH)
-        return self._once(hidden_TBH)
+            recomputed: Tensor = tensor_parallel.checkpoint(self._once, False, hidden_TBH)
+            return recomputed
+        once: Tensor = self._once(hidden_TBH)
+        return once
 
     def _once(self, hidden_TBH: Tensor) -> Tensor:
-        hidden_TBH, _ = super().forward(hidden_TBH, attention_mask=None)
+        hidden_TBH, _ = super().forward(hidden_TBH, attention_mask=None)  # type: ignore[misc]
         return hidden_TBH
+
+
+@cache
+def layer_class(kind: type[nn.Module]) -> type[nn.Module]:
+    """The class `Layer` of an entry that is a layer of this kind."""
+    return type(LAYER, (_Alone, kind), {})
 
 
 class FinalNorm(nn.Module):
@@ -148,11 +186,12 @@ class FinalNorm(nn.Module):
 
 
 def mean_loss(
-    logits_TBV: Tensor, labels_BT: Tensor, *, config: TransformerConfig, vocab: int
+    logits_TBV: Tensor, labels_BT: Tensor, *, config: TransformerConfig, shape: ModelShape
 ) -> Tensor:
     """Mean cross entropy over tokens, in nats, float32; padding of the vocabulary left out."""
     group = parallel_state.get_tensor_model_parallel_group()
-    mask_padding(logits_TBV, vocab, group.rank())
+    logits_TBV = capped(logits_TBV, shape.logit_softcap)
+    mask_padding(logits_TBV, shape.vocab, group.rank())
     labels_TB = labels_BT.transpose(0, 1).contiguous()
     if config.on_cpu:
         return cross_entropy(logits_TBV, labels_TB, group).mean()

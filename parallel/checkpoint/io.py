@@ -15,14 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.distributed import ProcessGroup
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystem, FileSystemWriter
 from torch.distributed.checkpoint.metadata import Metadata
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
-from torch.distributed.tensor import DTensor
 
 from configs.errors import RunError
 from parallel.checkpoint import manifest as files
@@ -30,13 +28,13 @@ from parallel.checkpoint.direct_io import DirectWriter
 from parallel.checkpoint.manifest import Damaged, Digest
 from parallel.checkpoint.metadata import read_metadata
 from parallel.checkpoint.reader import HashingReader
+from parallel.checkpoint.shards import LoadPlanner, SavePlanner, Shards
 
-Tensors = dict[str, Any]  # by global name: a full tensor, or a DTensor that knows its shard
 _OVERHEAD = 2  # a file of tiny tensors is up to this many times their size
 
 
 def write(
-    tensors: Tensors, folder: Path, group: ProcessGroup | None = None, alone: bool = False
+    tensors: Shards, folder: Path, group: ProcessGroup | None = None, alone: bool = False
 ) -> dict[str, Digest]:
     """Writes this rank's part; collective over `group`, or in one process if `alone`.
 
@@ -48,14 +46,15 @@ def write(
     try:
         with _quiet(), _without_crc32():
             save(
-                {name: _of_its_own(tensor) for name, tensor in tensors.items()},
+                dict(tensors),
                 storage_writer=writer,
+                planner=SavePlanner(),
                 process_group=group,
                 no_dist=alone,
             )
     except CheckpointException:
         # torch's zip writer loses the cause, and deletes what it could not finish.
-        size = sum(local(tensor).nbytes for tensor in tensors.values())
+        size = sum(shard.local.nbytes for shard in tensors.values())
         if shutil.disk_usage(folder).free < size * _OVERHEAD:
             raise RunError(f"the disk of {folder.parent} is full") from None
         raise
@@ -63,7 +62,7 @@ def write(
 
 
 def read(
-    tensors: Tensors,
+    tensors: Shards,
     checkpoint: Path,
     names: list[str],
     alone: bool = False,
@@ -81,7 +80,7 @@ def read(
     reader = HashingReader(checkpoint, files.read_manifest(checkpoint), known)
     try:
         with _quiet():
-            load(tensors, storage_reader=reader, no_dist=alone)
+            load(dict(tensors), storage_reader=reader, planner=LoadPlanner(), no_dist=alone)
     except CheckpointException as error:  # of this rank or another
         files.require_digests(checkpoint, names)
         first = next(iter(error.failures.values()))[0]
@@ -91,20 +90,6 @@ def read(
             raise RunError(f"checkpoint={checkpoint} cannot be read: {first}") from None
         raise
     return reader.proven
-
-
-def local(tensor: Tensor | DTensor) -> Tensor:
-    """The part of a DTensor that this rank holds; any other tensor itself."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
-
-
-def _of_its_own(tensor: Tensor | DTensor) -> Tensor | DTensor:
-    """The same memory as a storage that ends where the tensor ends; torch copies any other."""
-    if isinstance(tensor, DTensor):
-        return DTensor.from_local(
-            _of_its_own(tensor.to_local()), tensor.device_mesh, tensor.placements, run_check=False
-        )
-    return torch.from_numpy(tensor.detach().numpy()) if tensor.is_contiguous() else tensor
 
 
 class _HashingFileSystem(FileSystem):

@@ -23,8 +23,7 @@ import xxhash
 
 from configs.errors import InputError
 from configs.reading import is_plain_name, read_small
-from configs.schema import AttentionPattern
-from models.shape import ModelShape
+from models.shape import ModelShape, from_json, to_json
 from parallel.checkpoint.direct_io import read_blocks
 
 STATE = "state.json"
@@ -81,28 +80,18 @@ class TrainState:
 
     def shape(self) -> ModelShape:
         """Raises ValueError, TypeError or KeyError if the model's fields are not a shape."""
-        for key, field_ in ModelShape.__dataclass_fields__.items():
-            size = self.model.get(key, field_.default)
-            least = 0 if key == "window" else 1
-            if field_.type == "int" and (type(size) is not int or size < least):
-                raise ValueError(f"model.{key} is {size!r}")
-        return ModelShape(**{**self.model, "attention": AttentionPattern(self.model["attention"])})
+        return from_json(self.model)
 
     def require_shape(self, shape: ModelShape, folder: Path) -> None:
         """Raises InputError naming every setting in which the checkpoint's model differs."""
-        wanted = shape_fields(shape)
+        there, here = to_json(self.shape()), to_json(shape)
         differs = [
-            f"model.{key} is {self.model[key]} there, {wanted[key]} here"
-            for key in wanted
-            if self.model.get(key) != wanted[key]
+            f"model.{key} is {there[key]} there, {here[key]} here"
+            for key in here
+            if there[key] != here[key]
         ]
         if differs:
             raise InputError(f"checkpoint={folder} is of another model: {'; '.join(differs)}")
-
-
-def shape_fields(shape: ModelShape) -> dict[str, Any]:
-    """The shape's fields by name, as stored in state.json."""
-    return {key: getattr(shape, key) for key in ModelShape.__dataclass_fields__}
 
 
 def step_folder(checkpoints: Path, step: int) -> Path:

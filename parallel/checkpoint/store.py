@@ -21,15 +21,14 @@ import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import DTensor, Shard
 
 from configs.errors import InputError, RunError
 from parallel.checkpoint import manifest as files
 from parallel.checkpoint.arena import Arena
-from parallel.checkpoint.io import Tensors, local, read, write
+from parallel.checkpoint.io import read, write
 from parallel.checkpoint.manifest import Digest, TrainState
 from parallel.checkpoint.metadata import read_metadata
+from parallel.checkpoint.shards import Shard
 from parallel.engines.base import Engine, OptimizerTensors, ParameterPart, WeightTaker
 
 KINDS = ("master", "exp_avg", "exp_avg_sq")
@@ -41,7 +40,6 @@ class CheckpointStore:
 
     Args:
         folder: the run's `checkpoints` folder, on a disk that all ranks share.
-        tensor_group: the ranks over which this rank's parameters are split.
         tokenizer: a file copied into every checkpoint, so that a checkpoint suffices to generate.
         beside: all ranks, on a CPU backend reserved for coordinating saves while training goes on.
             None: saves are synchronous, finished when `begin_save` returns.
@@ -51,7 +49,6 @@ class CheckpointStore:
     def __init__(
         self,
         folder: Path,
-        tensor_group: ProcessGroup,
         tokenizer: Path | None,
         beside: ProcessGroup | None = None,
         may_publish: Callable[[], None] | None = None,
@@ -59,8 +56,6 @@ class CheckpointStore:
         self.folder = folder
         self._may_publish = may_publish or (lambda: None)
         self.tokenizer = tokenizer
-        # Tensors travel through host memory; the mesh only describes who holds which shard.
-        self.mesh = DeviceMesh.from_group(tensor_group, "cpu")
         self._beside = beside
         self._copies: dict[str, Tensor] = {}  # reused by every save
         self._arena: Arena | None = None  # their memory
@@ -99,11 +94,11 @@ class CheckpointStore:
             under_way, self._under_way = self._under_way, None
             under_way.result()
 
-    def _save_copies(self, tensors: Tensors, state: TrainState, keep: int) -> None:
+    def _save_copies(self, tensors: dict[str, Shard], state: TrainState, keep: int) -> None:
         final = files.step_folder(self.folder, state.step)
         unfinished = files.unfinished_folder(self.folder, state.step)
         group = self._beside
-        size = sum(_gather(sum(local(tensor).nbytes for tensor in tensors.values()), group))
+        size = sum(_gather(sum(shard.local.nbytes for shard in tensors.values()), group))
         try:
             _together(lambda: self._begin(unfinished, state, size), group)
             written = _gather(_together(lambda: write(tensors, unfinished, group), group), group)
@@ -140,11 +135,11 @@ class CheckpointStore:
         """Loads only the weights, for a model that will not be trained."""
         parts = model.parameters()
         tensors = self._load(checkpoint, parts, KINDS[:1], {})
-        model.import_weights((at, local(tensors[f"master.{at.name}"])) for at in parts)
+        model.import_weights((at, tensors[f"master.{at.name}"].local) for at in parts)
         return TrainState.read(checkpoint)
 
-    def _export(self, engine: Engine) -> Tensors:
-        tensors: Tensors = {}
+    def _export(self, engine: Engine) -> dict[str, Shard]:
+        tensors: dict[str, Shard] = {}
         for at, state in engine.export_state():
             for kind in KINDS:
                 name = f"{kind}.{at.name}"
@@ -162,10 +157,8 @@ class CheckpointStore:
             self._copies[name] = copy
         return copy.copy_(tensor)
 
-    def _place(self, at: ParameterPart, local: Tensor) -> Tensor | DTensor:
-        if at.part.dim is None:
-            return local
-        return DTensor.from_local(local, self.mesh, [Shard(at.part.dim)], run_check=False)
+    def _place(self, at: ParameterPart, local: Tensor) -> Shard:
+        return Shard(local, at.part, at.whole, at.padded)
 
     def _begin(self, unfinished: Path, state: TrainState, size: int) -> None:
         if torch.distributed.get_rank() != 0:
@@ -197,7 +190,7 @@ class CheckpointStore:
         parts: list[ParameterPart],
         kinds: tuple[str, ...],
         own: dict[str, Tensor],
-    ) -> Tensors:
+    ) -> dict[str, Shard]:
         """Loads into new memory, or in place for tensors in `own`."""
         _together(lambda: files.require_complete(checkpoint))
         data, small = files.by_kind(checkpoint)
@@ -216,10 +209,10 @@ class CheckpointStore:
         return tensors
 
     def _by_parameter(
-        self, parts: list[ParameterPart], tensors: Tensors
+        self, parts: list[ParameterPart], tensors: dict[str, Shard]
     ) -> Iterator[tuple[ParameterPart, OptimizerTensors]]:
         for at in parts:
-            kinds = {kind: local(tensors.pop(f"{kind}.{at.name}")) for kind in KINDS}
+            kinds = {kind: tensors.pop(f"{kind}.{at.name}").local for kind in KINDS}
             yield at, OptimizerTensors(**kinds)
 
 

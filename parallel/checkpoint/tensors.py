@@ -13,6 +13,7 @@ from parallel.checkpoint import manifest as files
 from parallel.checkpoint.io import read, write
 from parallel.checkpoint.manifest import TrainState
 from parallel.checkpoint.metadata import read_metadata
+from parallel.checkpoint.shards import unsharded
 from parallel.checkpoint.store import KINDS
 
 
@@ -30,7 +31,8 @@ def read_tensors(checkpoint: Path, kinds: tuple[str, ...] = KINDS) -> dict[str, 
         for name, stored in metadata.state_dict_metadata.items()
         if isinstance(stored, TensorStorageMetadata) and name.partition(".")[0] in kinds
     }
-    proven = read(tensors, checkpoint, data, alone=True, metadata=metadata)
+    shards = {name: unsharded(tensor) for name, tensor in tensors.items()}
+    proven = read(shards, checkpoint, data, alone=True, metadata=metadata)
     files.require_digests(checkpoint, [name for name in data if name not in proven])
     return tensors
 
@@ -45,7 +47,7 @@ def write_tensors(
     unfinished.mkdir(parents=True)
     state.write(unfinished)
     shutil.copyfile(tokenizer, unfinished / files.TOKENIZER)
-    write(tensors, unfinished, alone=True)
+    write({name: unsharded(it) for name, it in tensors.items()}, unfinished, alone=True)
     digests = {path.name: files.file_digest(path) for path in sorted(unfinished.iterdir())}
     files.write_manifest(unfinished, digests)
     files.publish(unfinished, final)

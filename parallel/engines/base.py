@@ -34,8 +34,10 @@ class ParameterPart:
     """One rank's shard of one parameter, under the parameter's global name."""
 
     name: str
-    shape: torch.Size  # of this rank's shard
+    shape: torch.Size  # of this rank's shard, with the vocabulary's padding
     part: Part
+    whole: torch.Size  # the parameter's shape, without padding
+    padded: bool = False  # its rows are the vocabulary's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

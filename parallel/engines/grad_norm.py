@@ -21,7 +21,7 @@ def clip_by_global_norm(parameters: list[NamedParameter], clip: float) -> float:
     counted = [
         named.tensor.grad
         for named in parameters
-        if not named.tied_copy and (first or named.at.part.dim is not None)
+        if not named.tied_copy and (first or named.at.part.parts > 1)
     ]
     # In float64, since torch's float32 norm on CPU has an error of some 1e-6 for a large tensor.
     norms = [gradient.double().norm() for gradient in counted if gradient is not None]

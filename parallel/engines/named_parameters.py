@@ -13,7 +13,6 @@ from models.shape import ModelShape
 from parallel.engines.base import ParameterPart
 from parallel.layout import Layout
 
-TIED = "embedding.word_embeddings.weight"
 # Transformer Engine fuses each norm with the linear after it.
 _FUSED_NORMS = {
     "self_attention.linear_qkv.layer_norm_": "input_layernorm.",
@@ -30,13 +29,22 @@ class NamedParameter:
     tied_copy: bool  # the last stage's copy of the embedding, for the logits
 
 
-def part_here(name: str, tensor: Tensor, shape: torch.Size, layout: Layout) -> ParameterPart:
-    """This rank's shard of the parameter `name`, as Megatron's layers split it."""
+def part_here(name: str, shape: ModelShape, layout: Layout) -> ParameterPart:
+    """This rank's shard of the parameter `name`."""
+    tensor_rank = parallel_state.get_tensor_model_parallel_rank()
+    parameter, parts = shape.parameter(name), layout.tensor
     part = Part()
-    if getattr(tensor, "tensor_model_parallel", False) and layout.tensor > 1:
-        index = parallel_state.get_tensor_model_parallel_rank()
-        part = Part(dim=tensor.partition_dim, index=index, parts=layout.tensor)  # type: ignore[attr-defined]
-    return ParameterPart(name=name, shape=shape, part=part)
+    if parameter.split is not None and parts > 1:
+        part = Part(parameter.split, tensor_rank, parts, parameter.blocks)
+    elif parameter.padded:
+        part = Part(dim=0)
+    return ParameterPart(
+        name=name,
+        shape=torch.Size(parameter.shape_on_rank(parts)),
+        part=part,
+        whole=torch.Size(parameter.shape),
+        padded=parameter.padded,
+    )
 
 
 def unfused(name: str) -> str:

@@ -16,9 +16,9 @@ from torch.distributed import ProcessGroup
 from configs.schema import Precision
 from models.decoding.decoder import Caches, Decoder, names_of
 from models.decoding.kv_cache import NextTokens
-from models.initialise import Part
 from models.shape import ModelShape
 from parallel.engines.base import ParameterPart
+from parallel.engines.named_parameters import part_here
 from parallel.layout import Layout
 from parallel.runtime.device import Device
 from parallel.runtime.dtypes import DTYPES
@@ -60,7 +60,8 @@ class InferenceModel:
 
     def parameters(self) -> list[ParameterPart]:
         """This rank's part of each of its parameters, by global name."""
-        return [self._part(name) for name in names_of(self._layers, self.shape)]
+        names = names_of(self._layers, self.shape)
+        return [part_here(name, self.shape, self.layout) for name in names]
 
     def import_weights(self, weights: Iterable[tuple[ParameterPart, Tensor]]) -> None:
         """Loads this rank's parts, float32, in the order of `parameters`."""
@@ -77,20 +78,9 @@ class InferenceModel:
         """Extracts this rank's parts from full weights by global name."""
 
         def cut(at: ParameterPart) -> Tensor:
-            weight, part = whole[at.name], at.part
-            if part.dim is None:
-                return weight
-            return weight.chunk(part.parts, part.dim)[part.index].contiguous()
+            return at.part.of(whole[at.name], at.shape)
 
         self.import_weights((at, cut(at)) for at in self.parameters())
-
-    def _part(self, name: str) -> ParameterPart:
-        parameter, parts = self.shape.parameter(name), self.layout.tensor
-        shape = torch.Size(parameter.shape_on_rank(parts))
-        if parameter.split is None or parts == 1:
-            return ParameterPart(name=name, shape=shape, part=Part())
-        part = Part(dim=parameter.split, index=self._tensor_rank, parts=parts)
-        return ParameterPart(name=name, shape=shape, part=part)
 
     def _add_up(self, part: Tensor) -> Tensor:
         torch.distributed.all_reduce(part, group=self._tensor_group)

@@ -18,7 +18,7 @@ from configs.errors import InputError
 from configs.override import override
 from configs.schema import Run
 from parallel.layout import Layout
-from parallel.rules import batch, cuda, cut, engine, launch, schedule, settings, world
+from parallel.rules import batch, cuda, cut, engine, launch, network, schedule, settings, world
 from parallel.rules.case import Case
 from parallel.rules.fault import Rule, Violation
 from parallel.rules.nearest import keys, nearest
@@ -27,6 +27,7 @@ RULES: tuple[Rule, ...] = (
     *settings.RULES,
     *world.RULES,
     *cut.RULES,
+    *network.RULES,
     *engine.RULES,
     *cuda.RULES,
     *schedule.RULES,

@@ -18,7 +18,7 @@ def splits(total: int, parts: int) -> bool:
 def heads_divide_hidden(case: Case) -> Iterator[Fault]:
     """The heads divide the hidden size."""
     shape = case.shape
-    if not splits(shape.hidden, shape.heads):
+    if case.run.model.head_width is None and not splits(shape.hidden, shape.heads):
         yield Fault(
             setting="model.heads",
             why=f"hidden {shape.hidden} does not split into {shape.heads} heads",
@@ -31,21 +31,22 @@ def heads_divide_hidden(case: Case) -> Iterator[Fault]:
 
 
 def tensor_splits_every_weight(case: Case) -> Iterator[Fault]:
-    """Tensor ranks divide heads, hidden and feed-forward size and the padded vocabulary."""
+    """Tensor ranks divide heads, query groups, hidden and feed-forward size."""
     shape, tensor = case.shape, case.layout.tensor
     parts = {
         f"{shape.heads} heads": shape.heads,
         f"{shape.hidden} hidden channels": shape.hidden,
         f"{shape.feed_forward} feed-forward channels": shape.feed_forward,
-        f"{shape.padded_vocab} rows of the padded vocabulary": shape.padded_vocab,
     }
+    if shape.query_groups != shape.heads:
+        parts[f"{shape.query_groups} query groups"] = shape.query_groups
     uneven = [name for name, size in parts.items() if not splits(size, tensor)]
     if uneven:
         yield Fault(
             setting="layout.tensor",
             why=f"{' and '.join(uneven)} do not split {tensor} ways",
             source="Megatron-core transformer_config.py and tensor_parallel/layers.py",
-            fixes=around("layout.tensor", tensor, shape.heads),
+            fixes=around("layout.tensor", tensor, shape.query_groups),
         )
 
 

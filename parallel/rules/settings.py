@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from configs.schema import AttentionPattern, RateSchedule
+from configs.network import AttentionPattern
+from configs.schema import RateSchedule
 from configs.words import listed
 from parallel.batch_schedule import steps_of
 from parallel.lr_schedule import decay_end
@@ -56,6 +57,12 @@ RANGES = (
             "model.layers",
             "model.hidden",
             "model.heads",
+            "model.query_groups",
+            "model.head_width",
+            "model.feed_forward",
+            "model.dense_every",
+            "model.rotary.factor",
+            "model.rotary.original_context",
             "model.vocab",
             "model.context",
             "model.recipe.tokens",
@@ -125,6 +132,20 @@ RANGES = (
         )
     ),
     Range("contamination.n", 1, 1000),
+    *(
+        Range(setting, 0, above_low=True, usual=usual)
+        for setting, usual in (
+            ("model.norm_epsilon", 1e-5),
+            ("model.logit_softcap", 30.0),
+            ("model.rotary.low_frequency_factor", 1.0),
+            ("model.rotary.high_frequency_factor", 4.0),
+            ("model.rotary.beta_fast", 32.0),
+            ("model.rotary.beta_slow", 1.0),
+            ("model.rotary.attention_factor", 1.0),
+        )
+    ),
+    Range("model.rotary.base", 1, above_low=True, usual=10000.0),
+    Range("model.rotary.fraction", 0, 1, above_low=True, usual=1.0),
     Range("corpus.quality.features", 2, 1 << 24),
     Range("corpus.duplicates.hashes", 2, 4096),
     Range("corpus.max_damaged", 0, 1),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from configs.schema import ModelConfig
+from configs.network import ModelConfig
 from configs.text import CorpusConfig, SourceConfig
 from corpus.prepare.prepare import prepare
 from corpus.store.prepared import Prepared

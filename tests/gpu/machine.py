@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from configs.network import AttentionPattern
 from configs.override import override
-from configs.schema import AttentionPattern, DeviceName
+from configs.schema import DeviceName
 from launcher.run.jsonl import read_lines
 from models.shape import ModelShape
 from parallel.hardware import compute_capability, cuda_devices

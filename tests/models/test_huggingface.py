@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from configs.errors import InputError
-from configs.schema import AttentionPattern
+from configs.network import AttentionPattern
 from models.huggingface import from_gpt2, gpt2_config, require_gpt2, shape_of_gpt2, to_gpt2
 from models.shape import ModelShape
 from parallel.layout import Layout
@@ -76,7 +76,8 @@ def test_there_and_back_is_the_same_to_the_bit(
         back = from_gpt2(renamed, DENSE)
         assert back.keys() == weights.keys()
         for name, weight in weights.items():
-            assert torch.equal(back[name], weight), name
+            rows = DENSE.vocab if "word_embeddings" in name else len(weight)
+            assert torch.equal(back[name], weight[:rows]), name
 
 
 def test_config_there_and_back() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from models.flops import paper_training_flops
-from models.shape import VOCAB_MULTIPLE, ModelShape
+from models.shape import ModelShape
 from tests.runs import names, run_of
 
 PF_DAY = 1e15 * 86_400
@@ -76,9 +76,16 @@ def test_heads_make_up_the_width(model: str) -> None:
 
 def test_the_padded_vocabulary_is_the_next_multiple() -> None:
     shape = ModelShape.of(run_of("model=gpt3_125m").model)
-    assert shape.padded_vocab == 50_304
-    assert shape.padded_vocab % VOCAB_MULTIPLE == 0
-    assert ModelShape.of(run_of("model=gpt3_nano").model).padded_vocab == 4096
+    assert shape.padded_vocab() == shape.padded_vocab(8) == 50_304
+    assert ModelShape.of(run_of("model=gpt3_nano").model).padded_vocab(2) == 4096
+
+
+@pytest.mark.parametrize("tensor", [1, 2, 3, 5, 6, 12, 96])
+def test_the_vocabulary_is_padded_for_any_number_of_ranks(tensor: int) -> None:
+    shape = ModelShape.of(run_of("model=gpt3_125m").model)
+    rows = shape.vocab_on_rank(tensor)
+    assert rows * tensor == shape.padded_vocab(tensor) >= shape.vocab
+    assert shape.padded_vocab(tensor) - shape.vocab < 128 * tensor
 
 
 @pytest.mark.parametrize(

@@ -7,17 +7,45 @@ SMALL = "model=gpt3_125m layout=single"
 DGX = "layout=single cluster=dgx_a100 launch.name=slurm layout.data=null"
 SLURM = f"{NANO} launch.name=slurm cluster.gpus_per_node=1"
 GPU = f"{NANO} cluster=dgx_h100 layout.data=2"
+ROTARY = f"{NANO} model.positions=rotary"
 DEEPSPEED = f"{NANO} engine.name=deepspeed"
 
 # Overrides, the setting to blame, the ranks at hand. With a cluster, its GPUs are at hand.
 FAULTS: dict[str, tuple[str, str, int | None]] = {
     "heads over tensor": (f"{SMALL} layout.tensor=8", "layout.tensor", None),
     "tensor beyond heads": (f"{NANO} layout.tensor=8", "layout.tensor", None),
-    "vocabulary over tensor": (
-        f"{NANO} model.heads=5 model.hidden=160 layout.tensor=5",
+    "query groups over tensor": (
+        f"{SMALL} model.query_groups=3 layout.tensor=4",
         "layout.tensor",
         None,
     ),
+    "query groups over heads": (f"{NANO} model.query_groups=3", "model.query_groups", None),
+    "more query groups than heads": (f"{NANO} model.query_groups=8", "model.query_groups", None),
+    "half a pair of channels": (
+        f"{ROTARY} model.rotary.fraction=0.1",
+        "model.rotary.fraction",
+        None,
+    ),
+    "factor without scaling": (f"{ROTARY} model.rotary.factor=2", "model.rotary.factor", None),
+    "scaling without rotation": (
+        f"{NANO} model.rotary.scaling=linear model.rotary.factor=2",
+        "model.rotary.scaling",
+        None,
+    ),
+    "scaling of no context": (
+        f"{ROTARY} model.rotary.scaling=yarn model.rotary.factor=2",
+        "model.rotary.original_context",
+        None,
+    ),
+    "frequencies in disorder": (
+        f"{ROTARY} model.rotary.scaling=llama3 model.rotary.original_context=64 "
+        "model.rotary.low_frequency_factor=8",
+        "model.rotary.high_frequency_factor",
+        None,
+    ),
+    "period of no pattern": (f"{NANO} model.dense_every=2", "model.dense_every", None),
+    "pattern of no period": (f"{NANO} model.attention=periodic", "model.dense_every", None),
+    "norm of split heads": (f"{NANO} model.qk_norm=full layout.tensor=2", "layout.tensor", None),
     "hidden over heads": (f"{NANO} model.heads=3", "model.heads", None),
     "layers over stages": (f"{NANO} layout.pipeline=3", "layout.pipeline", None),
     "layers over chunks": (

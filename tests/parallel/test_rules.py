@@ -212,7 +212,8 @@ def test_what_is_allowed_adds_up(
 
 def heads_are_whole(run: Run, layout: Layout) -> bool:
     shape = ModelShape.of(run.model)
-    return shape.heads % layout.tensor == 0 and shape.padded_vocab % layout.tensor == 0
+    sizes = (shape.heads, shape.query_groups, shape.hidden, shape.feed_forward)
+    return all(size % layout.tensor == 0 for size in sizes)
 
 
 def layers_on_all_stages(layout: Layout, run: Run) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import deepspeed
@@ -69,7 +70,7 @@ class DeepSpeedEngine(EngineState):
             self.model, parameters = build_pipeline(shape, layout, megatron, device, seed)
         else:
             self.model, parameters = build_whole(shape, layout, megatron, device, seed, config)
-            _sum_as_they_come(self.model)
+            _sum_as_they_come(_of_partial_gradients(parameters, shape, layout))
         adam, notices = build_adam(parameters, optimizer, engine, device)
         self.notices = [*layer_notices(device.name, cuda), *notices]
         self._grad_norm = math.nan
@@ -83,7 +84,9 @@ class DeepSpeedEngine(EngineState):
         if layout.pipeline > 1:
             self.engine._INSTRUCTION_MAP = {
                 **self.engine._INSTRUCTION_MAP,
-                ReduceTiedGrads: _reduce_over_the_model,
+                ReduceTiedGrads: partial(
+                    _reduce_over_the_model, _of_partial_gradients(parameters, shape, layout)
+                ),
             }
         if self.optimizer is adam:
             adam.register_step_pre_hook(self._clip)
@@ -198,7 +201,7 @@ class DeepSpeedEngine(EngineState):
         scaler.cur_hysteresis = max(int(state["hysteresis_tracker"]), 1)
 
 
-def _reduce_over_the_model(engine: Any) -> None:
+def _reduce_over_the_model(partly: list[nn.Parameter], engine: Any) -> None:
     """Sums gradients held in parts by several ranks of one model: a pipeline's step before the
     reduction over data ranks.
 
@@ -207,13 +210,13 @@ def _reduce_over_the_model(engine: Any) -> None:
     """
     for weight, group in engine.module.get_tied_weights_and_groups():
         torch.distributed.all_reduce(_accumulated(weight), group=group)
-    partial = [_accumulated(weight) for weight in _of_sequence_parallel(engine.module)]
-    if partial:
-        flat = torch.cat([gradient.flatten() for gradient in partial])
+    gradients = [_accumulated(weight) for weight in partly]
+    if gradients:
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
         group = parallel_state.get_tensor_model_parallel_group()
         torch.distributed.all_reduce(flat, group=group)
-        sizes = [gradient.numel() for gradient in partial]
-        for gradient, whole in zip(partial, torch.split(flat, sizes), strict=True):
+        sizes = [gradient.numel() for gradient in gradients]
+        for gradient, whole in zip(gradients, torch.split(flat, sizes), strict=True):
             gradient.copy_(whole.view_as(gradient))
 
 
@@ -223,7 +226,7 @@ def _accumulated(weight: nn.Parameter) -> Tensor:
     return next(gradient for gradient in kept if gradient is not None)
 
 
-def _sum_as_they_come(model: nn.Module) -> None:
+def _sum_as_they_come(partly: list[nn.Parameter]) -> None:
     """The same without a pipeline, where ZeRO 2 and 3 consume gradients as they are produced."""
     group = parallel_state.get_tensor_model_parallel_group()
 
@@ -232,10 +235,19 @@ def _sum_as_they_come(model: nn.Module) -> None:
         torch.distributed.all_reduce(gradient, group=group)
         return gradient
 
-    for parameter in _of_sequence_parallel(model):
+    for parameter in partly:
         parameter.register_hook(add_up)  # type: ignore[no-untyped-call]
 
 
-def _of_sequence_parallel(model: nn.Module) -> list[nn.Parameter]:
-    """Parameters that with sequence parallelism see only the rank's tokens: norms and biases."""
-    return [p for p in model.parameters() if getattr(p, "sequence_parallel", False)]
+def _of_partial_gradients(
+    parameters: list[NamedParameter], shape: ModelShape, layout: Layout
+) -> list[nn.Parameter]:
+    """Replicated parameters that see only the rank's tokens (sequence parallelism) or heads."""
+    if layout.tensor == 1:
+        return []
+    return [
+        named.tensor
+        for named in parameters
+        if getattr(named.tensor, "sequence_parallel", False)
+        or shape.parameter(named.at.name).summed
+    ]

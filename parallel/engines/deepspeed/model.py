@@ -1,4 +1,4 @@
-"""One rank's part of a GPT-3 under DeepSpeed: built, initialized, with global names."""
+"""One rank's part of a model under DeepSpeed: built, initialized, with global names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from models.shape import ModelShape
 from models.training.gpt import build_gpt
-from models.training.pipeline import LayerEntry, WordEmbedding, layer_list, mean_loss
+from models.training.pipeline import LAYER, LayerEntry, WordEmbedding, layer_list, mean_loss
 from parallel.engines.deepspeed.groups import TensorAndDataRanks, topology
 from parallel.engines.megatron.model import check_layers, name_parameters
 from parallel.engines.named_parameters import NamedParameter, initial_value, part_here, unfused
@@ -53,7 +53,7 @@ def build_whole(
             transformer_engine=config.transformer_engine,
         ).to(device.torch_device)
     check_layers(model, range(shape.layers))
-    parameters = list(name_parameters(model, layout))
+    parameters = list(name_parameters(model, shape, layout))
     for named in parameters:
         set_parameter(named, initial_value(named, shape, seed))
     return model, parameters
@@ -73,11 +73,11 @@ def build_pipeline(
         model = kind(
             layers=[_spec(entry) for entry in entries],
             topology=topology(layout),
-            loss_fn=partial(mean_loss, config=config, vocab=shape.vocab),
-            partition_method="type:^Layer$",
+            loss_fn=partial(mean_loss, config=config, shape=shape),
+            partition_method=f"type:^{LAYER}$",
         )
     _check_cut(model, layout, shape.layers)
-    parameters = list(_name(model, entries, layout))
+    parameters = list(_name(model, entries, shape, layout))
     for named in parameters:
         set_parameter(named, initial_value(named, shape, seed))
     return model.to(device.torch_device), parameters
@@ -121,7 +121,7 @@ def _check_cut(model: PipelineModule, layout: Layout, layers: int) -> None:
 
 
 def _name(
-    model: PipelineModule, entries: list[LayerEntry], layout: Layout
+    model: PipelineModule, entries: list[LayerEntry], shape: ModelShape, layout: Layout
 ) -> Iterator[NamedParameter]:
     stage = parallel_state.get_pipeline_model_parallel_rank()
     for local_name, tensor in model.named_parameters():
@@ -129,5 +129,6 @@ def _name(
             name, copy = f"{entries[0].prefix}.{match[1]}", stage > 0
         else:
             number, rest = local_name.split(".", 1)
-            name, copy = unfused(f"{entries[int(number)].prefix}.{rest}"), False
-        yield NamedParameter(tensor, part_here(name, tensor, tensor.shape, layout), copy)
+            prefix = entries[int(number)].prefix
+            name, copy = unfused(f"{prefix}.{rest}" if prefix else rest), False
+        yield NamedParameter(tensor, part_here(name, shape, layout), copy)

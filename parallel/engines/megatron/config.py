@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,10 +13,9 @@ from megatron.core.transformer import TransformerConfig
 
 from configs.cuda import CudaConfig, Fp8Scaling, LayerKind
 from configs.errors import InputError
+from configs.network import Biases, Mlp, Norm, QkNorm
 from configs.schema import DeviceName, OptimizerConfig, Precision, Recompute
-from models.layer_table import NORM_EPSILON
 from models.ops.banded_attention import attention_backend
-from models.ops.gelu import host_gelu
 from models.shape import ModelShape
 from parallel.engines.cuda_features import (
     ACCUMULATION_KERNEL,
@@ -47,12 +48,15 @@ def transformer_config(
         num_attention_heads=shape.heads,
         ffn_hidden_size=shape.feed_forward,
         kv_channels=shape.head_width,
-        layernorm_epsilon=NORM_EPSILON,
-        # Megatron's fused kernel is the same approximation, selected by torch's function.
-        activation_func=torch.nn.functional.gelu if device is DeviceName.cuda else host_gelu,
+        num_query_groups=shape.query_groups,
+        normalization="RMSNorm" if shape.norm is Norm.rms else "LayerNorm",
+        layernorm_epsilon=shape.norm_epsilon,
+        qk_layernorm=shape.qk_norm is not QkNorm.none,
+        **_mlp(shape, device),
         hidden_dropout=0.0,
         attention_dropout=0.0,
-        add_bias_linear=True,
+        add_bias_linear=shape.biases is Biases.all,
+        add_qkv_bias=shape.biases.of_qkv,
         tensor_model_parallel_size=layout.tensor,
         pipeline_model_parallel_size=layout.pipeline,
         virtual_pipeline_model_parallel_size=layout.interleave if interleaved else None,
@@ -79,7 +83,6 @@ def transformer_config(
         cuda_graph_impl="local" if features.graphs else "none",
         masked_softmax_fusion=False,
         bias_dropout_fusion=device is DeviceName.cuda,
-        bias_activation_fusion=device is DeviceName.cuda,
         # Frees a stage's output once it is sent. Interleaved sends are then still in progress: a
         # CUDA stream keeps the memory alive, gloo would send whatever has replaced it.
         deallocate_pipeline_outputs=device is DeviceName.cuda or not interleaved,
@@ -90,6 +93,27 @@ def transformer_config(
     config.on_cpu = device is DeviceName.cpu
     config.attention_backend = attention_backend(device.value, dtype, config.attention_dropout)
     return config
+
+
+def _mlp(shape: ModelShape, device: DeviceName) -> dict[str, Any]:
+    """The activation: Megatron-core's fused kernel on CUDA, where it has one, and ours on a CPU."""
+    function: Callable[..., Any] = torch.nn.functional.gelu
+    gate = shape.mlp.is_gated
+    if shape.mlp is Mlp.swiglu:
+        function = torch.nn.functional.silu
+    # Its GELU is the tanh approximation, and is fused with a bias only.
+    fused = gate or (shape.mlp is Mlp.gelu and shape.biases is Biases.all)
+    on_cuda = device is DeviceName.cuda
+    if on_cuda and not fused:
+        approximate = "tanh" if shape.mlp is Mlp.gelu else "none"
+        function = partial(torch.nn.functional.gelu, approximate=approximate)
+    return {
+        "activation_func": function,
+        "gated_linear_unit": gate,
+        "bias_activation_fusion": on_cuda and fused,
+        # So that a module of its own is taken: `models.training.mlp`.
+        "use_te_activation_func": not on_cuda,
+    }
 
 
 def _stages(layout: Layout) -> list[list[str]] | None:

@@ -1,4 +1,4 @@
-"""One rank's chunks of a GPT-3 under Megatron-core: built, initialized, with global names."""
+"""One rank's chunks of a model under Megatron-core: built, initialized, with global names."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from megatron.core.transformer import TransformerConfig
 from megatron.core.transformer.module import Float16Module
 
 from configs.schema import DeviceName, Precision, Run
+from models.layer_table import OUTPUT, WORDS
 from models.ops.banded_attention import attention_backend
 from models.shape import ModelShape
 from models.training.gpt import GPT, build_gpt
 from parallel.engines.cuda_features import CudaFeatures
 from parallel.engines.megatron.config import ddp_config, uses_transformer_engine
 from parallel.engines.named_parameters import (
-    TIED,
     NamedParameter,
     initial_value,
     part_here,
@@ -50,7 +50,7 @@ def build_chunks(
         )
         check_layers(chunk, layers)
         chunks.append(chunk.to(device.torch_device))
-    parameters = [named for chunk in chunks for named in name_parameters(chunk, layout)]
+    parameters = [named for chunk in chunks for named in name_parameters(chunk, shape, layout)]
     _initialise(parameters, shape, seed)
     wrapped = [
         chunk if precision is Precision.float32 else Float16Module(config, chunk)
@@ -85,15 +85,14 @@ def check_layers(chunk: GPT, layers: range) -> None:
     assert built == list(layers), f"built layers {built}, the layout says {list(layers)}"
 
 
-def name_parameters(chunk: GPT, layout: Layout) -> Iterator[NamedParameter]:
+def name_parameters(chunk: GPT, shape: ModelShape, layout: Layout) -> Iterator[NamedParameter]:
     """The chunk's parameters, each with its global name and this rank's shard."""
     for local_name, tensor in chunk.named_parameters():
         name = _global_name(local_name, chunk)
-        tied_copy = name == "output_layer.weight"
-        # ZeRO-3 leaves nothing of a parameter in place but its shape.
-        shape = getattr(tensor, "ds_shape", tensor.shape)
-        at = part_here(TIED if tied_copy else name, tensor, shape, layout)
-        yield NamedParameter(tensor, at, tied_copy)
+        tied_copy = shape.tied and name == OUTPUT
+        yield NamedParameter(
+            tensor, part_here(WORDS if tied_copy else name, shape, layout), tied_copy
+        )
 
 
 def _global_name(local_name: str, chunk: GPT) -> str:

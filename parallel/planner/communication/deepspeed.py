@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 from configs.schema import Precision
 from parallel.engines.deepspeed.config import BUCKET, MOST_KEPT, effective_zero
-from parallel.parameter_count import rank_parameters
+from parallel.parameter_count import ends_held, rank_parameters
 from parallel.planner.communication.groups import Ledger
-from parallel.planner.communication.stage_step import DOUBLE, FLOAT, Step, layer_sizes
+from parallel.planner.communication.stage_step import DOUBLE, FLOAT, Step
 from parallel.planner.communication.traffic import CollectiveKind, Group
 
 _LONG = 8  # bytes
@@ -46,7 +46,7 @@ def _pipeline(step: Step, ledger: Ledger) -> None:
         ledger.exchange(step.hidden, 2 * m * neighbours, 2 * m * neighbours)
     else:
         _messages(step, ledger)
-        if step.first or step.last:
+        if step.shape.tied and (step.first or step.last):
             ledger.add(Group.embedding, CollectiveKind.all_reduce, step.embedding * FLOAT)
     partial = sum(step.own_tokens_parameters)
     if partial:
@@ -112,7 +112,7 @@ def _zero3(step: Step, ledger: Ledger) -> None:
     for size in (size for size in padded if size < small):
         ledger.add(Group.data, CollectiveKind.all_gather, size * step.number)
     cut = [size for size in padded if size >= small]
-    for sizes in (cut, _released(cut)):
+    for sizes in (cut, _released(cut, tied=step.shape.tied)):
         for fetched in _fetches(sizes, min(BUCKET, step.shape.hidden**2)):
             ledger.add(Group.data, CollectiveKind.all_gather, fetched * step.number, m)
     for bucket in _buckets_before(reversed(padded), _bucket(step)):
@@ -126,21 +126,27 @@ def _zero3(step: Step, ledger: Ledger) -> None:
 
 def _as_used(step: Step) -> list[int]:
     """Elements of each parameter, in the order in which the forward pass uses them."""
-    held = layer_sizes(step.shape, step.layout.tensor)
-    norm, projection, qkv, mlp = held[:2], held[2:4], held[4:6], held[6:]
-    h = step.shape.hidden
-    layers = [*norm, *qkv, *projection, *mlp] * step.layers
-    return [step.embedding, step.shape.context * h, *layers, h, h]
+    before, after = ends_held(step.shape, first=True, last=True)
+    layer = sorted(step.shape.layer, key=lambda each: _projects(each.name))
+    used = [*before, *(layer * step.layers), *after]
+    return [each.numbers_on_rank(step.layout.tensor) for each in used]
 
 
-def _released(cut: list[int]) -> list[int]:
+def _projects(name: str) -> int:
+    """The order of use: a layer holds attention's projection before queries, keys and values."""
+    if not name.startswith("self_attention."):
+        return 0 if name.startswith("input_layernorm.") else 3
+    return 2 if ".linear_proj." in name else 1
+
+
+def _released(cut: list[int], *, tied: bool) -> list[int]:
     """Parameters released after the forward pass and gathered again for the backward, in order.
 
-    The last billion elements of parameters are kept until then, including the embedding, which is
-    the very last to be used.
+    The last billion elements of parameters are kept until then, including a tied embedding, which
+    is the very last to be used.
     """
-    kept, again = cut[0], []
-    for size in reversed(cut[1:]):
+    kept, again = (cut[0] if tied else 0), []
+    for size in reversed(cut[tied:]):
         kept += size
         if kept >= MOST_KEPT:
             again.append(size)
@@ -211,13 +217,11 @@ def _groups(step: Step) -> list[list[int]]:
 
 def _shapes(step: Step) -> list[tuple[int, bool]]:
     """Elements of each parameter in order, and whether it is a matrix."""
-    shape, h = step.shape, step.shape.hidden
-    positions = [(shape.context * h, True)] if step.first else []
-    embedding = [(step.embedding, True)] if step.first or step.last else []
-    matrix = (False, False, True, False, True, False, False, False, True, False, True, False)
-    layer = list(zip(layer_sizes(shape, step.layout.tensor), matrix, strict=True))
-    norm = [(h, False)] * 2 if step.last else []
-    return [*embedding, *positions, *(layer * step.layers), *norm]
+    before, after = ends_held(step.shape, first=step.first, last=step.last)
+    if step.shape.tied and step.last and not step.first:
+        before, after = [after[-1]], after[:-1]  # a pipeline's tied modules come first
+    held = [*before, *(step.shape.layer * step.layers), *after]
+    return [(each.numbers_on_rank(step.layout.tensor), each.is_matrix) for each in held]
 
 
 def _rounded_up(number: int, multiple: int) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 
 from configs.schema import DeviceName, Precision
+from models.layer_table import Parameter
+from parallel.parameter_count import ends_held
 from parallel.planner.communication.groups import Ledger
 from parallel.planner.communication.stage_step import DOUBLE, FLOAT, Step, layer_sizes
 from parallel.planner.communication.traffic import CollectiveKind, Group
@@ -15,7 +17,7 @@ def megatron_traffic(step: Step, ledger: Ledger) -> None:
     layout = step.layout
     if layout.pipeline > 1:
         _messages(step, ledger)
-        if step.first or step.last:
+        if step.shape.tied and (step.first or step.last):
             ledger.add(Group.embedding, CollectiveKind.all_reduce, step.embedding * step.gradient)
     partial = sum(step.own_tokens_parameters)
     if partial:
@@ -87,11 +89,11 @@ def _parameters(step: Step, chunk: int) -> list[tuple[int, bool]]:
     """Of one chunk in order: numbers, and whether another stage holds it too."""
     shape, layout = step.shape, step.layout
     held = layout.layers_of(step.stage, chunk, shape.layers)
-    begins, ends = held.start == 0, held.stop == shape.layers
-    tied = (step.embedding, layout.pipeline > 1)
-    found = [tied, (shape.context * shape.hidden, False)] if begins else []
-    found += [(size, False) for size in layer_sizes(shape, layout.tensor)] * len(held)
-    if ends:
-        found += [(shape.hidden, False)] * 2
-        found += [] if begins else [tied]
-    return found
+    before, after = ends_held(shape, first=held.start == 0, last=held.stop == shape.layers)
+    tied = shape.tied and layout.pipeline > 1
+
+    def numbers(parameter: Parameter) -> tuple[int, bool]:
+        return parameter.numbers_on_rank(layout.tensor), tied and parameter.padded
+
+    layer = [(size, False) for size in layer_sizes(shape, layout.tensor)]
+    return [*map(numbers, before), *(layer * len(held)), *map(numbers, after)]

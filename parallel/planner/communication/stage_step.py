@@ -68,14 +68,17 @@ class Step:
 
     @property
     def embedding(self) -> int:
-        """Numbers of the rank's part of the word embedding."""
-        return self.shape.padded_vocab // self.layout.tensor * self.shape.hidden
+        """Numbers of the rank's part of the word embedding, or of the output layer."""
+        return self.shape.vocab_on_rank(self.layout.tensor) * self.shape.hidden
 
     @property
     def own_tokens_parameters(self) -> list[int]:
-        """Numbers of each parameter that under sequence parallel sees only the rank's tokens."""
+        """Numbers of each replicated parameter that sees only the rank's tokens, under sequence
+        parallel, or heads.
+        """
         if not self.layout.sequence_parallel:
-            return []
+            heads = [each.numbers for each in self.shape.layer if each.summed]
+            return heads * self.layers if self.layout.tensor > 1 else []
         layer = [each.numbers for each in self.shape.layer if each.split is None]
         return layer * self.layers + [each.numbers for each in self.shape.final_norm] * self.last
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, fields
 from functools import cache
 
 from configs.schema import Recompute
-from models.layer_table import LAYER_WORK
 from parallel.layout import Layout
 from parallel.parameter_count import rank_parameters
 from parallel.planner.inputs.calibration import Overheads
@@ -20,8 +19,6 @@ from parallel.planner.schedule.order import orders
 
 MOMENTS = 8  # bytes per element of Adam's two moments
 MASTER = 4  # bytes per element of the float32 copy
-# Ours only, split too: attention's output, transposed for the next linear.
-ATTENTION_TRANSPOSE = 1
 SCORES_BYTES = 5  # per materialised score: softmax's output, dropout's output and mask
 AS_TENSORS = Overheads()
 
@@ -109,7 +106,7 @@ def _numbers(job: Job, stage: int) -> int:
     h, tensor = job.shape.hidden, job.layout.tensor
     ends = stage in (0, job.layout.logits_stage)
     layers = job.stage_layers[stage] * job.shape.layer_parameters
-    return (layers + ends * job.shape.padded_vocab * h) // tensor
+    return (layers + ends * job.shape.padded_vocab(tensor) * h) // tensor
 
 
 def _states(job: Job, numbers: int) -> tuple[float, float]:
@@ -127,9 +124,10 @@ def layer_activations(job: Job) -> float:
     """What one layer keeps of one micro-batch between its forward and backward pass."""
     shape, layout, number = job.shape, job.layout, job.number_bytes
     split = layout.tensor if layout.sequence_parallel else 1
-    hidden = job.tokens * shape.hidden
-    divided = LAYER_WORK.kept_split + (ATTENTION_TRANSPOSE if job.software == OURS else 0)
-    kept = number * hidden * (LAYER_WORK.kept / split + divided / layout.tensor)
+    work = shape.work
+    # Ours only: attention's output, transposed for the next linear.
+    divided = work.kept_split + (shape.query if job.software == OURS else 0)
+    kept = number * job.tokens * (work.kept / split + divided / layout.tensor)
     heads = layout.micro_batch * shape.heads / layout.tensor
     if job.flash:
         return kept + 4 * heads * shape.context  # the softmax's sums
@@ -156,4 +154,4 @@ def _activations(job: Job, stage: int, held: int) -> tuple[float, float]:
 
 def _logits(job: Job) -> float:
     """Logits in the run's precision, and their softmax in float32."""
-    return job.tokens * job.shape.padded_vocab / job.layout.tensor * (job.number_bytes + 4)
+    return job.tokens * job.shape.vocab_on_rank(job.layout.tensor) * (job.number_bytes + 4)

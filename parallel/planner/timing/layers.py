@@ -12,7 +12,6 @@ from functools import cached_property
 
 from configs.schema import Recompute
 from models.flops import attended_pairs
-from models.layer_table import LAYER_WORK
 from parallel.planner.inputs.calibration import Constants
 from parallel.planner.inputs.job import Job
 from parallel.planner.inputs.machine import Machine
@@ -72,11 +71,11 @@ class Passes:
     def layer(self, *, banded: bool = False) -> Pass:
         """One transformer layer, with its tensor-parallel collectives and recomputation."""
         job, kernels, tensor = self.job, self.kernels, self.job.layout.tensor
-        h, tokens = job.shape.hidden, job.tokens
+        tokens = job.tokens
         linears = [(tokens, outputs, inputs) for outputs, inputs in job.shape.matrices(tensor)]
         split = tensor if job.layout.sequence_parallel else 1
-        numbers = LAYER_WORK.moved / split + LAYER_WORK.moved_split / tensor
-        moved = tokens * h * kernels.number_bytes * numbers
+        work = job.shape.work
+        moved = tokens * kernels.number_bytes * (work.moved / split + work.moved_split / tensor)
         element_wise = kernels.moving(moved)
         attention_forward, attention_backward = self._attention(banded=banded)
         forward = sum(kernels.matmul(m, n, k) for m, n, k in linears)
@@ -130,7 +129,7 @@ class Passes:
         """The output matmul and the cross entropy in float32."""
         job, kernels = self.job, self.kernels
         h, tokens = job.shape.hidden, job.tokens
-        vocab = job.shape.padded_vocab // job.layout.tensor
+        vocab = job.shape.vocab_on_rank(job.layout.tensor)
         forward = kernels.matmul(tokens, vocab, h, narrow=False)
         backward = 2 * kernels.matmul(tokens, h, vocab, narrow=False)
         entropy = kernels.moving(tokens * vocab * 14)

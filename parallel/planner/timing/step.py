@@ -145,7 +145,8 @@ class Step:
                 for stage in range(job.layout.pipeline)
             )
         most = max(job.stage_layers) * job.shape.layer_parameters
-        return (most + job.shape.padded_vocab * job.shape.hidden) // job.layout.tensor
+        rows = job.shape.padded_vocab(job.layout.tensor)
+        return (most + rows * job.shape.hidden) // job.layout.tensor
 
     def data_parallel(self) -> float:
         """Seconds of reducing gradients and gathering weights that are not overlapped."""

@@ -62,7 +62,7 @@ def trace(run: Run, layout: Layout, rank: int, *, device: DeviceName) -> RankTra
         run, cuda=replace(run.cuda, layers=LayerKind.local), precision=run.precision.stored
     )
     shape = ModelShape.of(run.model)
-    storages = Storages(logits_width=shape.padded_vocab // layout.tensor)
+    storages = Storages(logits_width=shape.vocab_on_rank(layout.tensor))
     with fake_world(layout.world_size, rank, device):
         first = _batch(shape, layout, _fewest_micro_batches(layout))
         batch = _batch(shape, layout, layout.micro_batches(run.train.global_batch))

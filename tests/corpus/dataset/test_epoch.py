@@ -12,7 +12,7 @@ import pytest
 import torch.distributed
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from configs.schema import ModelConfig
+from configs.network import ModelConfig
 from configs.text import CorpusConfig
 from corpus.dataset import epoch, shuffle
 from corpus.dataset.epoch import Epoch, open_tokens

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from configs.schema import ModelConfig
+from configs.network import ModelConfig
 from configs.text import CorpusConfig
 from corpus.prepare.prepare import prepare
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from configs.schema import ModelConfig
+from configs.network import ModelConfig
 from configs.text import CorpusConfig
 from corpus.contamination.filter import Rules
 from corpus.contamination.grams import build_table

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from configs.schema import ModelConfig
+from configs.network import ModelConfig
 from configs.text import CorpusConfig
 from corpus.prepare.prepare import prepare
 from corpus.store.prepared import Prepared

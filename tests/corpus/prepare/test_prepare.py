@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from configs.errors import InputError, RunError
-from configs.schema import ModelConfig
+from configs.network import ModelConfig
 from configs.text import CorpusConfig, SourceConfig
 from corpus.dataset.epoch import open_tokens
 from corpus.prepare import prepare as module

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from configs.errors import InputError, RunError
-from configs.schema import ModelConfig
+from configs.network import ModelConfig
 from configs.text import CorpusConfig
 from corpus.prepare.inventory import cache_root
 from corpus.prepare.prepare import prepare

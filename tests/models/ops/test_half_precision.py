@@ -14,6 +14,7 @@ from models.ops import half_precision
 from models.ops.banded_attention import AttentionBackend
 from models.ops.half_precision import upcast_if_unsupported
 from models.ops.linear import host_linear
+from models.shape import ModelShape
 from models.training.attention import BandedAttention, DenseAttention
 
 HALVES = [torch.bfloat16, torch.float16]
@@ -83,7 +84,8 @@ def test_attention(dtype: torch.dtype, banded: bool) -> None:
     config = SimpleNamespace(
         attention_dropout=0.0, attention_backend=AttentionBackend.blocked, on_cpu=True
     )
-    layer = BandedAttention(config, 1, window=70) if banded else DenseAttention(config, 1)
+    shape = ModelShape(layers=1, hidden=48, heads=3, context=200, vocab=9, window=70)
+    layer = (BandedAttention if banded else DenseAttention)(config, 1, shape=shape)
     torch.manual_seed(0)
     given = [torch.randn(200, 2, 3, 16) for _ in range(3)]
     out = torch.randn(200, 2, 48)

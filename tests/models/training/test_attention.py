@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -10,8 +11,10 @@ import torch
 from torch import Tensor
 
 from models.ops.banded_attention import AttentionBackend, band_mask
+from models.shape import ModelShape
 from models.training.attention import BandedAttention, DenseAttention
 
+SHAPE = ModelShape(layers=1, hidden=24, heads=3, context=64, vocab=9)
 CONFIG = SimpleNamespace(
     attention_dropout=0.0, attention_backend=AttentionBackend.blocked, on_cpu=True
 )
@@ -44,7 +47,7 @@ def assert_same(attention: torch.nn.Module, mask_TT: Tensor, tokens: int) -> Non
 @pytest.mark.parametrize("tokens", [1, 7, 33])
 def test_dense(tokens: int) -> None:
     causal = torch.ones(tokens, tokens, dtype=torch.bool).tril()
-    assert_same(DenseAttention(CONFIG, 1), causal, tokens)
+    assert_same(DenseAttention(CONFIG, 1, shape=SHAPE), causal, tokens)
 
 
 @pytest.mark.parametrize(("tokens", "window"), [(1, 1), (9, 1), (9, 4), (33, 5), (12, 12), (5, 50)])
@@ -56,10 +59,10 @@ def test_banded(tokens: int, window: int) -> None:
         ]
     )
     assert torch.equal(band_mask(tokens, window, torch.device("cpu")), mask)
-    assert_same(BandedAttention(CONFIG, 2, window=window), mask, tokens)
+    assert_same(BandedAttention(CONFIG, 2, shape=replace(SHAPE, window=window)), mask, tokens)
 
 
 def test_one_banded_layer_serves_any_length() -> None:
-    attention = BandedAttention(CONFIG, 1, window=3)
+    attention = BandedAttention(CONFIG, 1, shape=replace(SHAPE, window=3))
     for tokens in (5, 9, 5):
         assert_same(attention, band_mask(tokens, 3, torch.device("cpu")), tokens)

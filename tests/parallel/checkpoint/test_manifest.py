@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from configs.errors import InputError
-from models.shape import ModelShape
+from models.shape import ModelShape, to_json
 from parallel.checkpoint import manifest as files
-from parallel.checkpoint.manifest import TrainState, shape_fields
+from parallel.checkpoint.manifest import TrainState
 
 SHAPE = ModelShape(layers=2, hidden=8, heads=2, context=4, vocab=10)
 
@@ -24,7 +24,7 @@ def make(checkpoints: Path, step: int) -> Path:
         corpus="",
         adam_step=step,
         scaler={},
-        model=shape_fields(SHAPE),
+        model=to_json(SHAPE),
     ).write(unfinished)
     files.write_manifest(unfinished, {"state.json": files.file_digest(unfinished / "state.json")})
     final = files.step_folder(checkpoints, step)

@@ -16,6 +16,7 @@ from parallel.checkpoint.io import read, write
 from parallel.checkpoint.manifest import Damaged
 from parallel.checkpoint.metadata import read_metadata
 from parallel.checkpoint.reader import HashingReader
+from parallel.checkpoint.shards import Shard, unsharded
 
 SHAPES: dict[str, tuple[int, ...]] = {
     "master.matrix": (301, 7001),  # over several blocks of a file
@@ -35,11 +36,15 @@ def tensors() -> dict[str, Tensor]:
 @pytest.fixture(scope="module")
 def checkpoint(tensors: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("checkpoint")
-    digests = write(tensors, folder, alone=True)
+    digests = write(shards(tensors), folder, alone=True)
     for path in folder.iterdir():
         assert files.file_digest(path) == digests.get(path.name, files.file_digest(path))
     files.write_manifest(folder, {path.name: files.file_digest(path) for path in folder.iterdir()})
     return folder
+
+
+def shards(tensors: dict[str, Tensor]) -> dict[str, Shard]:
+    return {name: unsharded(tensor) for name, tensor in tensors.items()}
 
 
 def data_files(checkpoint: Path) -> list[str]:
@@ -54,7 +59,9 @@ def test_bit_for_bit_what_was_written_and_what_torch_reads(
     checkpoint: Path, tensors: dict[str, Tensor]
 ) -> None:
     own, torchs = empty(), empty()
-    assert read(own, checkpoint, data_files(checkpoint), alone=True) == set(data_files(checkpoint))
+    assert read(shards(own), checkpoint, data_files(checkpoint), alone=True) == set(
+        data_files(checkpoint)
+    )
     load(torchs, storage_reader=FileSystemReader(checkpoint), no_dist=True)
     for name, tensor in tensors.items():
         assert torch.equal(own[name], tensor), name
@@ -72,7 +79,7 @@ def test_nothing_goes_torchs_own_way_in_the_usual_case(
         return plain(self, plan, planner)
 
     monkeypatch.setattr(FileSystemReader, "read_data", read_data)
-    read(empty(), checkpoint, data_files(checkpoint), alone=True)
+    read(shards(empty()), checkpoint, data_files(checkpoint), alone=True)
     assert left == []
 
 
@@ -83,7 +90,7 @@ def test_what_lies_otherwise_goes_torchs_own_way(
         "master.matrix": torch.full((7001, 301), torch.nan).t(),
         "master.bias": torch.full((768,), torch.nan, dtype=torch.float64),
     }
-    read(own, checkpoint, data_files(checkpoint), alone=True)
+    read(shards(own), checkpoint, data_files(checkpoint), alone=True)
     for name, tensor in tensors.items():
         assert torch.equal(own[name], tensor.to(own[name].dtype)), name
 
@@ -92,7 +99,7 @@ def test_a_file_of_which_little_is_wanted_is_not_read_whole(
     checkpoint: Path, tensors: dict[str, Tensor]
 ) -> None:
     own = {"master.bias": torch.empty(768)}
-    assert read(own, checkpoint, data_files(checkpoint), alone=True) == set()
+    assert read(shards(own), checkpoint, data_files(checkpoint), alone=True) == set()
     assert torch.equal(own["master.bias"], tensors["master.bias"])
 
 
@@ -123,7 +130,7 @@ def test_a_turned_bit_is_found_on_the_way(checkpoint: Path, tmp_path: Path) -> N
         content[-1] ^= 1
         (copy / name).write_bytes(content)
         with pytest.raises(Damaged, match=f"{name} is damaged"):
-            read(empty(), copy, data_files(copy), alone=True)
+            read(shards(empty()), copy, data_files(copy), alone=True)
 
 
 def test_digests_that_the_reader_does_not_know_are_left_to_others(

@@ -29,16 +29,14 @@ CASES = [
 
 def save_beside(layout: Layout, config: EngineConfig, folder: str) -> Any:
     """Saves after STEPS in the foreground and, as the engine trains on, beside; goes back too."""
-    from megatron.core import parallel_state
 
     from parallel.checkpoint.store import CheckpointStore
     from parallel.runtime.process_groups import checkpoint_group
 
-    group = parallel_state.get_tensor_model_parallel_group
     with training.engine(layout, config=config) as running:
         beside = checkpoint_group()
-        waiting = CheckpointStore(Path(folder) / "waiting", group(), None)
-        store = CheckpointStore(Path(folder) / "beside", group(), None, beside)
+        waiting = CheckpointStore(Path(folder) / "waiting", None)
+        store = CheckpointStore(Path(folder) / "beside", None, beside)
         training.take_steps(running, layout, 1, STEPS)
         state = training.state_of(running, STEPS)
         waiting.save(running, state, keep=0)
@@ -74,15 +72,13 @@ def test_the_copy_is_of_the_moment_and_training_can_go_back_to_it(
 
 
 def fail_beside(layout: Layout, folder: str) -> Any:
-    from megatron.core import parallel_state
 
     from parallel.checkpoint.store import CheckpointStore
     from parallel.runtime.process_groups import checkpoint_group
 
     with training.engine(layout) as running:
-        group = parallel_state.get_tensor_model_parallel_group()
         beside = checkpoint_group()
-        store = CheckpointStore(Path(folder) / "checkpoints", group, None, beside)
+        store = CheckpointStore(Path(folder) / "checkpoints", None, beside)
         store.save(running, training.state_of(running, 1), keep=0)
         if torch.distributed.get_rank() == 0:
             shutil.move(store.folder, Path(folder) / "elsewhere")

@@ -25,11 +25,12 @@ from torch.distributed.checkpoint.metadata import (
 )
 
 from configs.errors import InputError, RunError
-from models.shape import ModelShape
+from models.shape import ModelShape, to_json
 from parallel.checkpoint import manifest as files
 from parallel.checkpoint.io import read
-from parallel.checkpoint.manifest import TrainState, shape_fields
+from parallel.checkpoint.manifest import TrainState
 from parallel.checkpoint.metadata import METADATA, read_metadata
+from parallel.checkpoint.shards import unsharded
 from parallel.checkpoint.tensors import read_tensors, write_tensors
 
 SHAPE = ModelShape(layers=1, hidden=8, heads=2, context=4, vocab=10)
@@ -54,7 +55,7 @@ def whole(tensors: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory) 
         corpus="",
         adam_step=1,
         scaler={},
-        model=shape_fields(SHAPE),
+        model=to_json(SHAPE),
     )
     return write_tensors(tensors, state, folder / "tokenizer.json", folder / "checkpoints")
 
@@ -267,7 +268,7 @@ def test_what_follows_a_record_that_is_too_short_is_not_taken_for_it(checkpoint:
     change(checkpoint, there)
     tensors = {NAME: torch.full((128, 8), torch.nan)}
     with pytest.raises(RunError):
-        read(tensors, checkpoint, [name], alone=True)
+        read({NAME: unsharded(tensors[NAME])}, checkpoint, [name], alone=True)
     assert tensors[NAME].isnan().all()
 
 

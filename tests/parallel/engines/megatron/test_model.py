@@ -47,7 +47,7 @@ def test_ranks_hold_what_the_table_says(ranks: RankPool, layout: Layout) -> None
 
 def test_one_rank_holds_the_papers_count_and_padding(ranks: RankPool) -> None:
     held = ranks.run(1, describe, Layout())[0]["held"]
-    padding = (SHAPE.padded_vocab - SHAPE.vocab) * SHAPE.hidden
+    padding = (SHAPE.padded_vocab() - SHAPE.vocab) * SHAPE.hidden
     assert held == SHAPE.parameters + padding
 
 

@@ -1,0 +1,71 @@
+"""RMSNorm (Zhang and Sennrich 2019): y = w x / sqrt(mean(x^2) + epsilon), over the last dimension.
+
+torch has a fused kernel on CUDA only. On a CPU it composes eight operations, each a pass over
+memory; here rows are processed in blocks that fit into the cache, and what is kept for the backward
+pass is the input and one number for each row. With s = 1 / sqrt(mean(x^2) + epsilon):
+
+    dx = s (w dy - x s^2 mean(w dy x)),   dw = sum over rows of dy x s
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_BLOCK = 1 << 18  # elements, 1 MiB of float32
+
+
+class _RmsNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+        width = x.shape[-1]
+        x_RW = x.reshape(-1, width)
+        out_RW = torch.empty_like(x_RW)
+        scale_R1 = x_RW.new_empty(len(x_RW), 1, dtype=torch.float32)
+        w = weight.float()
+        for rows in _blocks(len(x_RW), width):
+            block = x_RW[rows].float()
+            squares = torch.linalg.vecdot(block, block)[:, None]
+            torch.rsqrt(squares.div_(width).add_(epsilon), out=scale_R1[rows])
+            out_RW[rows] = (block * scale_R1[rows]).mul_(w)
+        ctx.save_for_backward(x, weight, scale_R1)
+        return out_RW.view(x.shape)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        x, weight, scale_R1 = ctx.saved_tensors
+        width = x.shape[-1]
+        x_RW, grad_RW = x.reshape(-1, width), grads[0].reshape(-1, width)
+        dx_RW, dw, w = (
+            torch.empty_like(x_RW),
+            torch.zeros_like(weight, dtype=torch.float32),
+            weight.float(),
+        )
+        for rows in _blocks(len(x_RW), width):
+            block, grad, scale = x_RW[rows].float(), grad_RW[rows].float(), scale_R1[rows]
+            normed = block * scale
+            dw.addmv_((grad * normed).t(), grad.new_ones(len(grad)))
+            grad = grad * w
+            mean = torch.linalg.vecdot(grad, normed)[:, None].div_(width)
+            dx_RW[rows] = grad.sub_(normed.mul_(mean)).mul_(scale)
+        return dx_RW.view(x.shape), dw.to(weight.dtype), None
+
+
+def _blocks(rows: int, width: int) -> list[slice]:
+    at_once = max(1, _BLOCK // width)
+    return [slice(first, first + at_once) for first in range(0, rows, at_once)]
+
+
+def rms_norm(x: Tensor, weight: Tensor, epsilon: float, *, on_cpu: bool) -> Tensor:
+    """The norm of x [..., W] with a weight [W], in x's type; sums are in float32."""
+    if not on_cpu:
+        return F.rms_norm(x, weight.shape, weight, epsilon)
+    if torch.is_grad_enabled():
+        normed: Tensor = _RmsNorm.apply(x, weight, epsilon)  # type: ignore[no-untyped-call]
+        return normed
+    block = x.float()
+    scale = block.square().mean(-1, keepdim=True).add_(epsilon).rsqrt_()
+    return (block * scale * weight.float()).to(x.dtype)
