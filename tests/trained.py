@@ -6,33 +6,55 @@ Each is trained once in a session: for its curve, and for what its ranks hold an
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from configs.schema import EngineConfig, Precision
+from models.shape import ModelShape
 from parallel.layout import Layout
 from parallel.planner.communication.traffic import Traffic, steps_to_settle
-from tests import layouts, training
+from tests import families, layouts, training
 from tests.layouts import name
 from tests.pool import RankPool
 from tests.training import DEEPSPEED, MEGATRON, SHAPE, Curve
 
-Case = tuple[EngineConfig, Layout, Precision]
-
 STEPS = 8
+
+
+class Case(NamedTuple):
+    """What is trained: by which engine, how it is laid out, and in which numbers."""
+
+    config: EngineConfig
+    layout: Layout
+    precision: Precision
+    shape: ModelShape = SHAPE
+
+
 HALF = (Precision.bf16, Precision.fp16)
+FLOAT32 = Precision.float32
+ENGINES = ((MEGATRON, families.MEGATRON), (DEEPSPEED, families.DEEPSPEED))
+OF_FAMILIES: list[Case] = [
+    Case(config, layout, FLOAT32, shape) for config, each in ENGINES for shape, layout in each
+]
+HALF_OF_FAMILIES: list[Case] = [
+    Case(config, layout, half, shape)
+    for config in (MEGATRON, DEEPSPEED)
+    for shape, layout, half in families.HALF
+]
 CASES: list[Case] = [
-    *((MEGATRON, layout, Precision.float32) for layout in layouts.MEGATRON),
-    *((MEGATRON, layout, Precision.float32) for layout in layouts.MEGATRON_RECOMPUTE),
-    *((MEGATRON, layout, half) for layout in layouts.MEGATRON_HALF for half in HALF),
-    *((DEEPSPEED, layout, Precision.float32) for layout in layouts.DEEPSPEED),
-    *((DEEPSPEED, layout, Precision.float32) for layout in layouts.DEEPSPEED_RECOMPUTE),
-    *((DEEPSPEED, layout, half) for layout in layouts.DEEPSPEED_HALF for half in HALF),
+    *(Case(MEGATRON, layout, FLOAT32) for layout in layouts.MEGATRON),
+    *(Case(MEGATRON, layout, FLOAT32) for layout in layouts.MEGATRON_RECOMPUTE),
+    *(Case(MEGATRON, layout, half) for layout in layouts.MEGATRON_HALF for half in HALF),
+    *(Case(DEEPSPEED, layout, FLOAT32) for layout in layouts.DEEPSPEED),
+    *(Case(DEEPSPEED, layout, FLOAT32) for layout in layouts.DEEPSPEED_RECOMPUTE),
+    *(Case(DEEPSPEED, layout, half) for layout in layouts.DEEPSPEED_HALF for half in HALF),
+    *OF_FAMILIES,
+    *HALF_OF_FAMILIES,
 ]
 
 
 def case_name(case: Case) -> str:
-    config, layout, precision = case
-    return f"{config.name}-{name(layout)}-{precision}"
+    of = "" if case.shape == SHAPE else f"{families.NAMES[case.shape]}-"
+    return f"{of}{case.config.name}-{name(case.layout)}-{case.precision}"
 
 
 @dataclass(frozen=True)
@@ -50,9 +72,10 @@ class TrainedCases:
         self._ranks = ranks
         self._trained: dict[Case, Trained] = {}
 
-    def __getitem__(self, case: Case) -> Trained:
+    def __getitem__(self, given: tuple[EngineConfig, Layout, Precision] | Case) -> Trained:
+        case = Case(*given)
         if case not in self._trained:
-            answers = self._ranks.run(case[1].world_size, train_and_count, case)
+            answers = self._ranks.run(case.layout.world_size, train_and_count, case)
             self._trained[case] = Trained(
                 training.assemble([(steps, weights) for steps, weights, _, _ in answers]),
                 [(parameters, traffic) for _, _, parameters, traffic in answers],
@@ -66,9 +89,9 @@ def train_and_count(case: Case) -> Any:
     """
     from parallel.planner.trace.collective_counter import counting
 
-    config, layout, precision = case
+    config, layout, precision, shape = case
     settled = steps_to_settle(layout)
-    with training.engine(layout, precision, SHAPE, config) as engine:
+    with training.engine(layout, precision, shape, config) as engine:
         results = training.take_steps(engine, layout, 1, settled)
         with counting(layout) as counts:
             results += training.take_steps(engine, layout, settled + 1, settled + 1)

@@ -77,19 +77,25 @@ class WordEmbedding(nn.Module):
             shape.padded_vocab(config.tensor_model_parallel_size),
             shape.hidden,
             init_method=config.init_method,
+            reduce_scatter_embeddings=_scatters_at_once(shape, config),
             config=config,
             tp_group=group,
         )
         self.output_layer = _output_layer(shape, config, group, tied=True)
 
     def forward(self, tokens_BT: Tensor) -> Tensor:
-        """Vectors [B, T, H] of all tokens."""
+        """Vectors [B, T, H] of all tokens; if split at once, [T, B, H] of this rank's tokens."""
         return self.word_embeddings(tokens_BT)
 
     def logits(self, hidden_TBH: Tensor) -> Tensor:
         """Logits [T, B, V] of all tokens, also with sequence parallelism."""
         logits, _ = self.output_layer(hidden_TBH, weight=self.word_embeddings.weight)
         return logits
+
+
+def _scatters_at_once(shape: ModelShape, config: TransformerConfig) -> bool:
+    """Whether the sequence is split while words are embedded, as Megatron-core's embedding does."""
+    return bool(config.sequence_parallel) and shape.positions is not Positions.learned
 
 
 class Output(nn.Module):
@@ -131,9 +137,12 @@ class PositionEmbedding(nn.Module):
                 shape.context, shape.hidden, dtype=config.params_dtype
             )
         self.sequence_parallel = config.sequence_parallel
+        self.split_before = _scatters_at_once(shape, config)
 
     def forward(self, words_BTH: Tensor) -> Tensor:
         """Hidden states [T, B, H]; with sequence parallelism this rank's part of T."""
+        if self.split_before:
+            return words_BTH
         hidden = words_BTH
         if self.position_embeddings is not None:
             positions = torch.arange(words_BTH.shape[1], device=words_BTH.device)

@@ -7,6 +7,7 @@ a rank's measured bytes exactly in steady state; `deepspeed_traffic` notes where
 from __future__ import annotations
 
 from configs.cuda import CudaConfig
+from configs.network import Positions
 from configs.schema import DeviceName, EngineName, Precision, Recompute
 from models.shape import ModelShape
 from parallel.engines.cuda_features import cuda_features
@@ -59,15 +60,22 @@ def layers(step: Step, ledger: Ledger) -> None:
     Each of a layer's two pairs of matmuls all-reduces its output in the forward pass and the
     gradient of its input in the backward pass. With sequence parallelism each becomes a
     reduce-scatter and an all-gather, and what was gathered for a matmul is gathered again for its
-    weights' gradient. The embedding all-reduces its output; the logits, their input's gradient.
+    weights' gradient. The embedding all-reduces its output, or scatters it unless learned positions
+    follow; the logits all-reduce their input's gradient.
     """
     m, forward = step.micro_batches, 1 + (step.layout.recompute is Recompute.full)
     if step.layout.sequence_parallel:
         gathers = step.layers * (4 + 2 * forward) + step.first + 2 * step.last
         scatters = step.layers * (2 + 2 * forward) + step.last
         ledger.add(Group.tensor, CollectiveKind.all_gather, step.hidden, m * gathers)
+        # Learned positions are added to all tokens, so that their vectors are summed before.
+        learned = step.shape.positions is Positions.learned
+        scatters += step.first and not learned
+        sums = m * (step.first and learned)
         ledger.add(Group.tensor, CollectiveKind.reduce_scatter, step.hidden, m * scatters)
-        ledger.add(Group.tensor, CollectiveKind.all_reduce, step.hidden, m * step.first)
+        ledger.add(
+            Group.tensor, CollectiveKind.all_reduce, step.hidden, m * (step.first and learned)
+        )
     else:
         sums = step.layers * (2 + 2 * forward) + step.first + step.last
         ledger.add(Group.tensor, CollectiveKind.all_reduce, step.hidden, m * sums)

@@ -7,32 +7,21 @@ from dataclasses import replace
 import torch
 
 from configs.schema import DeviceName, Run
-from models.shape import ModelShape
 from parallel.layout import Layout
 from parallel.planner.trace.trace import RankTrace
 from tests import training
 from tests.pool import RankPool
 from tests.runs import run_of
 from tests.trained import Case
-from tests.training import SHAPE
 
 TRACERS = 2  # one a core: what torch learns of operations is paid for in each process
 
 
-def tiny_run(case: Case, shape: ModelShape = SHAPE, global_batch: int = 0) -> Run:
-    """The run of tests.training, or that of another shape."""
-    config, _, precision = case
+def tiny_run(case: Case, global_batch: int = 0) -> Run:
+    """The run of tests.training, of the case's shape."""
+    config, _, precision, shape = case
     run = run_of("model=gpt3_nano")
-    model = replace(
-        run.model,
-        layers=shape.layers,
-        hidden=shape.hidden,
-        heads=shape.heads,
-        vocab=shape.vocab,
-        context=shape.context,
-        attention=shape.attention,
-        window=shape.window,
-    )
+    model = replace(run.model, **shape.settings())
     samples = global_batch or training.GLOBAL_BATCH
     return replace(
         run,

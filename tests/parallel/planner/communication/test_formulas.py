@@ -12,6 +12,7 @@ from models.shape import ModelShape
 from parallel.layout import Layout
 from parallel.planner.communication.formulas import step_traffic
 from parallel.planner.trace.trace import traced_ranks
+from tests import families
 from tests.layouts import name
 from tests.parallel.planner.traced import tiny_run, trace_all
 from tests.pool import RankPool
@@ -20,9 +21,18 @@ from tests.training import DEEPSPEED, GLOBAL_BATCH, MEGATRON, SHAPE
 
 # Enough numbers for several buckets of each engine and for ZeRO 3 to let some go.
 LARGE = ModelShape(layers=8, hidden=5120, heads=40, context=2048, vocab=50257)
+LARGE_LLAMA = replace(
+    families.QWEN3,
+    hidden=5120,
+    heads=40,
+    head_width=128,
+    feed_forward=13824,
+    vocab=151936,
+    tied=False,
+)
 MICRO_BATCHES = 4
-ON_CUDA: list[tuple[ModelShape, Case]] = [
-    (SHAPE, (MEGATRON, layout, precision))
+ON_CUDA: list[Case] = [
+    Case(MEGATRON, layout, precision)
     for layout, precision in (
         (Layout(tensor=2, data=2), Precision.fp16),
         (Layout(tensor=2, pipeline=2, data=2, zero=1, sequence_parallel=True), Precision.bf16),
@@ -36,7 +46,7 @@ ON_CUDA: list[tuple[ModelShape, Case]] = [
         ),
     )
 ] + [
-    (SHAPE, (DEEPSPEED, layout, precision))
+    Case(DEEPSPEED, layout, precision)
     for layout, precision in (
         (Layout(tensor=2), Precision.bf16),
         (Layout(tensor=2, data=2, zero=2, sequence_parallel=True), Precision.fp16),
@@ -49,22 +59,24 @@ ON_CUDA: list[tuple[ModelShape, Case]] = [
         ),
     )
 ]
-LARGE_ON_CUDA: list[tuple[ModelShape, Case]] = [
-    (LARGE, (MEGATRON, Layout(data=2, pipeline=2, interleave=2), Precision.bf16)),
-    (LARGE, (MEGATRON, Layout(tensor=2, pipeline=2, data=64, zero=1), Precision.bf16)),
-    (LARGE, (DEEPSPEED, Layout(data=2, zero=1), Precision.bf16)),
-    (LARGE, (DEEPSPEED, Layout(data=4, zero=2), Precision.bf16)),
-    (LARGE, (DEEPSPEED, Layout(tensor=2, data=4, zero=3), Precision.bf16)),
-    (LARGE, (DEEPSPEED, Layout(data=2, zero=3), Precision.bf16)),
+LARGE_ON_CUDA: list[Case] = [
+    Case(MEGATRON, Layout(data=2, pipeline=2, interleave=2), Precision.bf16, LARGE),
+    Case(MEGATRON, Layout(tensor=2, pipeline=2, data=64, zero=1), Precision.bf16, LARGE),
+    Case(DEEPSPEED, Layout(data=2, zero=1), Precision.bf16, LARGE),
+    Case(DEEPSPEED, Layout(data=4, zero=2), Precision.bf16, LARGE),
+    Case(DEEPSPEED, Layout(tensor=2, data=4, zero=3), Precision.bf16, LARGE),
+    Case(DEEPSPEED, Layout(data=2, zero=3), Precision.bf16, LARGE),
+    Case(MEGATRON, Layout(tensor=2, pipeline=2, data=4, zero=1), Precision.bf16, LARGE_LLAMA),
+    Case(DEEPSPEED, Layout(tensor=2, data=4, zero=2), Precision.bf16, LARGE_LLAMA),
 ]
 
 
 @pytest.mark.parametrize("case", CASES, ids=case_name)
 def test_a_formula_says_what_each_rank_counts(cases: TrainedCases, case: Case) -> None:
-    config, layout, precision = case
+    config, layout, precision, shape = case
     for rank, (_, traffic) in enumerate(cases[case].counted):
         said = step_traffic(
-            SHAPE,
+            shape,
             layout,
             config.name,
             stage=layout.coordinates(rank).pipeline,
@@ -77,13 +89,12 @@ def test_a_formula_says_what_each_rank_counts(cases: TrainedCases, case: Case) -
 
 def test_a_formula_says_what_a_trace_of_cuda_counts(ranks: RankPool) -> None:
     cases = ON_CUDA + LARGE_ON_CUDA
-    keys = [(shape, case, rank) for shape, case in cases for rank in traced_ranks(case[1])]
+    keys = [(case, rank) for case in cases for rank in traced_ranks(case.layout)]
     asked = [
-        (tiny_run(case, shape, MICRO_BATCHES * case[1].data), case[1], rank)
-        for shape, case, rank in keys
+        (tiny_run(case, MICRO_BATCHES * case.layout.data), case.layout, rank) for case, rank in keys
     ]
     traces = trace_all(ranks, asked, DeviceName.cuda)
-    for (shape, (config, layout, precision), _), trace in zip(keys, traces, strict=True):
+    for ((config, layout, precision, shape), _), trace in zip(keys, traces, strict=True):
         said = step_traffic(
             shape,
             layout,
@@ -113,7 +124,7 @@ def test_a_formula_knows_the_settings_of_cuda(ranks: RankPool, cuda: CudaConfig)
         Layout(tensor=2, data=2),
     )
     asked = [
-        (replace(tiny_run((MEGATRON, layout, Precision.bf16)), cuda=cuda), layout, rank)
+        (replace(tiny_run(Case(MEGATRON, layout, Precision.bf16)), cuda=cuda), layout, rank)
         for layout in layouts
         for rank in traced_ranks(layout)
     ]

@@ -31,7 +31,7 @@ def traces(ranks: RankPool) -> dict[tuple[Case, int], RankTrace]:
 def test_a_trace_counts_what_a_rank_counts(
     cases: TrainedCases, traces: dict[tuple[Case, int], RankTrace], case: Case
 ) -> None:
-    _, layout, _ = case
+    layout = case.layout
     per_stage = layout.tensor * layout.data
     for first in stage_ranks(layout):
         said = traces[case, first]
@@ -45,7 +45,7 @@ def test_the_peak_is_made_up_of_its_parts(traces: dict[tuple[Case, int], RankTra
 
 
 def test_the_model_is_what_its_numbers_take(traces: dict[tuple[Case, int], RankTrace]) -> None:
-    said = traces[(MEGATRON, Layout(micro_batch=8), Precision.float32), 0]
+    said = traces[Case(MEGATRON, Layout(micro_batch=8), Precision.float32), 0]
     numbers = said.parameters * 4
     # Norms and biases, shorter than a block, take a whole one.
     assert said.at_peak[Category.parameters] == pytest.approx(numbers, rel=0.05)
@@ -56,7 +56,7 @@ def test_the_model_is_what_its_numbers_take(traces: dict[tuple[Case, int], RankT
 def test_a_world_of_thousands_is_one_process(ranks: RankPool) -> None:
     layout = Layout(tensor=4, pipeline=4, data=192, zero=1, sequence_parallel=True, micro_batch=1)
     last = traced_ranks(layout)[-1]
-    run = tiny_run((MEGATRON, layout, Precision.bf16), global_batch=8 * layout.data)
+    run = tiny_run(Case(MEGATRON, layout, Precision.bf16), global_batch=8 * layout.data)
     (said,) = trace_all(ranks, [(run, layout, last)], DeviceName.cuda)
     assert layout.world_size == 3072
     assert (said.rank, said.stage) == (last, 3)
@@ -64,7 +64,7 @@ def test_a_world_of_thousands_is_one_process(ranks: RankPool) -> None:
 
 def before_and_after(case: Case) -> Any:
     """A job: two runs on this rank, a trace between them."""
-    _, layout, precision = case
+    _, layout, precision, _ = case
     with training.engine(layout, precision, SHAPE, case[0]) as engine:
         before = training.take_steps(engine, layout, 1, 2)
     trace_here([(tiny_run(case), layout, 0)], DeviceName.cuda)
@@ -76,7 +76,7 @@ def before_and_after(case: Case) -> Any:
 
 @pytest.mark.parametrize("config", [MEGATRON, DEEPSPEED], ids=lambda config: config.name)
 def test_a_trace_leaves_nothing_behind(ranks: RankPool, config: Any) -> None:
-    case = (config, Layout(micro_batch=4), Precision.float32)
+    case = Case(config, Layout(micro_batch=4), Precision.float32)
     ((before, after),) = ranks.run(1, before_and_after, case)
     assert before == after
 
@@ -91,4 +91,4 @@ def test_an_offloaded_optimizer_is_refused() -> None:
     offloaded = replace(DEEPSPEED, offload_optimizer=True)
     layout = Layout(micro_batch=4, zero=1)
     with pytest.raises(InputError, match=r"engine\.offload_optimizer"):
-        trace(tiny_run((offloaded, layout, Precision.bf16)), layout, 0, device=DeviceName.cuda)
+        trace(tiny_run(Case(offloaded, layout, Precision.bf16)), layout, 0, device=DeviceName.cuda)

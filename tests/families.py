@@ -1,0 +1,106 @@
+"""Shapes of what other decoders differ in from GPT-3, and the layouts they are trained under."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from configs.network import (
+    AttentionPattern,
+    Biases,
+    Mlp,
+    Norm,
+    Positions,
+    QkNorm,
+    Residual,
+    RopeScaling,
+    RotaryConfig,
+)
+from configs.schema import Precision, Recompute, Schedule
+from models.shape import ModelShape
+from parallel.layout import Layout
+
+# A head's width that hidden does not give, and half as many groups as heads.
+LLAMA = ModelShape(
+    layers=4,
+    hidden=32,
+    heads=4,
+    query_groups=2,
+    head_width=16,
+    feed_forward=48,
+    context=16,
+    vocab=130,
+    attention=AttentionPattern.dense,
+    window=5,
+    positions=Positions.rotary,
+    norm=Norm.rms,
+    mlp=Mlp.swiglu,
+    biases=Biases.none,
+    tied=False,
+)
+QWEN3 = replace(LLAMA, qk_norm=QkNorm.head, rotary=RotaryConfig(base=1e6), tied=True)
+QWEN2 = replace(LLAMA, biases=Biases.qkv)
+NEOX = replace(
+    LLAMA,
+    query_groups=4,
+    norm=Norm.layer,
+    mlp=Mlp.gelu_exact,
+    biases=Biases.all,
+    residual=Residual.parallel,
+    rotary=RotaryConfig(fraction=1 / 4),
+)
+OLMO = replace(LLAMA, residual=Residual.post_norm, qk_norm=QkNorm.full)
+EVERYTHING = replace(
+    LLAMA,
+    biases=Biases.all,
+    mlp=Mlp.geglu,
+    qk_norm=QkNorm.head,
+    residual=Residual.parallel,
+    attention=AttentionPattern.periodic,
+    dense_every=2,
+    rotary=RotaryConfig(fraction=3 / 4, scaling=RopeScaling.yarn, factor=4.0, original_context=8),
+    logit_softcap=20.0,
+)
+NAMES = {
+    LLAMA: "llama",
+    QWEN3: "qwen3",
+    QWEN2: "qwen2",
+    NEOX: "neox",
+    OLMO: "olmo",
+    EVERYTHING: "everything",
+}
+
+# Three ranks, for which GPT-3's and Llama's vocabularies need more padding.
+THREE = replace(LLAMA, heads=6, query_groups=3, hidden=24, feed_forward=36)
+NAMES[THREE] = "three"
+
+FULL = Recompute.full
+MEGATRON: list[tuple[ModelShape, Layout]] = [
+    (LLAMA, Layout(tensor=2, micro_batch=4)),
+    (LLAMA, Layout(tensor=2, data=2, zero=1, micro_batch=2, sequence_parallel=True)),
+    (LLAMA, Layout(pipeline=2, interleave=2, micro_batch=2, recompute=Recompute.selective)),
+    (THREE, Layout(tensor=3, micro_batch=4)),
+    (QWEN3, Layout(tensor=2, pipeline=2, micro_batch=2)),
+    (QWEN3, Layout(tensor=2, micro_batch=4, sequence_parallel=True, recompute=FULL)),
+    (QWEN2, Layout(tensor=2, pipeline=2, micro_batch=2, sequence_parallel=True)),
+    (QWEN2, Layout(pipeline=2, stage_layers=(3, 1), micro_batch=2)),
+    (NEOX, Layout(tensor=2, pipeline=2, micro_batch=2, sequence_parallel=True)),
+    (NEOX, Layout(pipeline=2, interleave=2, micro_batch=2, recompute=FULL)),
+    (OLMO, Layout(pipeline=2, data=2, zero=1, micro_batch=2)),
+    (EVERYTHING, Layout(tensor=2, pipeline=2, data=2, zero=1, micro_batch=1)),
+]
+DEEPSPEED: list[tuple[ModelShape, Layout]] = [
+    (LLAMA, Layout(tensor=2, micro_batch=4)),
+    (LLAMA, Layout(tensor=2, data=2, micro_batch=2, zero=3, sequence_parallel=True)),
+    (LLAMA, Layout(pipeline=2, micro_batch=2, schedule=Schedule.dualpipev)),
+    (QWEN3, Layout(tensor=2, data=2, micro_batch=2, zero=2)),
+    (QWEN3, Layout(tensor=2, pipeline=2, micro_batch=2)),
+    (QWEN2, Layout(tensor=2, pipeline=2, micro_batch=2, sequence_parallel=True)),
+    (NEOX, Layout(tensor=2, micro_batch=4, sequence_parallel=True, recompute=FULL)),
+    (NEOX, Layout(pipeline=2, data=2, micro_batch=1, zero=1)),
+    (OLMO, Layout(data=2, micro_batch=2, zero=3)),
+    (EVERYTHING, Layout(tensor=2, pipeline=2, micro_batch=2, sequence_parallel=True)),
+]
+HALF: list[tuple[ModelShape, Layout, Precision]] = [
+    (LLAMA, Layout(micro_batch=2, tensor=2, data=2, zero=1), Precision.bf16),
+    (EVERYTHING, Layout(micro_batch=2, tensor=2, pipeline=2), Precision.fp16),
+]
