@@ -6,7 +6,7 @@ import pytest
 
 from models.flops import paper_training_flops
 from models.shape import ModelShape
-from tests.runs import names, run_of
+from tests.runs import run_of
 
 PF_DAY = 1e15 * 86_400
 
@@ -68,7 +68,7 @@ def test_sizes_are_the_papers(
     assert config.recipe.tokens == 300e9
 
 
-@pytest.mark.parametrize("model", names("model"))
+@pytest.mark.parametrize("model", [model for model, *_ in TABLE_2_1])
 def test_heads_make_up_the_width(model: str) -> None:
     shape = ModelShape.of(run_of(f"model={model}").model)
     assert shape.heads * shape.head_width == shape.hidden
