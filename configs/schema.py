@@ -102,7 +102,13 @@ class ModelConfig:
     context: int  # tokens per sample, and the maximum of a prompt and its answer together
     attention: AttentionPattern  # which layers attend to the full context, and which to a window
     window: int  # tokens that a banded layer attends to, including the current one
-    tokenizer: str  # gpt2, trained (byte-level BPE on the corpus), or the path of a tokenizer.json
+    # gpt2, trained (byte-level BPE on the corpus), a tokenizer.json, or a folder of Hugging Face's
+    tokenizer: str
+    # token before each document and prompt; none: no token; null: what the tokenizer says
+    begin_token: str | None = None
+    end_token: str | None = None  # token after each document; null: what the tokenizer says
+    # further tokens that end a generated text: ["<|im_end|>"]; null: what the tokenizer says
+    stop_tokens: list[str] | None = None
     recipe: RecipeConfig  # how a model of this size is trained; train.* and optimizer.* refer to it
 
 
