@@ -44,6 +44,11 @@ class SpecialTokens:
     end: str  # after each document
     stops: frozenset[str] = frozenset()  # these too end a generated text
 
+    @property
+    def names(self) -> frozenset[str]:
+        """All of them."""
+        return self.stops | {self.end} | ({self.begin} if self.begin else set())
+
 
 @dataclass(frozen=True, kw_only=True)
 class AskedTokens:
@@ -97,11 +102,11 @@ def mark(
             return text
     except InputError:  # nothing in it ends a text so far
         pass
-    by_role = {_BEGIN: {special.begin} - {None}, _END: {special.end}, _STOP: special.stops}
+    with_role = [(_END, special.end), *((_STOP, each) for each in special.stops)]
+    with_role += [(_BEGIN, special.begin)] if special.begin else []
     roles: dict[str, list[str]] = {}
-    for role, names in by_role.items():
-        for each in names:
-            roles.setdefault(str(each), []).append(role)
+    for role, each in with_role:
+        roles.setdefault(each, []).append(role)
     added = {token["content"]: token for token in _added(content)}
     for each in sorted(roles.keys() - added.keys()):
         added[each] = _as_added(inner, each)
@@ -152,7 +157,8 @@ def _own_begin(inner: tokenizers.Tokenizer) -> str | None:
 def _said_by(folder: Path, inner: tokenizers.Tokenizer) -> tuple[str | None, list[str]]:
     """What transformers makes of the folder: the token before a text, and those that end one."""
     files = {name: _json(folder / name) for name in (*_WITH_NAMES, *_WITH_IDS)}
-    begins, ends = [], []
+    begins: list[str] = []
+    ends: list[str] = []
     for name in _WITH_NAMES:
         for key, found in (("bos_token", begins), ("eos_token", ends)):
             value = files[name].get(key)

@@ -32,11 +32,13 @@ class Tokenizer:
         self._inner = inner
         self._name = name
         self.special = special
-        self.end_of_text: int = inner.token_to_id(special.end)
+        found = {each: inner.token_to_id(each) for each in special.names}
+        ids = {each: number for each, number in found.items() if number is not None}
+        self.end_of_text = ids[special.end]
         """The token after each document."""
-        self.begin: list[int] = [inner.token_to_id(special.begin)] if special.begin else []
+        self.begin = [ids[special.begin]] if special.begin else []
         """What comes before each document and each prompt: one token or none."""
-        self.ends = frozenset(map(inner.token_to_id, (special.end, *special.stops)))
+        self.ends = frozenset(ids[each] for each in (special.end, *special.stops))
         """The tokens that end a generated text."""
         self.size = size_of(inner)
         """One more than the largest token id."""

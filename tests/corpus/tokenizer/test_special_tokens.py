@@ -124,7 +124,7 @@ def test_a_file_prepared_before_there_were_roles_begins_no_text(tmp_path: Path) 
 
 
 def test_a_folder_says_what_ends_a_text(qwen: Path, model: ModelConfig) -> None:
-    assert says(chosen(qwen, model)) == (None, "<|im_end|>", {"<|endoftext|>"})
+    assert says(chosen(qwen, model)) == (None, "<|im_end|>", frozenset({"<|endoftext|>"}))
     tokenizer = chosen(qwen, model)
     assert tokenizer.ends == {tokenizer.end_of_text, tokenizer.end_of_text - 2}
     assert says(deepcopy(tokenizer)) == says(tokenizer)
@@ -180,7 +180,7 @@ def test_a_trained_tokenizer_has_the_tokens_asked_for(model: ModelConfig, tmp_pa
     asked = replace(model, begin_token="<s>", end_token="<end>", stop_tokens=["<turn>"])
     path = tmp_path / "tokenizer.json"
     path.write_text(choose(asked).make(["ranks of soldiers and their shields"]))
-    assert says(Tokenizer.load(path)) == ("<s>", "<end>", {"<turn>"})
+    assert says(Tokenizer.load(path)) == ("<s>", "<end>", frozenset({"<turn>"}))
     with pytest.raises(InputError, match=r"256 bytes and <\|endoftext\|>, <end>, .* need 260$"):
         choose(replace(asked, vocab=259))
 
