@@ -154,5 +154,11 @@ class ModelConfig:
     qk_norm: QkNorm = QkNorm.none  # the norm of queries and keys
     tied: bool = True  # the token embedding's weight also produces the logits
     logit_softcap: float | None = None  # logits are bounded by this, by a tanh; null: they are not
-    tokenizer: str  # gpt2, trained (byte-level BPE on the corpus), or the path of a tokenizer.json
+    # gpt2, trained (byte-level BPE on the corpus), a tokenizer.json, or a folder of Hugging Face's
+    tokenizer: str
+    # token before each document and prompt; none: no token; null: what the tokenizer says
+    begin_token: str | None = None
+    end_token: str | None = None  # token after each document; null: what the tokenizer says
+    # further tokens that end a generated text: ["<|im_end|>"]; null: what the tokenizer says
+    stop_tokens: list[str] | None = None
     recipe: RecipeConfig  # how a model of this size is trained; train.* and optimizer.* refer to it

@@ -56,7 +56,7 @@ def evaluate(
         return len(model.tokenizer.encode(text))
 
     for task in tasks:
-        room = model.context - _longest_answer(task, count)
+        room = model.context - len(model.tokenizer.begin) - _longest_answer(task, count)
         found = {each: fitting_shots(task, each, seed, room, count) for each in asked}
         for each in asked:
             yield _result(model, task, each, found[each], seed)

@@ -37,8 +37,13 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]  # the harness is untyped
 
     @property
     def eot_token_id(self) -> int:
-        """The end-of-text token, which the harness puts before text without context."""
+        """The end-of-text token."""
         return self._model.tokenizer.end_of_text
+
+    @property
+    def prefix_token_id(self) -> int:
+        """What the harness puts before text without context."""
+        return self._model.start[0]
 
     @property
     def max_length(self) -> int:
@@ -48,8 +53,10 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]  # the harness is untyped
     def tok_encode(
         self, string: str, add_special_tokens: bool | None = None, **_harness: Any
     ) -> Any:
-        """Encodes without special tokens, whatever the harness requests."""
-        return self._model.tokenizer.encode(string)
+        """Begins with the token that begins a text, unless the harness requests none."""
+        tokenizer = self._model.tokenizer
+        plain = add_special_tokens is False
+        return tokenizer.encode(string) if plain else tokenizer.encode_prompt(string)
 
     def _loglikelihood_tokens(
         self, requests: Sequence[tuple[Any, Tokens, Tokens]], **_harness: Any
@@ -67,8 +74,8 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]  # the harness is untyped
         of: list[int] = []
         for number, request in enumerate(requests):
             pieces = get_rolling_token_windows(
-                token_list=self.tok_encode(request.args[0]),
-                prefix_token=self.eot_token_id,
+                token_list=self.tok_encode(request.args[0], add_special_tokens=False),
+                prefix_token=self.prefix_token_id,
                 max_seq_len=self.max_length,
                 context_len=1,
             )

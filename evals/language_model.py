@@ -36,12 +36,17 @@ class LanguageModel:
         self.context = ranks.model.shape.context
         self._progress = progress
 
+    @property
+    def start(self) -> Tokens:
+        """What text without context follows: the token that begins a text, else end-of-text."""
+        return self.tokenizer.begin or [self.tokenizer.end_of_text]
+
     def likelihoods(self, pairs: Sequence[tuple[str, str]]) -> list[Likelihood]:
         """The likelihood of each (context, continuation), in order.
 
         As defined by EleutherAI's harness: trailing spaces of a context belong to the continuation,
-        an empty context becomes end-of-text, and only the newest tokens count if not all fit into
-        the model's context.
+        an empty context becomes `start`, and only the newest tokens count if not all fit into the
+        model's context.
         """
         encoded = [self.encode_pair(*pair) for pair in pairs]
         return self.token_likelihoods(encoded)
@@ -50,7 +55,7 @@ class LanguageModel:
         """Like `likelihoods`, for (context, continuation) pairs of token ids."""
         rows, counts = [], []
         for context, continuation in pairs:
-            row = [*(context or [self.tokenizer.end_of_text]), *continuation]
+            row = [*(context or self.start), *continuation]
             rows.append(row[-(self.context + 1) :])
             counts.append(min(len(continuation), len(rows[-1]) - 1))
         asked = ScoringRequest(rows=rows, counts=counts)
@@ -66,8 +71,8 @@ class LanguageModel:
         spaces = len(context) - len(context.rstrip())
         if spaces:
             context, continuation = context[:-spaces], context[-spaces:] + continuation
-        whole = self.tokenizer.encode(context + continuation)
-        before = self.tokenizer.encode(context)
+        whole = self.tokenizer.encode_prompt(context + continuation)
+        before = self.tokenizer.encode_prompt(context)
         return before, whole[len(before) :]
 
     def generate(
@@ -84,10 +89,9 @@ class LanguageModel:
         A prompt that leaves less than `limit` tokens of the context is truncated to its end.
         """
         room = self.context - min(limit, self.context - 1)
-        encoded = [self.tokenizer.encode(prompt) for prompt in prompts]
-        ends = self.tokenizer.end_of_text
+        encoded = [self.tokenizer.encode_prompt(prompt) for prompt in prompts]
         asked = GenerationRequest(
-            prompts=[tokens[-room:] or [ends] for tokens in encoded],
+            prompts=[tokens[-room:] or self.start for tokens in encoded],
             limit=limit,
             stops=tuple(stops),
             draw=draw,
@@ -96,7 +100,7 @@ class LanguageModel:
         return [self._text(it, stops) for it in self._ranks.run(asked, progress=self._progress)]
 
     def _text(self, tokens: Tokens, stops: Sequence[str]) -> str:
-        if tokens and tokens[-1] == self.tokenizer.end_of_text:
+        if tokens and tokens[-1] in self.tokenizer.ends:
             tokens = tokens[:-1]
         text = self.tokenizer.decode(tokens)
         return text[: min((text.find(stop) for stop in stops if stop in text), default=len(text))]

@@ -166,7 +166,7 @@ class DistributedModel:
         )
 
     def _ends(self, tokens: Tokens, stops: Sequence[str]) -> bool:
-        if tokens[-1] == self.tokenizer.end_of_text:
+        if tokens[-1] in self.tokenizer.ends:
             return True
         # A character takes up to four tokens.
         tail = max((4 * len(stop) for stop in stops), default=0) + 4

@@ -19,6 +19,7 @@ class Record:
     position: str  # within the file, for display: "line 17", "byte 1,234"
     text: str
     ends: bool = True  # False: the document continues in the next record
+    begins: bool = True  # False: it is a later part of the document
 
 
 @dataclass(frozen=True, slots=True)

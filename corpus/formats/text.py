@@ -76,7 +76,7 @@ def _part(path: Path, begin: int, data: bytes, *, ends: bool) -> Found:
     else:
         text, skipped = data, 0
     try:
-        return Record(path, f"byte {begin:,}", text.decode(), ends)
+        return Record(path, f"byte {begin:,}", text.decode(), ends, begins=begin == 0)
     except UnicodeDecodeError as error:
         wrong, at = text[error.start], begin + skipped + error.start
         return Damage(path, f"byte {begin:,}", f"not UTF-8 (byte 0x{wrong:02x} at offset {at:,})")

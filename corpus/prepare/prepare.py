@@ -216,6 +216,7 @@ def _writing(work: Path, _modified_ns: int) -> Writing:
     tokenizer = Tokenizer.load(work / TOKENIZER)
     return Writing(
         encoder=encoder_of(tokenizer),
+        begin=tokenizer.begin,
         end_of_text=tokenizer.end_of_text,
         dtype=dtype_for(tokenizer.size),
         rules=kept_rules(work),

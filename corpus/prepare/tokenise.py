@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -63,6 +63,7 @@ class Writing:
     """The settings for turning documents into tokens."""
 
     encoder: Encoder
+    begin: Sequence[int]  # tokens before each document
     end_of_text: int
     dtype: np.dtype[np.integer]
     rules: Rules | None
@@ -73,6 +74,7 @@ class Stretch(NamedTuple):
     """Text that is encoded at once and goes to one part."""
 
     text: str
+    begins: bool  # a document begins with it
     ends: bool  # a document ends with it
     held_out: bool
 
@@ -91,6 +93,8 @@ def tokenise(unit: Unit, selection: Selection, how: Writing) -> Shard:
             ids = how.encoder.encode([stretch.text for stretch in stretches])
             for tokens, stretch in zip(ids, stretches, strict=True):
                 writer = validation if stretch.held_out else train
+                if how.begin and stretch.begins:
+                    tokens = np.concatenate([how.begin, tokens])
                 writer.add(tokens, how.end_of_text if stretch.ends else None)
         kept.require_all(unit)
     return Shard(
@@ -136,13 +140,14 @@ class KeptRecords:
             return
         for text in self._uncontaminated(record):
             if not tail or disposition is Disposition.VALIDATION:
-                yield Stretch(text, record.ends, disposition is Disposition.VALIDATION)
+                held_out = disposition is Disposition.VALIDATION
+                yield Stretch(text, record.begins, record.ends, held_out)
                 continue
-            head, held_out = divide(text, tail)
+            head, rest = divide(text, tail)
             if head:
-                yield Stretch(head, bool(held_out) or record.ends, False)
-            if held_out:
-                yield Stretch(held_out, True, True)
+                yield Stretch(head, True, bool(rest) or record.ends, False)
+            if rest:
+                yield Stretch(rest, True, True, True)
 
     def require_all(self, unit: Unit) -> None:
         """Raises InputError if there were fewer records than in the first pass."""

@@ -41,9 +41,12 @@ class _TokenizersEncoder:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._dtype = np.uint16 if tokenizer.size <= 1 << 16 else np.int32
+        # Llama 2's puts a space before every text that it encodes, so also before a piece.
+        parts = [*tokenizer.encode("a"), *tokenizer.encode(" b")]
+        self._cuts = tokenizer.encode("a b") == parts
 
     def encode(self, texts: Sequence[str]) -> list[Ids]:
-        cut = [list(pieces(text)) for text in texts]
+        cut = [list(pieces(text)) if self._cuts else [text] for text in texts]
         ids = iter(self._tokenizer.encode_batch([piece for each in cut for piece in each]))
         return [
             np.array([token for _ in each for token in next(ids)], dtype=self._dtype)

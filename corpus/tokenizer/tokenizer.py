@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,61 +11,58 @@ import tokenizers
 
 from configs.errors import InputError
 from configs.reading import read_small
+from corpus.tokenizer.special_tokens import SpecialTokens, read_roles
 
-END_OF_TEXT = ("<|endoftext|>", "</s>")
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 
 
 class Tokenizer:
-    """A tokenizer.json with an end-of-text token.
+    """A tokenizer.json with an end-of-text token, and maybe one that begins a text.
 
     Encoding has no special tokens: a document that contains "<|endoftext|>" does not end there.
     """
 
-    def __init__(self, inner: tokenizers.Tokenizer, *, name: str) -> None:
-        known = [inner.token_to_id(token) for token in END_OF_TEXT]
-        ends = [token for token in known if token is not None]
-        if not ends:
-            raise InputError(
-                f"model.tokenizer: {name} has no end-of-text token ({' or '.join(END_OF_TEXT)})"
-            )
+    def __init__(
+        self, inner: tokenizers.Tokenizer, *, name: str, special: SpecialTokens | None = None
+    ) -> None:
+        special = special or read_roles(inner, {}, name)
         inner.encode_special_tokens = True
         inner.no_padding()
         inner.no_truncation()
         self._inner = inner
         self._name = name
-        self.end_of_text = ends[0]
-        self.size = max(inner.get_vocab(with_added_tokens=True).values()) + 1
+        self.special = special
+        found = {each: inner.token_to_id(each) for each in special.names}
+        ids = {each: number for each, number in found.items() if number is not None}
+        self.end_of_text = ids[special.end]
+        """The token after each document."""
+        self.begin = [ids[special.begin]] if special.begin else []
+        """What comes before each document and each prompt: one token or none."""
+        self.ends = frozenset(ids[each] for each in (special.end, *special.stops))
+        """The tokens that end a generated text."""
+        self.size = size_of(inner)
         """One more than the largest token id."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _from_json, (self.to_json(), self._name)
+        return _from_json, (self.to_json(), self._name, self.special)
 
     @classmethod
     def load(cls, path: Path | str) -> Tokenizer:
         """Raises InputError if there is no such file, or it is not a tokenizer.json."""
-        try:
-            text = read_small(Path(path).expanduser())
-        except OSError as error:
-            raise InputError(f"model.tokenizer: cannot read {path}: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise InputError(f"model.tokenizer: {path} is not a tokenizer.json") from error
-        try:
-            inner = tokenizers.Tokenizer.from_str(text)
-        except Exception as error:  # the library raises nothing narrower
-            reason = str(error).splitlines()[0]
-            raise InputError(
-                f"model.tokenizer: {path} is not a tokenizer.json: {reason}"
-            ) from error
-        return cls(inner, name=str(path))
+        text, inner = read_json(path)
+        return cls(inner, name=str(path), special=read_roles(inner, json.loads(text), str(path)))
 
     def to_json(self) -> str:
-        """The tokenizer.json."""
+        """The tokenizer.json, without the roles of its tokens, which no other program reads."""
         return self._inner.to_str()
 
     def encode(self, text: str) -> list[int]:
         """The ids of the text, without end-of-text."""
         return self._inner.encode(text, add_special_tokens=False).ids
+
+    def encode_prompt(self, text: str) -> list[int]:
+        """`encode` after the token that begins a text, if there is one."""
+        return [*self.begin, *self.encode(text)]
 
     def merged(self, word: str) -> list[str]:
         """The tokens that the model splits a word into, both in its vocabulary's characters."""
@@ -82,8 +80,31 @@ class Tokenizer:
         return self._inner.decode([int(token) for token in ids], skip_special_tokens=False)
 
 
-def _from_json(text: str, name: str) -> Tokenizer:
-    return Tokenizer(tokenizers.Tokenizer.from_str(text), name=name)
+def size_of(inner: tokenizers.Tokenizer) -> int:
+    """One more than the largest token id."""
+    return max(inner.get_vocab(with_added_tokens=True).values()) + 1
+
+
+def read_json(path: Path | str) -> tuple[str, tokenizers.Tokenizer]:
+    """The text of a tokenizer.json, and what it is.
+
+    Raises InputError if there is no such file, or it is something else.
+    """
+    try:
+        text = read_small(Path(path).expanduser())
+    except OSError as error:
+        raise InputError(f"model.tokenizer: cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"model.tokenizer: {path} is not a tokenizer.json") from error
+    try:
+        return text, tokenizers.Tokenizer.from_str(text)
+    except Exception as error:  # the library raises nothing narrower
+        reason = str(error).splitlines()[0]
+        raise InputError(f"model.tokenizer: {path} is not a tokenizer.json: {reason}") from error
+
+
+def _from_json(text: str, name: str, special: SpecialTokens) -> Tokenizer:
+    return Tokenizer(tokenizers.Tokenizer.from_str(text), name=name, special=special)
 
 
 class StreamDecoder:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import string
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -14,8 +14,11 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 
 from configs.errors import InputError
 from configs.network import ModelConfig
-from corpus.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
+from configs.words import listed
+from corpus.tokenizer.special_tokens import END_OF_TEXT, AskedTokens, mark
+from corpus.tokenizer.tokenizer import read_json, size_of
 
+TOKENIZER = "tokenizer.json"
 BYTES = 256
 GPT2_SIZE = 50_257
 GPT2_FILES = {  # SHA-256 of the files that OpenAI released, as tiktoken checks them
@@ -34,34 +37,59 @@ class Vocabulary:
 
 
 def choose(model: ModelConfig) -> Vocabulary:
-    """Checks model.tokenizer against model.vocab. Raises InputError naming the one at fault."""
+    """Checks model.tokenizer and its tokens against model.vocab.
+
+    Raises InputError naming the one at fault.
+    """
+    asked = AskedTokens.of(model)
     if model.tokenizer == "trained":
-        return _trained(model.vocab)
+        return _trained(model.vocab, asked)
     if model.tokenizer == "gpt2":
-        return gpt2(model.vocab)
-    return _from_file(Path(model.tokenizer).expanduser(), model.vocab)
+        vocabulary = gpt2(model.vocab)
+        return vocabulary if asked == AskedTokens() else _with(vocabulary, asked)
+    return _from_file(Path(model.tokenizer).expanduser(), model.vocab, asked)
 
 
-def _trained(size: int) -> Vocabulary:
-    least = BYTES + 1
+def published(path: Path, asked: AskedTokens) -> tuple[str, int]:
+    """A tokenizer.json, or that of a Hugging Face folder, with its tokens' roles; and its size.
+
+    Raises InputError if there is none, it cannot be used, or lacks a token that was asked for.
+    """
+    file = path / TOKENIZER if path.is_dir() else path
+    if not file.is_file():
+        what = f"no {TOKENIZER} in the folder" if path.is_dir() else "no file"
+        raise InputError(
+            f"model.tokenizer: {what} {path} (trained, gpt2, or the path of a tokenizer.json or of "
+            "a Hugging Face folder with one)"
+        )
+    text, inner = read_json(file)
+    _require_all_text(inner, file)
+    marked = mark(text, inner, asked, str(path), path if path.is_dir() else None)
+    return marked, size_of(inner)
+
+
+def _trained(size: int, asked: AskedTokens) -> Vocabulary:
+    special = list(dict.fromkeys([END_OF_TEXT[0], *(name for _, name in asked.by_setting)]))
+    least = BYTES + len(special)
     if size < least:
         raise InputError(
             f"model.vocab={size} is too small for model.tokenizer=trained: "
-            f"{BYTES} bytes and {END_OF_TEXT[0]} need {least}"
+            f"{BYTES} bytes and {listed(special)} need {least}"
         )
 
     def make(text: Iterable[str]) -> str:
         inner = _byte_level(models.BPE())
         trainer = trainers.BpeTrainer(
             vocab_size=size,
-            special_tokens=[END_OF_TEXT[0]],
+            special_tokens=special,
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         )
         inner.train_from_iterator(text, trainer)
-        return inner.to_str()
+        return mark(inner.to_str(), inner, asked, "the trained tokenizer")
 
-    return Vocabulary(identity=f"trained {size}", trains=True, make=make)
+    named = "" if asked == AskedTokens() else f" {asked}"
+    return Vocabulary(identity=f"trained {size}{named}", trains=True, make=make)
 
 
 def gpt2(size: int) -> Vocabulary:
@@ -80,28 +108,28 @@ def gpt2(size: int) -> Vocabulary:
     return Vocabulary(identity="gpt2", trains=False, make=make)
 
 
-def _from_file(path: Path, size: int) -> Vocabulary:
-    if not path.is_file():
+def _with(vocabulary: Vocabulary, asked: AskedTokens) -> Vocabulary:
+    text = vocabulary.make(())
+    content = mark(text, tokenizers.Tokenizer.from_str(text), asked, vocabulary.identity)
+    return replace(vocabulary, identity=f"{vocabulary.identity} {asked}", make=lambda text: content)
+
+
+def _from_file(path: Path, size: int, asked: AskedTokens) -> Vocabulary:
+    content, tokens = published(path, asked)
+    if tokens > size:
         raise InputError(
-            f"model.tokenizer: no file {path} (trained, gpt2, or the path of a tokenizer.json)"
+            f"model.vocab={size} is smaller than the {tokens} tokens of model.tokenizer={path}; "
+            f"nearest: model.vocab={tokens}"
         )
-    tokenizer = Tokenizer.load(path)
-    if tokenizer.size > size:
-        raise InputError(
-            f"model.vocab={size} is smaller than the {tokenizer.size} tokens of "
-            f"model.tokenizer={path}"
-        )
-    _require_all_text(tokenizer, path)
-    content = path.read_text(encoding="utf-8")
     digest = hashlib.sha256(content.encode()).hexdigest()
     return Vocabulary(identity=f"file {digest}", trains=False, make=lambda text: content)
 
 
-def _require_all_text(tokenizer: Tokenizer, path: Path) -> None:
+def _require_all_text(inner: tokenizers.Tokenizer, path: Path) -> None:
     """Raises InputError if letters would be dropped or fail."""
     for letter in string.ascii_letters + string.digits:
         try:
-            found = tokenizer.encode(letter)
+            found = inner.encode(letter, add_special_tokens=False).ids
         except Exception as error:  # the library raises nothing narrower
             raise InputError(f"model.tokenizer={path} fails on {letter!r}: {error}") from error
         if not found:

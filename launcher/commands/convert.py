@@ -21,6 +21,8 @@ from configs.atomic import atomic_folder
 from configs.errors import InputError
 from configs.override import override, shell_command
 from configs.schema import Run
+from corpus.tokenizer.special_tokens import AskedTokens
+from corpus.tokenizer.tokenizer import Tokenizer
 from launcher.command_line.compose import compose_run, hydra_app, merge_overrides
 from launcher.inference.hf_folder import Gpt2Folder
 from launcher.run.ownership import owning
@@ -60,23 +62,23 @@ def _export(run: Run, target: Path, console: Console) -> None:
     require_gpt2(shape)
     from huggingface_hub import save_torch_state_dict
 
-    from corpus.tokenizer.tokenizer import Tokenizer
     from parallel.checkpoint.tensors import read_tensors
     from parallel.runtime.dtypes import DTYPES
 
     masters = read_tensors(checkpoint, ("master",))
     weights = to_gpt2({name.partition(".")[2]: it for name, it in masters.items()}, shape)
     weights = {name: weight.to(DTYPES[run.precision]) for name, weight in weights.items()}
-    tokenizer = checkpoint / manifest.TOKENIZER
-    end = Tokenizer.load(tokenizer).end_of_text if tokenizer.exists() else None
+    kept = checkpoint / manifest.TOKENIZER
+    tokenizer = Tokenizer.load(kept) if kept.exists() else None
+    end = None if tokenizer is None else tokenizer.end_of_text
     with atomic_folder("convert.to", target) as filling:
         folder = filling.folder
         save_torch_state_dict(weights, folder, max_shard_size=SHARD)
         for file in folder.iterdir():  # safetensors makes them readable by the owner only
             file.chmod(0o666 & ~_umask())
         _write_json(folder / "config.json", gpt2_config(shape, run.precision.value, end))
-        if end is not None:
-            shutil.copyfile(tokenizer, folder / manifest.TOKENIZER)
+        if tokenizer is not None:
+            (folder / manifest.TOKENIZER).write_text(tokenizer.to_json(), encoding="utf-8")
             _write_json(folder / "tokenizer_config.json", _tokenizer_config(tokenizer, shape))
     console.print(
         f"wrote {target}: {shape.parameters:,} parameters, {run.precision}, "
@@ -89,7 +91,7 @@ def _import(run: Run, overrides: list[str], console: Console) -> None:
     if run.run_dir is None:
         raise InputError("run_dir=null: convert.source needs run_dir=DIR, the run to be made")
     folder = RunFolder(Path(run.run_dir).expanduser().resolve())
-    given = Gpt2Folder(source, f"convert.source={source}")
+    given = Gpt2Folder(source, f"convert.source={source}", AskedTokens.of(run.model))
     shape = given.shape()
     with owning(folder.path, run.launch.lease_s):
         if folder.has_entries():
@@ -150,18 +152,14 @@ def _settings(group: str, values: dict[str, Any]) -> Iterator[str]:
             yield override(f"{group}.{key}", value)
 
 
-def _tokenizer_config(tokenizer: Path, shape: ModelShape) -> dict[str, Any]:
-    from tokenizers import Tokenizer as Inner
-
-    from corpus.tokenizer.tokenizer import Tokenizer
-
-    token = Inner.from_file(str(tokenizer)).id_to_token(Tokenizer.load(tokenizer).end_of_text)
+def _tokenizer_config(tokenizer: Tokenizer, shape: ModelShape) -> dict[str, Any]:
+    special = tokenizer.special
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": shape.context,
-        "bos_token": token,
-        "eos_token": token,
-        "unk_token": token,
+        "bos_token": special.begin or special.end,
+        "eos_token": special.end,
+        "unk_token": special.end,
     }
 
 

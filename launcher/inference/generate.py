@@ -70,7 +70,7 @@ class _Writer:
     def _question(self, prompts: Sequence[str]) -> GenerationRequest:
         settings = self._settings
         return GenerationRequest(
-            prompts=[self._tokenizer.encode(prompt) for prompt in prompts],
+            prompts=[self._tokenizer.encode_prompt(prompt) for prompt in prompts],
             limit=settings.tokens,
             stops=tuple(settings.stop),
             draw=Draw(temperature=settings.temperature, top_p=settings.top_p, seed=settings.seed),
@@ -112,7 +112,7 @@ class _Writer:
         """The text, and what ended it."""
         stream = _Stream(self._tokenizer, self._settings.stop)
         text = "".join(map(stream.push, tokens)) + stream.flush()
-        ended = _BY_TEXT if tokens and tokens[-1] == self._tokenizer.end_of_text else _BY_TOKENS
+        ended = _BY_TEXT if tokens and tokens[-1] in self._tokenizer.ends else _BY_TOKENS
         return {"text": text, "ended": _BY_STOP if stream.stopped else ended}
 
     def _say(self, text: str) -> None:
@@ -125,13 +125,13 @@ class _Stream:
 
     def __init__(self, tokenizer: Tokenizer, stops: Sequence[str]) -> None:
         self._decoder = StreamDecoder(tokenizer)
-        self._end = tokenizer.end_of_text
+        self._ends = tokenizer.ends
         self._stops = stops
         self._held = ""
         self.stopped = False
 
     def push(self, token: int) -> str:
-        return "" if token == self._end or self.stopped else self._emit(self._decoder.push(token))
+        return "" if token in self._ends or self.stopped else self._emit(self._decoder.push(token))
 
     def flush(self) -> str:
         if self.stopped:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from configs.errors import InputError
 from configs.reading import is_plain_name, read_small
+from corpus.tokenizer.special_tokens import AskedTokens
 from models.shape import ModelShape
 from parallel.checkpoint import manifest
 
@@ -34,10 +35,12 @@ class Gpt2Folder:
 
     Attributes:
         setting: the setting that named the folder, with its value.
+        asked: the special tokens that settings name.
     """
 
     path: Path
     setting: str
+    asked: AskedTokens = field(default_factory=AskedTokens)
 
     def shape(self) -> ModelShape:
         """From config.json, checked against the size of the weights."""
@@ -63,23 +66,26 @@ class Gpt2Folder:
 
     @contextmanager
     def tokenizer(self) -> Iterator[Path]:
-        """Its tokenizer.json; without one, GPT-2's if the vocabulary sizes match."""
-        path = self.path / manifest.TOKENIZER
-        if path.exists():
-            yield path
-            return
-        from corpus.tokenizer.vocabulary import GPT2_SIZE, gpt2
+        """Its tokenizer.json, with the roles of its tokens; without one, GPT-2's if the vocabulary
+        sizes match.
+        """
+        with TemporaryDirectory() as scratch:
+            made = Path(scratch) / manifest.TOKENIZER
+            made.write_text(self._tokenizer_json(), encoding="utf-8")
+            yield made
 
+    def _tokenizer_json(self) -> str:
+        from corpus.tokenizer.vocabulary import GPT2_SIZE, gpt2, published
+
+        if (self.path / manifest.TOKENIZER).exists():
+            return published(self.path, self.asked)[0]
         vocab = self.shape().vocab
         if vocab != GPT2_SIZE:
             raise InputError(
                 f"{self.setting}: there is no {manifest.TOKENIZER} in it, and its "
                 f"vocabulary of {vocab:,} is not GPT-2's"
             )
-        with TemporaryDirectory() as scratch:
-            made = Path(scratch) / manifest.TOKENIZER
-            made.write_text(gpt2(vocab).make(()), encoding="utf-8")
-            yield made
+        return gpt2(vocab).make(())
 
     @contextmanager
     def _named(self) -> Iterator[None]:

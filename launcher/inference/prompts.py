@@ -37,7 +37,7 @@ def require_room(prompts: list[str], tokenizer: Tokenizer, context: int) -> None
         which = f"prompt {number + 1}" if len(prompts) > 1 else f"generate.prompt={prompt[:30]!r}"
         if not prompt:
             raise InputError(f"{which}: is empty; nearest: generate.prompt='The '")
-        tokens = len(tokenizer.encode(prompt))
+        tokens = len(tokenizer.encode_prompt(prompt))
         if tokens > context:
             raise InputError(
                 f"{which}: has {tokens:,} tokens, the model's context is {context:,}; nearest: "

@@ -17,6 +17,7 @@ from configs.cuda import CudaConfig
 from configs.errors import InputError
 from configs.override import override
 from configs.schema import EngineName, LaunchName, Run, Schedule
+from corpus.tokenizer.special_tokens import AskedTokens
 from corpus.tokenizer.tokenizer import Tokenizer
 from launcher.inference.hf_folder import CONFIG, Gpt2Folder
 from launcher.run.resolve import ResolvedRun, resolve
@@ -75,7 +76,7 @@ def _found(run: Run, command: str) -> ModelSource:
     if setting == "run_dir" and not RunFolder(path).has_checkpoint():
         raise InputError(f"{override(setting, given)}: has saved nothing yet")
     if (path / CONFIG).is_file():
-        folder = Gpt2Folder(path, f"checkpoint={given}")
+        folder = Gpt2Folder(path, f"checkpoint={given}", AskedTokens.of(run.model))
         return ModelSource(path, folder.shape(), folder)
     checkpoint = manifest.find(path)
     manifest.require_complete(checkpoint)

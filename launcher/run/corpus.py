@@ -37,7 +37,7 @@ def corpus_of_run(run: Run, folder: RunFolder) -> Prepared | None:
     before = config_files.read(folder.config)
     if any(getattr(before, name) != getattr(run, name) for name in ("corpus", "contamination")):
         return None
-    same = ("tokenizer", "vocab", "context")
+    same = ("tokenizer", "begin_token", "end_token", "stop_tokens", "vocab", "context")
     if any(getattr(before.model, name) != getattr(run.model, name) for name in same):
         return None
     prepared = folder.read_corpus()

@@ -26,6 +26,9 @@ def parts(path: Path) -> list[str]:
     assert [each.ends for each in found if isinstance(each, Record)] == [
         index == len(found) - 1 for index in range(len(found))
     ]
+    assert [each.begins for each in found if isinstance(each, Record)] == [
+        index == 0 for index in range(len(found))
+    ]
     return [each.text for each in found if isinstance(each, Record)]
 
 

@@ -43,9 +43,10 @@ def test_a_text_with_too_few_pairs_gives_a_smaller_vocabulary(
 
 def test_training_gives_the_same_bytes_in_every_process(model: ModelConfig) -> None:
     code = (
+        "from corpus.tokenizer.special_tokens import AskedTokens; "
         "from corpus.tokenizer.vocabulary import _trained; "
         "from tests.corpus.tokenizer.test_vocabulary import TEXT; "
-        "print(_trained(290).make(TEXT), end='')"
+        "print(_trained(290, AskedTokens()).make(TEXT), end='')"
     )
     environment = os.environ | {"RAYON_NUM_THREADS": "3"}
     other = subprocess.run(

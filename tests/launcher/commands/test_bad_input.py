@@ -28,6 +28,11 @@ Cli = Callable[..., PhalanxResult]
         (["model=gpt3_12b"], "model=gpt3_12b: there is no such file; nearest: model=gpt3_13b"),
         (["tensor"], "'tensor' is not a setting; nearest: layout.tensor=VALUE"),
         (["corpus.text=no/such/text"], "corpus.text: no file or folder no/such/text"),
+        (["model.tokenizer=tests"], "model.tokenizer: no tokenizer.json in the folder tests ("),
+        (
+            ["model.tokenizer=gpt2", "model.vocab=50257", "model.end_token=endoftext"],
+            "model.end_token=endoftext: the tokenizer has no such token; nearest: model.end_token=",
+        ),
         (["device=cuda"], "device=cuda: there is no CUDA device here; device=cpu needs none"),
         (["launch=local", "checkpoint=no/such"], "checkpoint=no/such: there is no such folder"),
     ],
