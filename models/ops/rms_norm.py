@@ -1,8 +1,8 @@
 """RMSNorm (Zhang and Sennrich 2019): y = w x / sqrt(mean(x^2) + epsilon), over the last dimension.
 
 torch has a fused kernel on CUDA only. On a CPU it composes eight operations, each a pass over
-memory; here rows are processed in blocks that fit into the cache, and what is kept for the backward
-pass is the input and one number for each row. With s = 1 / sqrt(mean(x^2) + epsilon):
+memory; here rows are processed in blocks that fit into the cache. Both keep the input and one
+number for each row for the backward pass. With s = 1 / sqrt(mean(x^2) + epsilon):
 
     dx = s (w dy - x s^2 mean(w dy x)),   dw = sum over rows of dy x s
 """
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._guards import detect_fake_mode
 
 _BLOCK = 1 << 18  # elements, 1 MiB of float32
 
@@ -25,13 +26,16 @@ class _RmsNorm(torch.autograd.Function):
         x_RW = x.reshape(-1, width)
         out_RW = torch.empty_like(x_RW)
         scale_R1 = x_RW.new_empty(len(x_RW), 1, dtype=torch.float32)
+        ctx.save_for_backward(x, weight, scale_R1)
+        ctx.traced = detect_fake_mode((x,)) is not None
+        if ctx.traced:  # a dry run: what the fused kernel allocates
+            return out_RW.view(x.shape)
         w = weight.float()
         for rows in _blocks(len(x_RW), width):
             block = x_RW[rows].float()
             squares = torch.linalg.vecdot(block, block)[:, None]
             torch.rsqrt(squares.div_(width).add_(epsilon), out=scale_R1[rows])
             out_RW[rows] = (block * scale_R1[rows]).mul_(w)
-        ctx.save_for_backward(x, weight, scale_R1)
         return out_RW.view(x.shape)
 
     @staticmethod
@@ -39,11 +43,10 @@ class _RmsNorm(torch.autograd.Function):
         x, weight, scale_R1 = ctx.saved_tensors
         width = x.shape[-1]
         x_RW, grad_RW = x.reshape(-1, width), grads[0].reshape(-1, width)
-        dx_RW, dw, w = (
-            torch.empty_like(x_RW),
-            torch.zeros_like(weight, dtype=torch.float32),
-            weight.float(),
-        )
+        dx_RW, dw = torch.empty_like(x_RW), torch.zeros_like(weight, dtype=torch.float32)
+        if ctx.traced:
+            return dx_RW.view(x.shape), dw.to(weight.dtype), None
+        w = weight.float()
         for rows in _blocks(len(x_RW), width):
             block, grad, scale = x_RW[rows].float(), grad_RW[rows].float(), scale_R1[rows]
             normed = block * scale
@@ -61,7 +64,7 @@ def _blocks(rows: int, width: int) -> list[slice]:
 
 def rms_norm(x: Tensor, weight: Tensor, epsilon: float, *, on_cpu: bool) -> Tensor:
     """The norm of x [..., W] with a weight [W], in x's type; sums are in float32."""
-    if not on_cpu:
+    if not on_cpu and detect_fake_mode((x,)) is None:
         return F.rms_norm(x, weight.shape, weight, epsilon)
     if torch.is_grad_enabled():
         normed: Tensor = _RmsNorm.apply(x, weight, epsilon)  # type: ignore[no-untyped-call]

@@ -13,6 +13,8 @@ from tests.pool import RankPool
 from tests.runs import run_of
 
 COMMON = "model=gpt3_1.3b model.layers=4 cluster=dgx_a100 precision=bf16 train.global_batch=8"
+LLAMA = "model=llama3_8b model.layers=4 model.context=2048 model.vocab=32000"
+SMALL_LLAMA = "model=llama3_1b model.layers=4 model.context=2048 model.vocab=32000 model.tied=false"
 CASES = {
     "layout=single": 0.03,
     "layout=single layout.recompute=full": 0.05,
@@ -22,6 +24,14 @@ CASES = {
     "layout=dp2 layout.zero=1 cuda.bf16_gradients=true": 0.03,
     "layout=dp2 cuda.bf16_gradients=true": 0.03,
     "layout=dp2 layout.zero=1 cuda.cross_entropy_fusion=false": 0.03,
+    f"{LLAMA} layout=single": 0.02,
+    f"{LLAMA} layout=tp2 layout.sequence_parallel=true": 0.02,
+    f"{LLAMA} layout=pp2 layout.micro_batch=1": 0.05,
+    "model=qwen3_4b model.layers=4 layout=single layout.micro_batch=1": 0.02,
+    "model=pythia_1b model.layers=4 layout=single": 0.02,
+    "model=olmo2_7b model.layers=2 layout=single layout.micro_batch=1": 0.02,
+    f"engine=deepspeed {SMALL_LLAMA} layout=dp2 layout.zero=2": 0.04,
+    f"engine=deepspeed {SMALL_LLAMA} layout=dp2 layout.zero=3 layout.micro_batch=1": 0.07,
     "engine=deepspeed layout=dp2 layout.zero=1": 0.02,
     "engine=deepspeed layout=dp2 layout.zero=1 layout.micro_batch=1 model.context=256": 0.02,
     "engine=deepspeed layout=pp2 layout.data=2 layout.zero=1 train.global_batch=16 "
