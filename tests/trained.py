@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from configs.schema import EngineConfig, Precision
+from configs.schema import EngineConfig, OptimizerConfig, Precision
 from parallel.layout import Layout
 from parallel.planner.communication.traffic import Traffic, steps_to_settle
 from tests import layouts, training
 from tests.layouts import name
 from tests.pool import RankPool
-from tests.training import DEEPSPEED, MEGATRON, SHAPE, Curve
+from tests.training import ADAM, DEEPSPEED, MEGATRON, SHAPE, Curve
 
 Case = tuple[EngineConfig, Layout, Precision]
 
@@ -60,7 +60,7 @@ class TrainedCases:
         return self._trained[case]
 
 
-def train_and_count(case: Case) -> Any:
+def train_and_count(case: Case, optimizer: OptimizerConfig = ADAM) -> Any:
     """A job: (loss, gradient norm) of each step, this rank's weights, how many numbers it holds,
     and its traffic in the first settled step.
     """
@@ -68,7 +68,7 @@ def train_and_count(case: Case) -> Any:
 
     config, layout, precision = case
     settled = steps_to_settle(layout)
-    with training.engine(layout, precision, SHAPE, config) as engine:
+    with training.engine(layout, precision, SHAPE, config, optimizer) as engine:
         results = training.take_steps(engine, layout, 1, settled)
         with counting(layout) as counts:
             results += training.take_steps(engine, layout, settled + 1, settled + 1)
