@@ -86,6 +86,10 @@ class ModelShape:
         """[outputs, inputs] of each of a layer's matrices on each of `tensor` ranks."""
         return layer_matrices(self.hidden, self.feed_forward, tensor)
 
+    def matrix_numbers_on_rank(self, tensor: int) -> int:
+        """Numbers of one layer's matrices on each of `tensor` ranks."""
+        return sum(each.numbers_on_rank(tensor) for each in self.layer if each.is_matrix)
+
     @property
     def embedding_parameters(self) -> int:
         """Token and position embeddings, the vocabulary unpadded; the output layer is tied."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from configs.schema import Precision
+from configs.schema import OptimizerName, Precision
 from parallel.engines.deepspeed.config import BUCKET, MOST_KEPT, effective_zero
 from parallel.parameter_count import rank_parameters
 from parallel.planner.communication.groups import Ledger
@@ -204,16 +204,17 @@ def _parameters(step: Step) -> list[int]:
 
 
 def _groups(step: Step) -> list[list[int]]:
-    """Weights, which decay, and biases and norms, which do not."""
+    """Weights, which decay, and biases and norms, which do not; or what Muon trains, and others."""
     shapes = _shapes(step)
-    return [[size for size, decays in shapes if decays is each] for each in (True, False)]
+    return [[size for size, first in shapes if first is each] for each in (True, False)]
 
 
 def _shapes(step: Step) -> list[tuple[int, bool]]:
-    """Elements of each parameter in order, and whether it is a matrix."""
+    """Elements of each parameter in order, and whether it is of the first of the groups."""
     shape, h = step.shape, step.shape.hidden
-    positions = [(shape.context * h, True)] if step.first else []
-    embedding = [(step.embedding, True)] if step.first or step.last else []
+    adams = step.optimizer is OptimizerName.adam
+    positions = [(shape.context * h, adams)] if step.first else []
+    embedding = [(step.embedding, adams)] if step.first or step.last else []
     matrix = (False, False, True, False, True, False, False, False, True, False, True, False)
     layer = list(zip(layer_sizes(shape, step.layout.tensor), matrix, strict=True))
     norm = [(h, False)] * 2 if step.last else []
