@@ -14,7 +14,7 @@ from parallel.planner.communication.traffic import Traffic, steps_to_settle
 from tests import layouts, training
 from tests.layouts import name
 from tests.pool import RankPool
-from tests.training import ADAM, DEEPSPEED, MEGATRON, SHAPE, Curve
+from tests.training import DEEPSPEED, MEGATRON, SHAPE, Curve
 
 Case = tuple[EngineConfig, Layout, Precision]
 
@@ -60,7 +60,7 @@ class TrainedCases:
         return self._trained[case]
 
 
-def train_and_count(case: Case, optimizer: OptimizerConfig = ADAM) -> Any:
+def train_and_count(case: Case, optimizer: OptimizerConfig | None = None) -> Any:
     """A job: (loss, gradient norm) of each step, this rank's weights, how many numbers it holds,
     and its traffic in the first settled step.
     """

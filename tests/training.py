@@ -69,7 +69,7 @@ def engine(
     precision: Precision = Precision.float32,
     shape: ModelShape = SHAPE,
     config: EngineConfig = MEGATRON,
-    optimizer: OptimizerConfig = ADAM,
+    optimizer: OptimizerConfig | None = None,
 ) -> Iterator[Any]:
     from parallel.runtime.device import Device
     from parallel.runtime.process_groups import process_groups
@@ -85,14 +85,14 @@ def engine(
         if config.name is EngineName.megatron:
             from parallel.engines.megatron.engine import MegatronEngine
 
-            yield MegatronEngine(shape, layout, optimizer, **common)
+            yield MegatronEngine(shape, layout, optimizer or ADAM, **common)
             return
         from parallel.engines.deepspeed.engine import DeepSpeedEngine
         from parallel.engines.deepspeed.groups import deepspeed_world
 
         with deepspeed_world():
             common["global_batch"] = GLOBAL_BATCH
-            made = DeepSpeedEngine(shape, layout, optimizer, config, **common)
+            made = DeepSpeedEngine(shape, layout, optimizer or ADAM, config, **common)
             with closing(made):
                 yield made
 
@@ -177,7 +177,7 @@ def train_and_save(
     config: EngineConfig = MEGATRON,
     precision: Precision = Precision.float32,
     shape: ModelShape = SHAPE,
-    optimizer: OptimizerConfig = ADAM,
+    optimizer: OptimizerConfig | None = None,
 ) -> Any:
     """A job: loads the newest checkpoint of `folder` or begins, trains, saves under `last`."""
     from megatron.core import parallel_state

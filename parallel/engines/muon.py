@@ -130,8 +130,8 @@ class Muon(torch.optim.Optimizer):
 
     def _update_matrices(self, group: dict[str, Any]) -> None:
         mains = set(group["params"])
-        for main in mains:
-            self.state[main]["step"] += 1
+        if mains:
+            torch._foreach_add_([self.state[main]["step"] for main in mains], 1)
         # ZeRO 3 comes with some of the parameters at a time.
         now = [each for each in self._matrices if each.own is None or each.own.main in mains]
         layers = [list(matrices) for _, matrices in groupby(now, key=lambda each: each.layer)]
