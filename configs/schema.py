@@ -183,10 +183,29 @@ class RateSchedule(StrEnum):
     wsd = "wsd"  # warm-up, stable, decay: stays at its peak, and decays over annealing_tokens
 
 
+class OptimizerName(StrEnum):
+    """What updates the weights."""
+
+    adam = "adam"  # AdamW for all of them
+    # Muon for the matrices of the layers, AdamW for embeddings, norms and biases
+    muon = "muon"
+
+
+class MuonScale(StrEnum):
+    """How large Muon's updates are, by torch's names."""
+
+    # 0.2 sqrt(max(rows, columns)), so that AdamW's learning rate and weight decay serve both
+    # (Moonlight, Liu et al. 2025)
+    match_rms_adamw = "match_rms_adamw"
+    # sqrt(max(1, rows / columns)), for a learning rate of its own, some 0.02 (Jordan et al. 2024)
+    original = "original"
+
+
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """Adam, its learning rate, and the batch ramp-up."""
+    """The optimizer, its learning rate, and the batch ramp-up."""
 
+    name: OptimizerName = OptimizerName.adam  # what updates the weights
     learning_rate: float  # peak learning rate, after warm-up
     # how the learning rate goes on after its warm-up
     schedule: RateSchedule = RateSchedule.cosine
@@ -200,6 +219,9 @@ class OptimizerConfig:
     beta1: float  # Adam's decay rate of the first moment
     beta2: float  # Adam's decay rate of the second moment
     epsilon: float  # term added to Adam's denominator
+    momentum: float = 0.95  # Muon's decay rate of its momentum, which is Nesterov's
+    newton_schulz_steps: int = 5  # Muon's iterations for each update
+    muon_scale: MuonScale = MuonScale.match_rms_adamw  # how large Muon's updates are
     weight_decay: float  # decoupled weight decay
     clip: float  # maximum global gradient norm; 0: no clipping
     loss_scale: float  # fp16: initial dynamic loss scale
@@ -300,7 +322,7 @@ class Run:
     cluster: ClusterConfig  # the machines to run on, or to plan for
     launch: LaunchConfig  # how the ranks are started
     corpus: CorpusConfig  # the text to train on
-    optimizer: OptimizerConfig  # Adam and its schedule
+    optimizer: OptimizerConfig  # the optimizer and its schedule
     train: TrainConfig  # the training run
     log: LogConfig  # what is logged, and where
     profile: ProfileConfig  # a window of steps under torch.profiler

@@ -136,6 +136,10 @@ class ModelShape:
         """[outputs, inputs] of each of a layer's matrices on each of `tensor` ranks."""
         return layer_matrices(self.form, tensor)
 
+    def matrix_numbers_on_rank(self, tensor: int) -> int:
+        """Numbers of one layer's matrices on each of `tensor` ranks."""
+        return sum(each.numbers_on_rank(tensor) for each in self.layer if each.is_matrix)
+
     @property
     def work(self) -> LayerWork:
         """What a layer keeps and moves beside its matmuls."""

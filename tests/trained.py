@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from configs.schema import EngineConfig, Precision
+from configs.schema import EngineConfig, OptimizerConfig, Precision
 from models.shape import ModelShape
 from parallel.layout import Layout
 from parallel.planner.communication.traffic import Traffic, steps_to_settle
@@ -83,7 +83,7 @@ class TrainedCases:
         return self._trained[case]
 
 
-def train_and_count(case: Case) -> Any:
+def train_and_count(case: Case, optimizer: OptimizerConfig | None = None) -> Any:
     """A job: (loss, gradient norm) of each step, this rank's weights, how many numbers it holds,
     and its traffic in the first settled step.
     """
@@ -91,7 +91,7 @@ def train_and_count(case: Case) -> Any:
 
     config, layout, precision, shape = case
     settled = steps_to_settle(layout)
-    with training.engine(layout, precision, shape, config) as engine:
+    with training.engine(layout, precision, shape, config, optimizer) as engine:
         results = training.take_steps(engine, layout, 1, settled)
         with counting(layout) as counts:
             results += training.take_steps(engine, layout, settled + 1, settled + 1)

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from configs.schema import DeviceName, EngineConfig, EngineName, OptimizerConfig, Precision
+from configs.schema import (
+    DeviceName,
+    EngineConfig,
+    EngineName,
+    OptimizerConfig,
+    OptimizerName,
+    Precision,
+)
 from models.shape import ModelShape, to_json
 from parallel.checkpoint.manifest import TrainState
 from parallel.layout import Layout
@@ -36,7 +43,7 @@ ADAM = OptimizerConfig(
     clip=0.3,  # below every gradient norm of these runs, so that it bites
     loss_scale=1024.0,
 )
-
+MUON = replace(ADAM, name=OptimizerName.muon)
 
 MEGATRON = EngineConfig(name=EngineName.megatron, offload_optimizer=False)
 DEEPSPEED = EngineConfig(name=EngineName.deepspeed, offload_optimizer=False)
@@ -62,6 +69,7 @@ def engine(
     precision: Precision = Precision.float32,
     shape: ModelShape = SHAPE,
     config: EngineConfig = MEGATRON,
+    optimizer: OptimizerConfig | None = None,
 ) -> Iterator[Any]:
     from parallel.runtime.device import Device
     from parallel.runtime.process_groups import process_groups
@@ -77,13 +85,14 @@ def engine(
         if config.name is EngineName.megatron:
             from parallel.engines.megatron.engine import MegatronEngine
 
-            yield MegatronEngine(shape, layout, ADAM, **common)
+            yield MegatronEngine(shape, layout, optimizer or ADAM, **common)
             return
         from parallel.engines.deepspeed.engine import DeepSpeedEngine
         from parallel.engines.deepspeed.groups import deepspeed_world
 
         with deepspeed_world():
-            made = DeepSpeedEngine(shape, layout, ADAM, config, global_batch=GLOBAL_BATCH, **common)
+            common["global_batch"] = GLOBAL_BATCH
+            made = DeepSpeedEngine(shape, layout, optimizer or ADAM, config, **common)
             with closing(made):
                 yield made
 
@@ -168,12 +177,13 @@ def train_and_save(
     config: EngineConfig = MEGATRON,
     precision: Precision = Precision.float32,
     shape: ModelShape = SHAPE,
+    optimizer: OptimizerConfig | None = None,
 ) -> Any:
     """A job: loads the newest checkpoint of `folder` or begins, trains, saves under `last`."""
     from parallel.checkpoint.manifest import find
     from parallel.checkpoint.store import CheckpointStore
 
-    with engine(layout, precision, shape, config) as running:
+    with engine(layout, precision, shape, config, optimizer) as running:
         store = CheckpointStore(Path(folder), None)
         if load:
             store.load(running, find(Path(folder)))

@@ -63,10 +63,10 @@ class BareDeepSpeed:
     def __init__(self, run: Run, device: Device, batches: Iterator[list[MicroBatch]]) -> None:
         import deepspeed
 
-        from parallel.engines.deepspeed.adam import build_adam
         from parallel.engines.deepspeed.config import deepspeed_config
         from parallel.engines.deepspeed.groups import TensorAndDataRanks
         from parallel.engines.deepspeed.model import build_pipeline, build_whole
+        from parallel.engines.deepspeed.optimizer import build_optimizer
 
         shape, layout = ModelShape.of(run.model), Layout.resolve(run.layout, None)
         config = deepspeed_config(
@@ -88,7 +88,7 @@ class BareDeepSpeed:
             model, parameters = build_pipeline(shape, layout, megatron, device, seed)
         else:
             model, parameters = build_whole(shape, layout, megatron, device, seed, config)
-        adam, _ = build_adam(parameters, run.optimizer, run.engine, device)
+        adam, _ = build_optimizer(parameters, run.optimizer, run.engine, run.precision, device)
         self._engine: Any = deepspeed.initialize(
             model=model,
             optimizer=adam,

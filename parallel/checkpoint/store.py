@@ -4,8 +4,9 @@ A save first copies everything to host memory; the rest may run concurrently wit
 torch's `async_save`, whose thread ends after writing the files, without verifying them.
 
 Each parameter has three float32 tensors under its global name: the master weight and Adam's two
-moments. torch's distributed checkpoint stores them by global position, so any layout reads any
-other's. The weights of a half-precision model are the rounded master weights.
+moments. Muon has no second one of its matrices; Adam takes zeros for it. torch's distributed
+checkpoint stores them by global position, so any layout reads any other's. The weights of a
+half-precision model are the rounded master weights.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from parallel.checkpoint.shards import Shard
 from parallel.engines.base import Engine, OptimizerTensors, ParameterPart, WeightTaker
 
 KINDS = ("master", "exp_avg", "exp_avg_sq")
+SECOND_MOMENT = KINDS[-1]
 Result = TypeVar("Result")
 
 
@@ -123,7 +125,7 @@ class CheckpointStore:
             f"{kind}.{at.name}": getattr(tensors, kind)
             for at, tensors in zip(parts, engine.own_state(), strict=True)
             for kind in KINDS
-            if tensors is not None
+            if tensors is not None and getattr(tensors, kind) is not None
         }
         tensors = self._load(checkpoint, parts, KINDS, own)
         state = TrainState.read(checkpoint)
@@ -142,8 +144,9 @@ class CheckpointStore:
         tensors: dict[str, Shard] = {}
         for at, state in engine.export_state():
             for kind in KINDS:
-                name = f"{kind}.{at.name}"
-                tensors[name] = self._place(at, self._copy(name, getattr(state, kind)))
+                name, tensor = f"{kind}.{at.name}", getattr(state, kind)
+                if tensor is not None:
+                    tensors[name] = self._place(at, self._copy(name, tensor))
         return tensors
 
     def _copy(self, name: str, tensor: Tensor) -> Tensor:
@@ -196,7 +199,13 @@ class CheckpointStore:
         data, small = files.by_kind(checkpoint)
         _together(lambda: files.require_digests(checkpoint, _share(small)))
         metadata = _together(lambda: read_metadata(checkpoint))
-        shapes = {f"{kind}.{at.name}": at for kind in kinds for at in parts}
+        shapes = {
+            name: at
+            for kind in kinds
+            for at in parts
+            if (name := f"{kind}.{at.name}") in metadata.state_dict_metadata
+            or kind != SECOND_MOMENT
+        }
         tensors = {
             name: self._place(at, own[name] if name in own else torch.empty(at.shape))
             for name, at in shapes.items()
@@ -212,7 +221,8 @@ class CheckpointStore:
         self, parts: list[ParameterPart], tensors: dict[str, Shard]
     ) -> Iterator[tuple[ParameterPart, OptimizerTensors]]:
         for at in parts:
-            kinds = {kind: tensors.pop(f"{kind}.{at.name}").local for kind in KINDS}
+            names = {kind: f"{kind}.{at.name}" for kind in KINDS}
+            kinds = {k: tensors.pop(name).local for k, name in names.items() if name in tensors}
             yield at, OptimizerTensors(**kinds)
 
 

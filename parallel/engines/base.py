@@ -42,11 +42,14 @@ class ParameterPart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizerTensors:
-    """A parameter's float32 master copy and Adam's moments, each in the shard's shape."""
+    """A parameter's float32 master copy and Adam's moments, each in the shard's shape.
+
+    Muon's momentum is the first moment, and it has no second one.
+    """
 
     master: Tensor
     exp_avg: Tensor
-    exp_avg_sq: Tensor
+    exp_avg_sq: Tensor | None = None
 
 
 class WeightTaker(Protocol):

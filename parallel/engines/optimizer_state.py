@@ -20,7 +20,19 @@ _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class OptimizerState(Protocol):
-    """Exports and loads masters and moments, wherever an optimizer keeps them."""
+    """Exports and loads masters and moments, wherever an optimizer keeps them.
+
+    Attributes:
+        sliced: data ranks hold different slices of a parameter.
+        data_group: the ranks that do, or that all hold the same.
+    """
+
+    sliced: bool
+    data_group: Any
+
+    def slice_of(self, named: NamedParameter) -> OwnSlice | None:
+        """Where this rank keeps which elements of a parameter; None: it keeps none."""
+        ...
 
     def export(
         self, parameters: list[NamedParameter]
@@ -41,7 +53,7 @@ class OptimizerState(Protocol):
 class OwnSlice:
     """The elements `place` of a parameter, which this rank keeps as elements `at` of `main`."""
 
-    main: Tensor  # float32; what Adam updates
+    main: Tensor  # float32; what the optimizer updates
     at: slice
     place: slice
 
@@ -53,10 +65,19 @@ class WholeState:
         masters: the float32 copy that Adam updates, for each parameter that has one.
     """
 
+    sliced = False
+
     def __init__(self, adam: Any, masters: Mapping[Tensor, Tensor], data_group: Any) -> None:
         self.adam = adam
         self.masters = masters
         self.data_group = data_group
+
+    def slice_of(self, named: NamedParameter) -> OwnSlice:
+        """All of it."""
+        return OwnSlice(self._master(named), slice(None), slice(None))
+
+    def _master(self, named: NamedParameter) -> Tensor:
+        return self.masters.get(named.tensor, named.tensor)
 
     def export(
         self, parameters: list[NamedParameter]
@@ -65,37 +86,44 @@ class WholeState:
         for number, named in enumerate(parameters):
             if number % self.data_group.size() != self.data_group.rank():
                 continue
-            master = self.masters.get(named.tensor, named.tensor)
+            master = self._master(named)
             state = self.adam.state[master]
             moments = {
-                key: state[key] if key in state else torch.zeros_like(master) for key in _MOMENTS
+                key: state[key] if key in state else torch.zeros_like(master)
+                for key in _moments(self.adam, named)
             }
             yield named, OptimizerTensors(master=master.detach(), **moments)
 
     def own(self, named: NamedParameter) -> OptimizerTensors | None:
         """The optimizer's tensors; None on CUDA, or if their shape is not the shard's."""
-        master = self.masters.get(named.tensor, named.tensor)
+        master = self._master(named)
         if master.is_cuda or master.shape != named.at.shape:
             return None
-        moments = _moments_of(self.adam, master)
+        moments = _moments_of(self.adam, named, master)
         return OptimizerTensors(master=master.detach(), **moments)
 
     def load(self, named: NamedParameter, tensors: OptimizerTensors, step: int) -> None:
         """Copies master and moments into the optimizer's tensors and sets its step."""
-        master = self.masters.get(named.tensor, named.tensor)
+        master = self._master(named)
         take(master, tensors.master)
-        for key, moment in _moments_of(self.adam, master).items():
-            take(moment, getattr(tensors, key))
+        for key, moment in _moments_of(self.adam, named, master).items():
+            take(moment, _moment(tensors, key))
         _set_step(self.adam, master, step)
 
 
 class SlicedState:
     """Each data rank holds slices; a parameter is assembled on the rank that saves it."""
 
+    sliced = True
+
     def __init__(self, adam: Any, slices: Mapping[Tensor, OwnSlice], data_group: Any) -> None:
         self.adam = adam
         self.slices = slices
         self.data_group = data_group
+
+    def slice_of(self, named: NamedParameter) -> OwnSlice | None:
+        """This rank's slice."""
+        return self.slices.get(named.tensor)
 
     def export(
         self, parameters: list[NamedParameter]
@@ -104,7 +132,8 @@ class SlicedState:
         ranks = torch.distributed.get_process_group_ranks(self.data_group)
         for number, named in enumerate(parameters):
             owner = ranks[number % len(ranks)]
-            gathered = {key: self._gather(named, key, owner) for key in ("master", *_MOMENTS)}
+            keys = ("master", *_moments(self.adam, named))
+            gathered = {key: self._gather(named, key, owner) for key in keys}
             if owner == torch.distributed.get_rank():
                 yield named, OptimizerTensors(**gathered)
 
@@ -130,8 +159,9 @@ class SlicedState:
         if own is None:
             return
         own.main.view(-1)[own.at] = tensors.master.view(-1)[own.place].to(own.main.device)
-        for key, moment in _moments_of(self.adam, own.main).items():
-            moment.view(-1)[own.at] = getattr(tensors, key).view(-1)[own.place].to(moment.device)
+        for key, moment in _moments_of(self.adam, named, own.main).items():
+            whole = _moment(tensors, key)
+            moment.view(-1)[own.at] = whole.view(-1)[own.place].to(moment.device)
         _set_step(self.adam, own.main, step)
 
 
@@ -156,21 +186,34 @@ def read_adam_step(optimizer: Any) -> int:
     return 0
 
 
-def _moments_of(adam: Any, main: Tensor) -> dict[str, Tensor]:
-    """Adam's moments of `main`, created if Adam has not taken its first step."""
-    state = adam.state[main]
-    for key in _MOMENTS:
+def _moments(adam: Any, named: NamedParameter) -> tuple[str, ...]:
+    """The moments that an optimizer keeps of a parameter; all of them, unless it says otherwise."""
+    has_second = getattr(adam, "has_second_moment", None)
+    return _MOMENTS if has_second is None or has_second(named.at) else _MOMENTS[:1]
+
+
+def _moments_of(adam: Any, named: NamedParameter, main: Tensor) -> dict[str, Tensor]:
+    """Adam's moments in `main`, created if Adam has not taken its first step."""
+    state, keys = adam.state[main], _moments(adam, named)
+    for key in keys:
         if key not in state:
             state[key] = torch.zeros_like(main)
-    return {key: state[key] for key in _MOMENTS}
+    return {key: state[key] for key in keys}
+
+
+def _moment(tensors: OptimizerTensors, key: str) -> Tensor:
+    """A loaded moment; zeros for the second one of a run that Muon has trained."""
+    moment: Tensor | None = getattr(tensors, key)
+    return torch.zeros_like(tensors.master) if moment is None else moment
 
 
 def _set_step(adam: Any, main: Tensor, step: int) -> None:
     """Sets the step where Adam itself keeps it."""
     made_by = type(adam).__module__
-    if made_by.startswith("torch."):
+    if made_by.startswith(("torch.", "parallel.")):  # and our Muon, whose kernels are all fused
         # Fused kernels count on the device.
-        device = main.device if adam.param_groups[0].get("fused") else "cpu"
+        fused = adam.param_groups[0].get("fused") or made_by.startswith("parallel.")
+        device = main.device if fused else "cpu"
         adam.state[main]["step"] = torch.tensor(float(step), device=device)
     elif made_by.startswith("deepspeed."):
         adam.state[main]["step"] = step

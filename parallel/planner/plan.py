@@ -113,6 +113,7 @@ class Plan:
                 micro_batches=self.job.micro_batches,
                 device=self.device,
                 clips=self.run.optimizer.clip > 0,
+                optimizer=self.run.optimizer.name,
                 cuda=self.run.cuda,
             )
             for stage in range(self.layout.pipeline)

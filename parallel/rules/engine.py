@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from configs.schema import Precision
+from configs.schema import OptimizerName, Precision
 from parallel.engines.registry import EngineKind, able
 from parallel.rules.case import Case
 from parallel.rules.fault import Change, Fault, Rule
@@ -128,6 +128,21 @@ def the_engine_offloads(case: Case) -> Iterator[Fault]:
         )
 
 
+def muon_stays_on_the_device(case: Case) -> Iterator[Fault]:
+    """Muon's matmuls run where its matrices are, and an offloaded optimizer is in host memory."""
+    if case.run.engine.offload_optimizer and case.run.optimizer.name is OptimizerName.muon:
+        yield Fault(
+            setting="optimizer.name",
+            why="its matrices are multiplied on the GPU, and engine.offload_optimizer=true keeps "
+            "them in host memory",
+            source="parallel/engines/muon.py",
+            fixes=(
+                to({"engine.offload_optimizer": False}),
+                to({"optimizer.name": OptimizerName.adam}),
+            ),
+        )
+
+
 def halves_are_added_up_in_float32(case: Case) -> Iterator[Fault]:
     """Sums of half-precision gradients over data ranks must not lose small ones."""
     layout, precision, kind = case.layout, case.run.precision, case.engine
@@ -174,5 +189,6 @@ RULES: tuple[Rule, ...] = (
     the_engine_interleaves,
     the_engine_cuts_as_told,
     the_engine_offloads,
+    muon_stays_on_the_device,
     halves_are_added_up_in_float32,
 )

@@ -290,6 +290,11 @@ FAULTS: dict[str, tuple[str, str, int | None]] = {
         "engine.offload_optimizer",
         None,
     ),
+    "muon on the host": (
+        f"{DEEPSPEED} layout.zero=1 engine.offload_optimizer=true optimizer.name=muon",
+        "optimizer.name",
+        None,
+    ),
     "dualpipev under megatron": (
         f"{NANO} layout.pipeline=2 layout.schedule=dualpipev layout.micro_batch=2",
         "layout.schedule",

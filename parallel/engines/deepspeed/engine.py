@@ -18,13 +18,14 @@ from configs.schema import EngineConfig, EngineName, OptimizerConfig, Precision
 from models.shape import ModelShape
 from parallel.engines.base import Batch, StepResult
 from parallel.engines.cuda_features import cuda_features
-from parallel.engines.deepspeed.adam import build_adam
 from parallel.engines.deepspeed.config import deepspeed_config
 from parallel.engines.deepspeed.groups import TensorAndDataRanks
 from parallel.engines.deepspeed.model import build_pipeline, build_whole, set_parameter
+from parallel.engines.deepspeed.optimizer import build_optimizer
 from parallel.engines.deepspeed.optimizer_state import optimizer_state
 from parallel.engines.grad_norm import clip_by_global_norm
 from parallel.engines.megatron.config import layer_notices, transformer_config
+from parallel.engines.muon import Muon
 from parallel.engines.named_parameters import NamedParameter
 from parallel.engines.state import EngineState
 from parallel.layout import Layout
@@ -71,7 +72,7 @@ class DeepSpeedEngine(EngineState):
         else:
             self.model, parameters = build_whole(shape, layout, megatron, device, seed, config)
             _sum_as_they_come(_of_partial_gradients(parameters, shape, layout))
-        adam, notices = build_adam(parameters, optimizer, engine, device)
+        adam, notices = build_optimizer(parameters, optimizer, engine, precision, device)
         self.notices = [*layer_notices(device.name, cuda), *notices]
         self._grad_norm = math.nan
         self.engine, self.optimizer, _, _ = deepspeed.initialize(
@@ -94,6 +95,8 @@ class DeepSpeedEngine(EngineState):
             self.optimizer.loss_scaler.cur_scale = optimizer.loss_scale
         data_group = parallel_state.get_data_parallel_group()
         state = optimizer_state(self.optimizer, adam, parameters, data_group)
+        if isinstance(adam, Muon):
+            adam.tell(parameters, state, shape)
         super().__init__(parameters, adam, state)
 
     def close(self) -> None:

@@ -47,12 +47,11 @@ def _of_flat_partition(adam: Any, parameter: Any) -> OwnSlice | None:
     )
 
 
-def _of_stage3(optimizer: Any, named: NamedParameter, data_rank: int) -> OwnSlice | None:
+def _of_stage3(optimizer: Any, named: NamedParameter, data_rank: int) -> OwnSlice:
+    # One of no elements still says in which sub-group they are, for optimizers that ask.
     parameter: Any = named.tensor
     group, start, size = optimizer.grad_position[optimizer.get_param_id(parameter)]
     first = data_rank * size
-    kept = min(size, named.at.shape.numel() - first)  # the last partition is padded
-    if kept <= 0:
-        return None
+    kept = max(0, min(size, named.at.shape.numel() - first))  # the last partition is padded
     main = optimizer.fp32_partitioned_groups_flat[group]
     return OwnSlice(main, slice(start, start + kept), slice(first, first + kept))

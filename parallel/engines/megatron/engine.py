@@ -16,7 +16,7 @@ from megatron.core.pipeline_parallel import get_forward_backward_func
 from torch import Tensor
 
 from configs.cuda import CudaConfig
-from configs.schema import EngineName, OptimizerConfig, Precision
+from configs.schema import EngineName, OptimizerConfig, OptimizerName, Precision
 from models.shape import ModelShape
 from parallel.engines.base import Batch, StepResult
 from parallel.engines.cuda_features import cuda_features
@@ -28,7 +28,8 @@ from parallel.engines.megatron.config import (
     transformer_config,
 )
 from parallel.engines.megatron.model import build_chunks
-from parallel.engines.megatron.optimizer_state import optimizer_state
+from parallel.engines.megatron.optimizer_state import muon_groups, optimizer_state
+from parallel.engines.muon import Muon
 from parallel.engines.state import EngineState
 from parallel.layout import Layout
 from parallel.runtime.device import Device
@@ -62,13 +63,31 @@ class MegatronEngine(EngineState):
         settings: MegatronOptimizerConfig = optimizer_config(
             optimizer, layout, precision, device.name
         )
+        muon = optimizer.name is OptimizerName.muon
         chained = get_megatron_optimizer(
             settings,
             self.chunks,
-            config_overrides=get_standard_config_overrides(settings),
+            config_overrides=muon_groups(parameters)
+            if muon
+            else get_standard_config_overrides(settings),
             use_gloo_process_groups=False,
         )
         self.optimizer: Any = chained.chained_optimizers[0]
+        if muon:
+            # Megatron-core shards nothing but its own Adam, which has no state yet.
+            self.optimizer.optimizer = Muon(
+                self.optimizer.param_groups, optimizer, precision, device.name
+            )
+        else:
+            self._set_adam(optimizer)
+        state = optimizer_state(self.optimizer, parallel_state.get_data_parallel_group())
+        if muon:
+            self.optimizer.optimizer.tell(parameters, state, shape)
+        super().__init__(parameters, self.optimizer.optimizer, state)
+        self._run_schedule = get_forward_backward_func()
+        self._connect(config)
+
+    def _set_adam(self, optimizer: OptimizerConfig) -> None:
         for group in self.optimizer.param_groups:
             # Megatron's own scheduler sets this; without it Adam would decay norms and biases too.
             group["weight_decay"] = optimizer.weight_decay * group["wd_mult"]
@@ -76,10 +95,6 @@ class MegatronEngine(EngineState):
             # installed, and not its fastest implementation.
             if isinstance(self.optimizer.optimizer, torch.optim.AdamW):
                 group["fused"] = True
-        state = optimizer_state(self.optimizer, parallel_state.get_data_parallel_group())
-        super().__init__(parameters, self.optimizer.optimizer, state)
-        self._run_schedule = get_forward_backward_func()
-        self._connect(config)
 
     def _connect(self, config: Any) -> None:
         """Tells the schedules how to scale losses and when to reduce gradients."""

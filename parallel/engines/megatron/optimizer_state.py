@@ -10,9 +10,19 @@ from typing import Any
 
 from megatron.core.optimizer.distrib_optimizer import DistributedOptimizer
 from megatron.core.optimizer.optimizer import Float16OptimizerWithFloat16Params
+from megatron.core.optimizer.optimizer_config import ParamKey, ParamPredicate
 from torch import Tensor
 
+from parallel.engines.named_parameters import NamedParameter
+from parallel.engines.newton_schulz import is_muons
 from parallel.engines.optimizer_state import OptimizerState, OwnSlice, SlicedState, WholeState
+
+
+def muon_groups(parameters: list[NamedParameter]) -> dict[ParamKey, Any]:
+    """Has Megatron put Muon's matrices into a group of their own, which says so."""
+    matrices = {named.tensor for named in parameters if is_muons(named.at)}
+    key = ParamKey(predicate=ParamPredicate(name="muon", fn=lambda weight: weight in matrices))
+    return {key: {"muon": True}}
 
 
 def optimizer_state(optimizer: Any, data_group: Any) -> OptimizerState:

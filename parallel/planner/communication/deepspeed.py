@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from configs.schema import Precision
+from configs.schema import OptimizerName, Precision
+from models.layer_table import Parameter
 from parallel.engines.deepspeed.config import BUCKET, MOST_KEPT, effective_zero
 from parallel.parameter_count import ends_held, rank_parameters
 from parallel.planner.communication.groups import Ledger
@@ -210,18 +211,26 @@ def _parameters(step: Step) -> list[int]:
 
 
 def _groups(step: Step) -> list[list[int]]:
-    """Weights, which decay, and biases and norms, which do not."""
+    """Weights, which decay, and biases and norms, which do not; or what Muon trains, and others."""
     shapes = _shapes(step)
-    return [[size for size, decays in shapes if decays is each] for each in (True, False)]
+    return [[size for size, first in shapes if first is each] for each in (True, False)]
 
 
 def _shapes(step: Step) -> list[tuple[int, bool]]:
-    """Elements of each parameter in order, and whether it is a matrix."""
+    """Elements of each parameter in order, and whether it is of the first of the groups."""
     before, after = ends_held(step.shape, first=step.first, last=step.last)
     if step.shape.tied and step.last and not step.first:
         before, after = [after[-1]], after[:-1]  # a pipeline's tied modules come first
-    held = [*before, *(step.shape.layer * step.layers), *after]
-    return [(each.numbers_on_rank(step.layout.tensor), each.is_matrix) for each in held]
+    adams = step.optimizer is OptimizerName.adam
+
+    def held(parameters: Iterable[Parameter], first: bool) -> list[tuple[int, bool]]:
+        return [
+            (each.numbers_on_rank(step.layout.tensor), each.is_matrix and first)
+            for each in parameters
+        ]
+
+    layer = held(step.shape.layer, True)
+    return [*held(before, adams), *(layer * step.layers), *held(after, adams)]
 
 
 def _rounded_up(number: int, multiple: int) -> int:

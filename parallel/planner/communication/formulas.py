@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from configs.cuda import CudaConfig
 from configs.network import Positions
-from configs.schema import DeviceName, EngineName, Precision, Recompute
+from configs.schema import DeviceName, EngineName, OptimizerName, Precision, Recompute
 from models.shape import ModelShape
 from parallel.engines.cuda_features import cuda_features
 from parallel.engines.registry import ENGINES
 from parallel.layout import Layout
 from parallel.planner.communication.groups import Ledger
+from parallel.planner.communication.muon import muon_traffic
 from parallel.planner.communication.stage_step import FLOAT, Step
 from parallel.planner.communication.traffic import CollectiveKind, Group, Traffic
 
@@ -28,6 +29,7 @@ def step_traffic(
     micro_batches: int,
     device: DeviceName,
     clips: bool = True,
+    optimizer: OptimizerName = OptimizerName.adam,
     cuda: CudaConfig | None = None,
 ) -> list[Traffic]:
     """The collectives of each rank of `stage` in a step other than the first.
@@ -46,11 +48,14 @@ def step_traffic(
         micro_batches=micro_batches,
         device=device,
         clips=clips,
+        optimizer=optimizer,
         features=cuda_features(cuda or CudaConfig(), layout, engine, precision, device),
     )
     ledger = Ledger(layout, stage)
     layers(step, ledger)
     ENGINES[engine].load("traffic")(step, ledger)
+    if optimizer is OptimizerName.muon:
+        muon_traffic(step, ledger)
     return ledger.traffic()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from configs.schema import DeviceName, Precision
+from configs.schema import DeviceName, OptimizerName, Precision
 from models.shape import ModelShape
 from parallel.engines.cuda_features import CudaFeatures
 from parallel.layout import Layout
@@ -24,6 +24,7 @@ class Step:
     micro_batches: int
     device: DeviceName
     clips: bool
+    optimizer: OptimizerName
     features: CudaFeatures
 
     @property

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from configs.schema import EngineName, Precision, Recompute, Run
+from configs.schema import EngineName, OptimizerName, Precision, Recompute, Run
 from models.shape import ModelShape
 from parallel.engines.registry import ENGINES, EngineKind
 from parallel.layout import Layout
@@ -32,6 +32,8 @@ class Job:
     stage_layers: tuple[int, ...] | None = None  # where stages are uneven
     overlap_data: bool = True  # gradients are reduced while the backward pass goes on
     shared_messages: bool = True  # each tensor rank sends its share of a message between stages
+    optimizer: OptimizerName = OptimizerName.adam
+    newton_schulz_steps: int = 0  # of Muon, for each update
     one_card: bool = False  # gathers over data ranks go through one network card at a time
 
     @classmethod
@@ -45,6 +47,8 @@ class Job:
             precision=run.precision,
             engine=kind.name,
             gradient_bytes=2 if run.cuda.bf16_gradients else 4,
+            optimizer=run.optimizer.name,
+            newton_schulz_steps=run.optimizer.newton_schulz_steps,
             software=run.cluster.software,
             overlap_data=not (kind.reduces_after_pipeline and layout.pipeline > 1),
             shared_messages=layout.sequence_parallel

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from functools import cache
 
-from configs.schema import Recompute
+from configs.schema import OptimizerName, Recompute
 from parallel.layout import Layout
 from parallel.parameter_count import rank_parameters
 from parallel.planner.inputs.calibration import Overheads
@@ -18,6 +18,7 @@ from parallel.planner.memory.moment import Moment
 from parallel.planner.schedule.order import orders
 
 MOMENTS = 8  # bytes per element of Adam's two moments
+MOMENTUM = 4  # bytes per element of Muon's
 MASTER = 4  # bytes per element of the float32 copy
 SCORES_BYTES = 5  # per materialised score: softmax's output, dropout's output and mask
 AS_TENSORS = Overheads()
@@ -80,7 +81,7 @@ def _stage_memory(job: Job, stage: int, held: int, overheads: Overheads) -> Memo
     numbers = _numbers(job, stage)
     logits = _logits(job) if stage == layout.logits_stage else 0.0
     kept, peak_layer = _activations(job, stage, held)
-    parameters, optimizer = _states(job, numbers)
+    parameters, optimizer = _states(job, stage, numbers)
 
     def at(moment: Moment) -> Memory:
         there = moment.logits * logits
@@ -109,14 +110,18 @@ def _numbers(job: Job, stage: int) -> int:
     return (layers + ends * job.shape.padded_vocab(tensor) * h) // tensor
 
 
-def _states(job: Job, numbers: int) -> tuple[float, float]:
+def _states(job: Job, stage: int, numbers: int) -> tuple[float, float]:
     """Weights, and the optimizer's moments and float32 copies, by ZeRO stage."""
     layout = job.layout
     masters = job.number_bytes == 2 or (job.kind.masters_of_float32 and layout.zero >= 1)
     master = MASTER if masters else 0
+    moments = MOMENTS * numbers
+    if job.optimizer is OptimizerName.muon:
+        matrices = job.layers_of(stage) * job.shape.matrix_numbers_on_rank(layout.tensor)
+        moments -= (MOMENTS - MOMENTUM) * matrices
     return (
         job.number_bytes * numbers / (layout.data if layout.zero == 3 else 1),
-        (MOMENTS + master) * numbers / (layout.data if layout.zero >= 1 else 1),
+        (moments + master * numbers) / (layout.data if layout.zero >= 1 else 1),
     )
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from configs.schema import OptimizerName
 from parallel.parameter_count import rank_parameters
 from parallel.planner.inputs.calibration import Constants
 from parallel.planner.inputs.job import Job
 from parallel.planner.inputs.machine import Machine
 from parallel.planner.timing.layers import Pass, Passes
 from parallel.planner.timing.links import Links
+from parallel.planner.timing.muon import muon_seconds
 from parallel.planner.timing.simulate import PassTimes, Played, play, seconds_of
 
 UPDATE_BYTES = 22  # per element that a rank updates: float32 gradient, weight and two moments
@@ -169,7 +171,10 @@ class Step:
         updated = self.parameters / (layout.data if layout.zero else 1)
         held = self.parameters / (layout.data if layout.zero == 3 else 1)
         kernels = self.passes.kernels
-        return kernels.moving(UPDATE_BYTES * updated + CAST_BYTES * held)
+        moving = kernels.moving(UPDATE_BYTES * updated + CAST_BYTES * held)
+        if self.job.optimizer is OptimizerName.muon:
+            return moving + muon_seconds(self.job, kernels, self.links)
+        return moving
 
     def seconds_estimate(self) -> float:
         """Step time without simulating the schedule, for searches."""

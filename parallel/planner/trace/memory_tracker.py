@@ -29,7 +29,7 @@ class Category(StrEnum):
 
     parameters = "parameters"
     gradients = "gradients"
-    optimizer = "optimizer"  # float32 masters and Adam's moments
+    optimizer = "optimizer"  # float32 masters and moments
     activations = "activations"  # outputs and inputs of modules, including recomputation
     logits = "logits"  # and anything else as wide as the vocabulary on this rank
     buffers = "buffers"  # communication buffers and temporaries

@@ -43,6 +43,8 @@ def meant(now: str) -> None:
         "optimizer.learning_rate=0.1",
         "model.recipe.learning_rate=0.1",
         "optimizer.weight_decay=0.2",
+        "optimizer.name=muon",
+        "optimizer.muon_scale=original",
         "optimizer.warmup_tokens=4096",
         "optimizer.decay_tokens=8192",
         "precision=bf16",

@@ -21,6 +21,8 @@ CASES = {
     "layout=tp2 layout.sequence_parallel=true": 0.05,
     "layout=dp2 layout.zero=1": 0.03,
     "layout=pp2 layout.micro_batch=1": 0.05,
+    "layout=dp2 layout.zero=1 optimizer=muon": 0.03,
+    "engine=deepspeed layout=dp2 layout.zero=1 optimizer=muon": 0.02,
     "layout=dp2 layout.zero=1 cuda.bf16_gradients=true": 0.03,
     "layout=dp2 cuda.bf16_gradients=true": 0.03,
     "layout=dp2 layout.zero=1 cuda.cross_entropy_fusion=false": 0.03,

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from configs.schema import Recompute
+from configs.schema import OptimizerName, Recompute
 from models.shape import ModelShape
 from parallel.layout import Layout
 from parallel.planner.inputs.calibration import calibrated
@@ -49,6 +49,19 @@ def test_the_estimate_is_near_the_schedule_played_through(layout: Layout) -> Non
     whole = step(layout).time()
     assert step(layout).seconds_estimate() == pytest.approx(whole.seconds, rel=0.03)
     assert whole.seconds == whole.pipeline + whole.data + whole.optimizer
+
+
+def test_muon_takes_longer_the_fewer_share_its_work() -> None:
+    def update(layout: Layout, optimizer: OptimizerName = OptimizerName.muon) -> float:
+        made = step(layout)
+        job = replace(made.job, optimizer=optimizer, newton_schulz_steps=5)
+        return replace(made, job=job).optimizer()
+
+    one, four = Layout(tensor=8), Layout(tensor=8, data=4)
+    assert update(four, OptimizerName.adam) < update(four) < update(one)
+    matmuls = update(one) - update(one, OptimizerName.adam)
+    # At the peak, the five steps on fc1, [4h, h]: 5 (8 + 2 + 8) h^3 FLOPs.
+    assert matmuls > SHAPE.layers * 90 * SHAPE.hidden**3 / machine().peak("bf16")
 
 
 def test_what_costs_time_and_what_saves_it() -> None:

@@ -1,4 +1,4 @@
-"""The AdamW for DeepSpeed: torch's, or DeepSpeed's CPU implementation if offloaded."""
+"""The optimizer for DeepSpeed: AdamW, torch's or DeepSpeed's own for the CPU, or Muon."""
 
 from __future__ import annotations
 
@@ -9,22 +9,43 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from deepspeed.runtime.zero.utils import ZERO_SUPPORTED_OPTIMIZERS
 
-from configs.schema import DeviceName, EngineConfig, OptimizerConfig
+from configs.schema import DeviceName, EngineConfig, OptimizerConfig, OptimizerName, Precision
+from parallel.engines.muon import Muon
 from parallel.engines.named_parameters import NamedParameter
+from parallel.engines.newton_schulz import is_muons
 from parallel.runtime.device import Device
 
 
-def build_adam(
+def build_optimizer(
+    parameters: list[NamedParameter],
+    optimizer: OptimizerConfig,
+    engine: EngineConfig,
+    precision: Precision,
+    device: Device,
+) -> tuple[Any, list[str]]:
+    """The optimizer over all parameters, and notices for the user about the choice."""
+    if optimizer.name is OptimizerName.adam:
+        return _adam(parameters, optimizer, engine, device)
+    matrices = [named.tensor for named in parameters if is_muons(named.at)]
+    others = [named.tensor for named in parameters if not is_muons(named.at)]
+    groups = [
+        {"params": matrices, "lr": optimizer.learning_rate, "muon": True},
+        {"params": others, "lr": optimizer.learning_rate},
+    ]
+    if Muon not in ZERO_SUPPORTED_OPTIMIZERS:  # else it warns that nobody has tried it
+        ZERO_SUPPORTED_OPTIMIZERS.append(Muon)
+    return Muon(groups, optimizer, precision, device.name), []
+
+
+def _adam(
     parameters: list[NamedParameter],
     optimizer: OptimizerConfig,
     engine: EngineConfig,
     device: Device,
 ) -> tuple[Any, list[str]]:
-    """AdamW over all parameters, and notices for the user about the choice.
-
-    Weights decay; biases and norms do not, as in the `megatron` engine.
-    """
+    """Weights decay; biases and norms do not, as in the `megatron` engine."""
     decaying = [named.tensor for named in parameters if len(named.at.shape) > 1]
     others = [named.tensor for named in parameters if len(named.at.shape) == 1]
     groups = [
