@@ -1,6 +1,6 @@
 """The engine's training step against Megatron-core's local spec as it comes.
 
-`python -m benchmarks.trainers.megatron_local` builds the same GPT-3 twice under the `megatron`
+`python -m benchmarks.trainers.megatron_local` builds the same model twice under the `megatron`
 engine: of our layers, and of those of Megatron-core's `get_gpt_layer_local_spec`, whose attention
 writes out all scores. Both begin with the same weights and have to give the same loss and gradient
 norm. Then they take turns, each in a process of its own. One rank, float32, dense attention, which
@@ -30,6 +30,7 @@ from benchmarks.trainers.plain_pytorch import (
     show_profile,
 )
 from benchmarks.trainers.turns import ENGINE, LOCAL, take_turns
+from configs.network import Norm, Positions
 from configs.schema import Run
 from launcher.command_line.compose import compose_run
 from models.shape import ModelShape
@@ -93,6 +94,10 @@ def built_like(run: Run, engine: Any) -> Any:
     )
 
 
+def _normalization(shape: ModelShape) -> str:
+    return "RMSNorm" if shape.norm is Norm.rms else "LayerNorm"
+
+
 @contextmanager
 def local_spec() -> Iterator[None]:
     """Within it `megatron` engines are built of Megatron-core's local spec, and run with it."""
@@ -102,15 +107,20 @@ def local_spec() -> Iterator[None]:
 
     from parallel.engines.megatron import config as megatron_config
 
-    def block(_shape: ModelShape, layers: list[int], **_ours: Any) -> TransformerBlockSubmodules:
-        spec = get_gpt_layer_local_spec()
+    def block(shape: ModelShape, layers: list[int], **_ours: Any) -> TransformerBlockSubmodules:
+        spec = get_gpt_layer_local_spec(normalization=_normalization(shape))
         norm = spec.submodules.input_layernorm
         return TransformerBlockSubmodules(layer_specs=[spec] * len(layers), layer_norm=norm)
 
     def config(*args: Any) -> Any:
         made = megatron_config.transformer_config(*args)
         made.on_cpu = False  # its own linears and loss too
-        made.activation_func = partial(torch.nn.functional.gelu, approximate="tanh")
+        made.use_te_activation_func = False
+        if not made.gated_linear_unit:
+            made.activation_func = partial(torch.nn.functional.gelu, approximate="tanh")
+        if args[0].positions is Positions.rotary:
+            made.position_embedding_type = "rope"
+            made.apply_rope_fusion = False
         return made
 
     def causal_mask(tokens: int) -> Tensor:

@@ -1,7 +1,7 @@
 """A training step on two gloo ranks against other trainers that run on a CPU.
 
 `python -m benchmarks.trainers.other_trainers --layout tensor=2` (or pipeline=2, data=2). The same
-GPT-3 of dense layers, float32, the same tokens, each in processes of its own, which take turns: the
+GPT-3 of dense layers, or Llama, float32, the same tokens, each in processes of its own, which take turns: the
 engine, PyTorch's own parallelism (`benchmarks/trainers/torch_trainer.py`), Megatron-core's local
 spec as it comes, and picotron where a checkout is given
 (`benchmarks/trainers/picotron_trainer.py`). The engine, the first row, is the base: a ratio says
@@ -16,6 +16,7 @@ import argparse
 from benchmarks import paired
 from benchmarks.trainers import turns
 from benchmarks.trainers.turns import ENGINE, LOCAL, PICOTRON, TORCH, take_turns
+from configs.network import Positions
 from launcher.command_line.compose import compose_run
 from parallel.layout import Layout
 
@@ -31,9 +32,12 @@ def main() -> None:
     sizes = [f"layout.{size}" for size in options.layout.split(",") if size]
     settings = [f"model={options.model}", "model.attention=dense", "layout=single", "device=cpu"]
     settings += [*sizes, *options.settings]
-    ranks = Layout.resolve(compose_run(settings).layout, None).world_size
+    run = compose_run(settings)
+    ranks = Layout.resolve(run.layout, None).world_size
+    # PyTorch's own parallelism is written down for GPT-3 only.
+    torchs = [TORCH] if run.model.positions is Positions.learned else []
     result = take_turns(
-        [ENGINE, LOCAL, TORCH, *([PICOTRON] if options.picotron else [])],
+        [ENGINE, LOCAL, *torchs, *([PICOTRON] if options.picotron else [])],
         settings,
         ranks=ranks,
         rounds=options.rounds,

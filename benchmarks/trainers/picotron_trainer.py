@@ -1,7 +1,8 @@
 """picotron's training step, for `benchmarks.trainers.other_trainers --picotron FOLDER`.
 
-picotron (huggingface/picotron, Apache-2.0) trains Llamas, on CPU too. Its model is given as many
-numbers in its matrices as GPT-3's: three matrices of 8/3 x hidden in place of two of 4 x hidden.
+picotron (huggingface/picotron, Apache-2.0) trains Llamas, on CPU too: the same model as the
+engine's. Beside a GPT-3 its model is given as many numbers in its matrices: three matrices of
+8/3 x hidden in place of two of 4 x hidden.
 Its optimizer is the one of its train.py, which neither clips nor decays anything apart.
 """
 
@@ -18,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.trainers.torch_trainer import Step
+from configs.network import Mlp
 from models.shape import ModelShape
 from parallel.layout import Layout
 
@@ -105,10 +107,12 @@ def _config(shape: ModelShape) -> types.SimpleNamespace:
         vocab_size=shape.vocab,
         hidden_size=shape.hidden,
         num_attention_heads=shape.heads,
-        num_key_value_heads=shape.heads,
+        num_key_value_heads=shape.query_groups,
         max_position_embeddings=shape.context,
         num_hidden_layers=shape.layers,
-        intermediate_size=round(8 * shape.hidden / 3 / 16) * 16,
+        intermediate_size=shape.feed_forward
+        if shape.mlp is Mlp.swiglu
+        else round(8 * shape.hidden / 3 / 16) * 16,
         rms_norm_eps=1e-5,
         rope_theta=10000.0,
     )

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.trainers.plain_llama import PlainLlama
+from configs.network import Positions
 from configs.schema import OptimizerConfig
 from models.ops.banded_attention import band_mask
 from models.shape import ModelShape
@@ -112,10 +114,15 @@ def plain_name(name: str) -> str:
     return f"layers.{number}.{_LAYER[part]}.{kind}"
 
 
+def plain_model(shape: ModelShape) -> PlainGPT | PlainLlama:
+    """The plain model of this shape: a GPT-3, or a Llama."""
+    return PlainGPT(shape) if shape.positions is Positions.learned else PlainLlama(shape)
+
+
 class PlainTraining:
     """Gradient accumulation, clipping and AdamW as torch ships them."""
 
-    def __init__(self, model: PlainGPT, optimizer: OptimizerConfig) -> None:
+    def __init__(self, model: PlainGPT | PlainLlama, optimizer: OptimizerConfig) -> None:
         self.model = model
         self._clip = optimizer.clip
         matrices = [p for p in model.parameters() if p.dim() >= 2]

@@ -25,7 +25,7 @@ from torch.distributed import HashStore  # type: ignore[attr-defined]
 from torch.profiler import ProfilerActivity
 
 from benchmarks import paired
-from benchmarks.trainers.turns import ENGINE, PLAIN, take_turns
+from benchmarks.trainers.turns import ENGINE, PLAIN, TRANSFORMERS, take_turns
 from configs.schema import DeviceName, Run
 from launcher.command_line.compose import compose_run
 from models.shape import ModelShape
@@ -52,7 +52,8 @@ def main() -> None:
             sides = both_sides(engine, run)
             show_profile(*(block_of(step, batches) for step in sides.values()))
     rounds, steps = options.rounds, options.steps
-    result = take_turns([PLAIN, ENGINE], settings, ranks=1, rounds=rounds, steps=steps)
+    names = [PLAIN, ENGINE, *([TRANSFORMERS] if options.transformers else [])]
+    result = take_turns(names, settings, ranks=1, rounds=rounds, steps=steps)
     paired.show(result, f"{run.model.name} on one rank")
 
 
@@ -63,6 +64,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=1, help="of each block in a round")
     parser.add_argument("--settings", nargs="*", default=[], help="more settings of a run")
     parser.add_argument("--profile", action="store_true", help="time by operator")
+    parser.add_argument("--transformers", action="store_true", help="its Llama too")
     return parser.parse_args()
 
 
@@ -92,10 +94,10 @@ def batches_of(run: Run) -> list[list[Tensor]]:
 
 def both_sides(engine: MegatronEngine, run: Run, *, exact_norm: bool = False) -> dict[str, Step]:
     """The base first. Both begin with the engine's weights."""
-    from benchmarks.trainers.plain_gpt import PlainGPT, PlainTraining
+    from benchmarks.trainers.plain_gpt import PlainTraining, plain_model
     from parallel.engines.base import Batch
 
-    model = PlainGPT(ModelShape.of(run.model))
+    model = plain_model(ModelShape.of(run.model))
     model.take(engine.named_tensors())
     plain = PlainTraining(model, run.optimizer)
     rate = run.optimizer.learning_rate / 10

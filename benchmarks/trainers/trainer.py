@@ -1,7 +1,8 @@
 """One trainer of those that are compared, on one rank of its own, which turns.py starts.
 
-All train the same GPT-3 in float32 on the same tokens, on a CPU: the engine; the same engine around
-Megatron-core's local spec as it comes; plain PyTorch; PyTorch's own parallelism; picotron.
+All train the same model, a GPT-3 or a Llama, in float32 on the same tokens, on a CPU: the engine;
+the same engine around Megatron-core's local spec as it comes; plain PyTorch; PyTorch's own
+parallelism; picotron; transformers.
 """
 
 from __future__ import annotations
@@ -18,7 +19,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from benchmarks.trainers.turns import ENGINE, LOCAL, PICOTRON, PLAIN, TORCH, serve
+from benchmarks.trainers.turns import (
+    ENGINE,
+    LOCAL,
+    PICOTRON,
+    PLAIN,
+    TORCH,
+    TRANSFORMERS,
+    serve,
+)
 from configs.schema import DeviceName, Run
 from launcher.command_line.compose import compose_run
 from models.shape import ModelShape
@@ -78,6 +87,10 @@ def _build(name: str, run: Run, layout: Layout, picotron: str, around: ExitStack
         from benchmarks.trainers.torch_trainer import torch_trainer
 
         return torch_trainer(shape, layout, run.optimizer)
+    if name == TRANSFORMERS:
+        from benchmarks.trainers.transformers_trainer import transformers_trainer
+
+        return transformers_trainer(shape, run.optimizer)
     if name == PICOTRON:
         from benchmarks.trainers.picotron_trainer import picotron_trainer
 
@@ -106,10 +119,10 @@ def _megatron(name: str, run: Run, layout: Layout) -> Step:
 
 
 def _plain(shape: ModelShape, run: Run) -> Step:
-    from benchmarks.trainers.plain_gpt import PlainGPT, PlainTraining
+    from benchmarks.trainers.plain_gpt import PlainTraining, plain_model
 
     torch.manual_seed(run.train.seed)
-    model = PlainGPT(shape)
+    model = plain_model(shape)
     for parameter in model.parameters():
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.02)

@@ -16,12 +16,13 @@ from contextlib import ExitStack, contextmanager
 from benchmarks import paired
 from benchmarks.paired import Block, Paired
 
-ENGINE, LOCAL, PLAIN, TORCH, PICOTRON = (
+ENGINE, LOCAL, PLAIN, TORCH, PICOTRON, TRANSFORMERS = (
     "engine",
     "Megatron-core's local spec",
     "plain PyTorch",
     "PyTorch's own",
     "picotron",
+    "transformers",
 )
 TRAINER = "benchmarks.trainers.trainer"
 _READY, _DONE = "<ready>", "<done>"  # lines of a program's output

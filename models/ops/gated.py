@@ -2,10 +2,10 @@
 
 The input's last dimension holds the gate's half, then the linear half:
 
-    y = act(g) u,   act = SiLU: g sigmoid(g), or GELU by its tanh approximation
+    y = act(g) u,   act = SiLU: g s, s = sigmoid(g), or GELU by its tanh approximation
 
-Only the input is kept for the backward pass, which computes the activation again, in blocks that
-fit into the cache.
+The two slopes, act'(g) u and act(g), overwrite the input, which is not needed any more, so that a
+layer keeps as much as before and the backward pass is one multiplication.
 """
 
 from __future__ import annotations
@@ -24,27 +24,24 @@ _BLOCK = 1 << 18  # elements of an output
 class _Gated(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, kind: Mlp) -> Tensor:
+        slopes = x.detach()
         inner = x.shape[-1] // 2
-        x_RI = x.reshape(-1, 2 * inner)
-        out_RI = x.new_empty(len(x_RI), inner)
-        for rows in _blocks(len(x_RI), inner):
-            gate, linear = x_RI[rows, :inner], x_RI[rows, inner:]
-            torch.mul(_activated(gate, kind), linear, out=out_RI[rows])
-        ctx.save_for_backward(x)
-        ctx.kind = kind
-        return out_RI.view(*x.shape[:-1], inner)
+        slopes_RI = slopes.view(-1, 2 * inner)
+        value_RI = slopes.new_empty(len(slopes_RI), inner)
+        for rows in _blocks(len(slopes_RI), inner):
+            gate, linear = slopes_RI[rows, :inner], slopes_RI[rows, inner:]
+            activated, slope = _SLOPES[kind](gate)
+            torch.mul(activated, linear, out=value_RI[rows])
+            torch.mul(slope, linear, out=gate)
+            linear.copy_(activated)
+        ctx.save_for_backward(slopes)
+        return value_RI.view(*x.shape[:-1], inner)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        (x,) = ctx.saved_tensors
-        inner = x.shape[-1] // 2
-        x_RI, grad_RI = x.reshape(-1, 2 * inner), grads[0].reshape(-1, inner)
-        dx_RI = torch.empty_like(x_RI)
-        for rows in _blocks(len(x_RI), inner):
-            gate, linear, grad = x_RI[rows, :inner], x_RI[rows, inner:], grad_RI[rows]
-            torch.mul(grad, _activated(gate, ctx.kind), out=dx_RI[rows, inner:])
-            dx_RI[rows, :inner] = _slope(grad * linear, gate, ctx.kind)
-        return dx_RI.view(x.shape), None
+        (slopes,) = ctx.saved_tensors
+        halves = torch.unflatten(slopes, -1, (2, -1))
+        return (halves * grads[0].unsqueeze(-2)).flatten(-2), None
 
 
 def _blocks(rows: int, width: int) -> list[slice]:
@@ -52,23 +49,25 @@ def _blocks(rows: int, width: int) -> list[slice]:
     return [slice(first, first + at_once) for first in range(0, rows, at_once)]
 
 
-def _activated(gate: Tensor, kind: Mlp) -> Tensor:
-    return F.silu(gate) if kind is Mlp.swiglu else F.gelu(gate, approximate="tanh")
+def _silu(gate: Tensor) -> tuple[Tensor, Tensor]:
+    """g s, and s + g s (1 - s)."""
+    sigmoid = gate.sigmoid()
+    activated = gate * sigmoid
+    return activated, sigmoid.add_(activated - activated * sigmoid)
 
 
-def _slope(grad: Tensor, gate: Tensor, kind: Mlp) -> Tensor:
-    """The gradient of the activation's input."""
-    if kind is Mlp.swiglu:
-        slope: Tensor = torch.ops.aten.silu_backward(grad, gate)
-    else:
-        slope = torch.ops.aten.gelu_backward(grad, gate, approximate="tanh")
-    return slope
+def _gelu(gate: Tensor) -> tuple[Tensor, Tensor]:
+    slope = torch.ops.aten.gelu_backward(torch.ones_like(gate), gate, approximate="tanh")
+    return F.gelu(gate, approximate="tanh"), slope
+
+
+_SLOPES = {Mlp.swiglu: _silu, Mlp.geglu: _gelu}
 
 
 def gated(x: Tensor, kind: Mlp) -> Tensor:
-    """[..., 2 I] to [..., I]: the activation of the first half times the second half."""
-    if torch.is_grad_enabled():
+    """[..., 2 I] to [..., I]; overwrites x if it is contiguous float32 and needs a gradient."""
+    if x.requires_grad and x.dtype is torch.float32 and x.is_contiguous():
         value: Tensor = _Gated.apply(x, kind)  # type: ignore[no-untyped-call]
         return value
     gate, linear = x.chunk(2, -1)
-    return _activated(gate, kind) * linear
+    return (F.silu(gate) if kind is Mlp.swiglu else F.gelu(gate, approximate="tanh")) * linear

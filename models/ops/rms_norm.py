@@ -33,9 +33,12 @@ class _RmsNorm(torch.autograd.Function):
         w = weight.float()
         for rows in _blocks(len(x_RW), width):
             block = x_RW[rows].float()
-            squares = torch.linalg.vecdot(block, block)[:, None]
-            torch.rsqrt(squares.div_(width).add_(epsilon), out=scale_R1[rows])
-            out_RW[rows] = (block * scale_R1[rows]).mul_(w)
+            norm_R1 = torch.linalg.vector_norm(block, dim=1, keepdim=True)
+            torch.rsqrt(norm_R1.square_().div_(width).add_(epsilon), out=scale_R1[rows])
+            if out_RW.dtype is torch.float32:
+                torch.mul(block, scale_R1[rows], out=out_RW[rows]).mul_(w)
+            else:
+                out_RW[rows] = (block * scale_R1[rows]).mul_(w)
         return out_RW.view(x.shape)
 
     @staticmethod
@@ -46,15 +49,14 @@ class _RmsNorm(torch.autograd.Function):
         dx_RW, dw = torch.empty_like(x_RW), torch.zeros_like(weight, dtype=torch.float32)
         if ctx.traced:
             return dx_RW.view(x.shape), dw.to(weight.dtype), None
-        w = weight.float()
-        for rows in _blocks(len(x_RW), width):
-            block, grad, scale = x_RW[rows].float(), grad_RW[rows].float(), scale_R1[rows]
-            normed = block * scale
-            dw.addmv_((grad * normed).t(), grad.new_ones(len(grad)))
-            grad = grad * w
-            mean = torch.linalg.vecdot(grad, normed)[:, None].div_(width)
-            dx_RW[rows] = grad.sub_(normed.mul_(mean)).mul_(scale)
-        return dx_RW.view(x.shape), dw.to(weight.dtype), None
+        # A LayerNorm's kernel with mean 0 subtracts s mean(w dy) from what is sought.
+        none_R1, w = torch.zeros_like(scale_R1), weight.float()
+        dx_RW, dw, _ = torch.ops.aten.native_layer_norm_backward(
+            grad_RW.float(), x_RW.float(), [width], none_R1, scale_R1, w, None, [True, True, False]
+        )
+        means_R = grad_RW.float() @ w.div(width)
+        dx_RW.add_(means_R[:, None].mul_(scale_R1))
+        return dx_RW.to(x.dtype).view(x.shape), dw.to(weight.dtype), None
 
 
 def _blocks(rows: int, width: int) -> list[slice]:
