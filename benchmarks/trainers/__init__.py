@@ -1,5 +1,5 @@
 """A training step beside plain PyTorch and other trainers.
 
-Imports benchmarks, launcher, models, parallel.
+Imports benchmarks, benchmarks.trainers.others, launcher, models, parallel.
 Imported by benchmarks.checkpoint.
 """

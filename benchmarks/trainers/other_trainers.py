@@ -1,12 +1,11 @@
 """A training step on two gloo ranks against other trainers that run on a CPU.
 
 `python -m benchmarks.trainers.other_trainers --layout tensor=2` (or pipeline=2, data=2). The same
-GPT-3 of dense layers, or Llama, float32, the same tokens, each in processes of its own, which take turns: the
-engine, PyTorch's own parallelism (`benchmarks/trainers/torch_trainer.py`), Megatron-core's local
-spec as it comes, and picotron where a checkout is given
-(`benchmarks/trainers/picotron_trainer.py`). The engine, the first row, is the base: a ratio says
-how much longer a step of the other takes, which is how many times the engine's tokens/s are the
-other's.
+GPT-3 of dense layers, or Llama, float32, the same tokens, each in processes of its own, which take
+turns: the engine, PyTorch's own parallelism (for GPT-3), Megatron-core's local spec as it comes,
+and picotron where a checkout is given (`benchmarks/trainers/others`). The engine, the first row, is
+the base: a ratio says how much longer a step of the other takes, which is how many times the
+engine's tokens/s are the other's.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ def batches_of(run: Run) -> list[list[Tensor]]:
 
 def both_sides(engine: MegatronEngine, run: Run, *, exact_norm: bool = False) -> dict[str, Step]:
     """The base first. Both begin with the engine's weights."""
-    from benchmarks.trainers.plain_gpt import PlainTraining, plain_model
+    from benchmarks.trainers.others.plain_gpt import PlainTraining, plain_model
     from parallel.engines.base import Batch
 
     model = plain_model(ModelShape.of(run.model))

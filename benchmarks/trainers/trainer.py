@@ -35,7 +35,7 @@ from parallel.layout import Layout
 from parallel.runtime.device import Device, open_device
 
 if TYPE_CHECKING:  # each process imports the trainer that it runs, and no other
-    from benchmarks.trainers.torch_trainer import Step
+    from benchmarks.trainers.others.torch_trainer import Step
 
 _BATCHES = 8  # made beforehand, used in turn
 
@@ -84,15 +84,15 @@ def _build(name: str, run: Run, layout: Layout, picotron: str, around: ExitStack
     if name == PLAIN:
         return _plain(shape, run)
     if name == TORCH:
-        from benchmarks.trainers.torch_trainer import torch_trainer
+        from benchmarks.trainers.others.torch_trainer import torch_trainer
 
         return torch_trainer(shape, layout, run.optimizer)
     if name == TRANSFORMERS:
-        from benchmarks.trainers.transformers_trainer import transformers_trainer
+        from benchmarks.trainers.others.transformers_trainer import transformers_trainer
 
         return transformers_trainer(shape, run.optimizer)
     if name == PICOTRON:
-        from benchmarks.trainers.picotron_trainer import picotron_trainer
+        from benchmarks.trainers.others.picotron_trainer import picotron_trainer
 
         return picotron_trainer(Path(picotron), shape, layout)
     from parallel.runtime.process_groups import process_groups
@@ -119,7 +119,7 @@ def _megatron(name: str, run: Run, layout: Layout) -> Step:
 
 
 def _plain(shape: ModelShape, run: Run) -> Step:
-    from benchmarks.trainers.plain_gpt import PlainTraining, plain_model
+    from benchmarks.trainers.others.plain_gpt import PlainTraining, plain_model
 
     torch.manual_seed(run.train.seed)
     model = plain_model(shape)

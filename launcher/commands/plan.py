@@ -30,6 +30,7 @@ from launcher.console.plan_tables import (
 )
 from launcher.console.tables import print_lines, print_table
 from launcher.run.settings import key_of
+from parallel.advice import advice
 from parallel.hardware import choose_device, cuda_devices
 from parallel.layout import Layout
 from parallel.planner.inputs.calibration import calibrated
@@ -39,7 +40,6 @@ from parallel.planner.report.as_json import answer, search_answer, trace_answer
 from parallel.planner.report.perfetto import perfetto
 from parallel.planner.search import Found, fits_somewhere, search
 from parallel.rules import check
-from parallel.rules.advice import advice
 
 PAGE = "plan.html"
 

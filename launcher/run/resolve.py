@@ -14,10 +14,10 @@ from configs.schema import DeviceName, LaunchName, Run
 from launcher.run import fit
 from launcher.run.host_memory import memory_fault
 from models.shape import ModelShape
+from parallel.advice import advice
 from parallel.hardware import choose_device, cuda_devices, interface_fault
 from parallel.layout import Layout
 from parallel.rules import refusal, violations
-from parallel.rules.advice import advice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from configs.describe import choices
+from parallel.advice import advice
 from parallel.layout import Layout
-from parallel.rules.advice import advice
 from tests.cli import phalanx
 from tests.runs import run_of
 

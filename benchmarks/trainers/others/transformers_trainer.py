@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from benchmarks.trainers.torch_trainer import Step
+from benchmarks.trainers.others.torch_trainer import Step
 from configs.schema import OptimizerConfig
 from models.shape import ModelShape
 

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.trainers.torch_trainer import Step
+from benchmarks.trainers.others.torch_trainer import Step
 from configs.network import Mlp
 from models.shape import ModelShape
 from parallel.layout import Layout

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.trainers.plain_llama import PlainLlama
+from benchmarks.trainers.others.plain_llama import PlainLlama
 from configs.network import Positions
 from configs.schema import OptimizerConfig
 from models.ops.banded_attention import band_mask
