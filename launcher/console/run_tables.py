@@ -87,13 +87,19 @@ def run_summary(plan: ResolvedRun, prepared: Prepared | None, folder: Path) -> s
     tokens = samples * run.model.context
     return (
         f"model    {run.model.name}, {plan.shape.parameters / 1e6:,.2f}M parameters, "
-        f"{run.model.attention} attention\n"
+        f"{run.model.attention} attention{_groups(plan)}\n"
         f"corpus   {corpus_name(run)}, {text}\n"
         f"training {steps:,} steps of {_batch(run)} x {run.model.context} tokens = "
         f"{human(tokens)} tokens\n"
         f"engine   {run.engine.name} on {plan.device}, {run.precision}\n"
         f"run      {folder}"
     )
+
+
+def _groups(plan: ResolvedRun) -> str:
+    """How many heads share keys and values; nothing where none do."""
+    heads, groups = plan.shape.heads, plan.shape.query_groups
+    return f", {heads} heads in {groups} groups" if groups < heads else ""
 
 
 def _batch(run: Run) -> str:
