@@ -86,7 +86,7 @@ class QkNorm(StrEnum):
 
     none = "none"  # none
     head = "head"  # of each head, with one weight for all heads (Qwen 3)
-    full = "full"  # of all heads together (OLMo 2); with layout.tensor=1
+    full = "full"  # of all heads together (OLMo 2)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -205,13 +205,18 @@ def _norm(name: str, width: int, norm: Norm) -> tuple[Parameter, ...]:
 
 
 def _qk_norms(form: LayerForm) -> tuple[Parameter, ...]:
-    """RMSNorms of queries and keys, whose weights are applied to each rank's own heads."""
+    """RMSNorms of queries and keys: one weight for all heads, or those of each rank's own heads."""
     if form.qk_norm is QkNorm.none:
         return ()
     full = form.qk_norm is QkNorm.full
     widths = {"q": form.query, "k": form.key} if full else dict.fromkeys("qk", form.head_width)
     return tuple(
-        Parameter(name=f"self_attention.{name}_layernorm.weight", shape=(width,), summed=not full)
+        Parameter(
+            name=f"self_attention.{name}_layernorm.weight",
+            shape=(width,),
+            split=0 if full else None,
+            summed=not full,
+        )
         for name, width in widths.items()
     )
 

@@ -157,18 +157,25 @@ class Decoder:
         )
         if shape.qk_norm is not QkNorm.none:
             query, key = (
-                self._head_norm(w[f"self_attention.{name}_layernorm.weight"], heads)
-                for name, heads in (("q", query), ("k", key))
+                self._head_norm(w[f"self_attention.{name}_layernorm.weight"], heads, channels)
+                for name, heads, channels in (
+                    ("q", query, shape.query),
+                    ("k", key, shape.form.key),
+                )
             )
         query, key, value = (it.transpose(1, 2) for it in (query, key, value))
         return query, key, value
 
-    def _head_norm(self, weight: Tensor, heads_BTND: Tensor) -> Tensor:
+    def _head_norm(self, weight: Tensor, heads_BTND: Tensor, channels: int) -> Tensor:
+        """Of each head, or of all heads of all ranks together, which have so many channels."""
         if self.shape.qk_norm is QkNorm.head:
             return F.rms_norm(heads_BTND, weight.shape, weight, self.shape.norm_epsilon)
-        flat = heads_BTND.flatten(2)
-        normed = F.rms_norm(flat, weight.shape, weight, self.shape.norm_epsilon)
-        return normed.view(heads_BTND.shape)
+        flat = heads_BTND.flatten(2).float()
+        squares = flat.square().sum(-1, keepdim=True)
+        if self._add_up is not None:
+            squares = self._add_up(squares)
+        scale = (squares / channels + self.shape.norm_epsilon).rsqrt()
+        return (flat * scale * weight.float()).to(heads_BTND.dtype).view(heads_BTND.shape)
 
     def _norm(self, w: Weights, name: str, hidden: Tensor) -> Tensor:
         weight, epsilon = w[f"{name}.weight"], self.shape.norm_epsilon

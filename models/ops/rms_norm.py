@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch._guards import detect_fake_mode
+from torch.distributed import ProcessGroup
 
 _BLOCK = 1 << 18  # elements, 1 MiB of float32
 
@@ -57,6 +58,43 @@ class _RmsNorm(torch.autograd.Function):
         means_R = grad_RW.float() @ w.div(width)
         dx_RW.add_(means_R[:, None].mul_(scale_R1))
         return dx_RW.to(x.dtype).view(x.shape), dw.to(weight.dtype), None
+
+
+class _OverRanks(torch.autograd.Function):
+    """The norm of channels that ranks share: their squares, and in the backward pass the mean, are
+    summed over the ranks.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, epsilon: float, width: int, group: ProcessGroup
+    ) -> Tensor:
+        wide = x.float()
+        scale = torch.linalg.vecdot(wide, wide)[..., None]
+        torch.distributed.all_reduce(scale, group=group)
+        scale.div_(width).add_(epsilon).rsqrt_()
+        ctx.save_for_backward(x, weight, scale)
+        ctx.width, ctx.group = width, group
+        return (wide * scale).mul_(weight).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        x, weight, scale = ctx.saved_tensors
+        normed, grad = x.float() * scale, grads[0].float()
+        dw = (grad * normed).flatten(0, -2).sum(0)
+        grad = grad * weight
+        mean = torch.linalg.vecdot(grad, normed)[..., None]
+        torch.distributed.all_reduce(mean, group=ctx.group)
+        dx = grad.sub_(normed.mul_(mean.div_(ctx.width))).mul_(scale)
+        return dx.to(x.dtype), dw.to(weight.dtype), None, None, None
+
+
+def rms_norm_over_ranks(
+    x: Tensor, weight: Tensor, epsilon: float, *, width: int, group: ProcessGroup
+) -> Tensor:
+    """The norm over `width` channels, of which x [..., W] and weight [W] are this rank's part."""
+    normed: Tensor = _OverRanks.apply(x, weight, epsilon, width, group)  # type: ignore[no-untyped-call]
+    return normed
 
 
 def _blocks(rows: int, width: int) -> list[slice]:

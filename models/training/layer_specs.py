@@ -89,7 +89,6 @@ def _qk_norms(shape: ModelShape, norm: Any) -> tuple[Any, Any]:
         return IdentityOp, IdentityOp
     if shape.qk_norm is QkNorm.head:
         return norm, norm
-    # All heads of this rank, which are all of the model's: tensor is 1.
     query, key = (
         ModuleSpec(module=AllHeadsNorm, params={"width": width})
         for width in (shape.query, shape.form.key)

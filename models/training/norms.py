@@ -11,10 +11,12 @@ from functools import cache
 from typing import Any
 
 import torch
+from megatron.core import parallel_state
+from megatron.core.tensor_parallel.layers import set_tensor_model_parallel_attributes
 from torch import Tensor
 
 from configs.network import Norm
-from models.ops.rms_norm import rms_norm
+from models.ops.rms_norm import rms_norm, rms_norm_over_ranks
 
 
 class LayerNorm(torch.nn.LayerNorm):
@@ -39,15 +41,30 @@ class RMSNorm(torch.nn.Module):
         return rms_norm(x, self.weight, self.eps, on_cpu=self.on_cpu)
 
 
-class AllHeadsNorm(RMSNorm):
-    """The norm of all heads together, of queries or keys [T, B, N, H] (OLMo 2)."""
+class AllHeadsNorm(torch.nn.Module):
+    """The norm of all heads together, of queries or keys [T, B, N, H] (OLMo 2).
+
+    Tensor ranks hold the weights of their own heads, and add their squares up.
+    """
 
     def __init__(self, config: Any, hidden_size: int, eps: float, *, width: int) -> None:
-        super().__init__(config, width, eps)
+        super().__init__()
+        self.group = parallel_state.get_tensor_model_parallel_group()
+        self.width, self.eps, self.on_cpu = width, eps, bool(config.on_cpu)
+        own = width // self.group.size()
+        self.weight = torch.nn.Parameter(torch.ones(own, dtype=config.params_dtype))
+        set_tensor_model_parallel_attributes(self.weight, is_parallel=True, dim=0, stride=1)
 
     def forward(self, heads_TBNH: Tensor) -> Tensor:
         """The same shape, normalised over both of the last dimensions."""
-        return super().forward(heads_TBNH.flatten(2)).view(heads_TBNH.shape)
+        flat = heads_TBNH.flatten(2)
+        if self.group.size() == 1:
+            normed = rms_norm(flat, self.weight, self.eps, on_cpu=self.on_cpu)
+        else:
+            normed = rms_norm_over_ranks(
+                flat, self.weight, self.eps, width=self.width, group=self.group
+            )
+        return normed.view(heads_TBNH.shape)
 
 
 @cache

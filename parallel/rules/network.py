@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from configs.network import AttentionPattern, Positions, QkNorm, RopeScaling
+from configs.network import AttentionPattern, Positions, RopeScaling
 from parallel.rules.case import Case
 from parallel.rules.cut import splits
 from parallel.rules.fault import Fault, Rule
@@ -126,22 +126,10 @@ def dense_layers_have_a_period(case: Case) -> Iterator[Fault]:
     )
 
 
-def norm_of_all_heads_is_not_split(case: Case) -> Iterator[Fault]:
-    """A norm of all heads together needs them on one rank."""
-    if case.run.model.qk_norm is QkNorm.full and case.layout.tensor > 1:
-        yield Fault(
-            setting="layout.tensor",
-            why="model.qk_norm=full normalises all heads together, which tensor ranks split",
-            source="models/training/norms.py",
-            fixes=(to({"layout.tensor": 1, "layout.sequence_parallel": False}),),
-        )
-
-
 RULES: tuple[Rule, ...] = (
     query_groups_divide_heads,
     rotary_channels_come_in_pairs,
     rope_scaling_is_complete,
     frequencies_are_in_order,
     dense_layers_have_a_period,
-    norm_of_all_heads_is_not_split,
 )

@@ -45,7 +45,6 @@ FAULTS: dict[str, tuple[str, str, int | None]] = {
     ),
     "period of no pattern": (f"{NANO} model.dense_every=2", "model.dense_every", None),
     "pattern of no period": (f"{NANO} model.attention=periodic", "model.dense_every", None),
-    "norm of split heads": (f"{NANO} model.qk_norm=full layout.tensor=2", "layout.tensor", None),
     "hidden over heads": (f"{NANO} model.heads=3", "model.heads", None),
     "layers over stages": (f"{NANO} layout.pipeline=3", "layout.pipeline", None),
     "layers over chunks": (

@@ -51,7 +51,8 @@ def transformer_config(
         num_query_groups=shape.query_groups,
         normalization="RMSNorm" if shape.norm is Norm.rms else "LayerNorm",
         layernorm_epsilon=shape.norm_epsilon,
-        qk_layernorm=shape.qk_norm is not QkNorm.none,
+        # It sums the gradients of one weight for all heads over tensor ranks.
+        qk_layernorm=shape.qk_norm is QkNorm.head,
         **_mlp(shape, device),
         hidden_dropout=0.0,
         attention_dropout=0.0,

@@ -7,7 +7,7 @@ a rank's measured bytes exactly in steady state; `deepspeed_traffic` notes where
 from __future__ import annotations
 
 from configs.cuda import CudaConfig
-from configs.network import Positions
+from configs.network import Positions, QkNorm
 from configs.schema import DeviceName, EngineName, OptimizerName, Precision, Recompute
 from models.shape import ModelShape
 from parallel.engines.cuda_features import cuda_features
@@ -84,6 +84,9 @@ def layers(step: Step, ledger: Ledger) -> None:
     else:
         sums = step.layers * (2 + 2 * forward) + step.first + step.last
         ledger.add(Group.tensor, CollectiveKind.all_reduce, step.hidden, m * sums)
+    if step.shape.qk_norm is QkNorm.full:  # squares forward, means backward, of queries and of keys
+        sums = 2 * step.layers * (1 + forward)
+        ledger.add(Group.tensor, CollectiveKind.all_reduce, step.tokens * FLOAT, m * sums)
     # The largest logit of each token, the label's, and the sum of the exponentials, which
     # `models.ops.cross_entropy` and Megatron-core's fused loss send together.
     each = step.tokens * FLOAT
