@@ -52,4 +52,4 @@ def test_files_and_folders_of_the_users_own(
     assert complete(["train", "corpus.text=my_texts/"], COMMANDS) == ["corpus.text=my_texts/a.txt"]
     assert complete(["train", "--config-dir", "co"], COMMANDS) == ["conf/"]
     assert complete(["train", "--config-dir=co"], COMMANDS) == ["--config-dir=conf/"]
-    assert complete(["train", "-cd", "conf", "model=m"], COMMANDS) == ["model=mine"]
+    assert complete(["train", "-cd", "conf", "model=min"], COMMANDS) == ["model=mine"]
