@@ -67,8 +67,5 @@ def _slope(grad: Tensor, gate: Tensor, kind: Mlp) -> Tensor:
 
 def gated(x: Tensor, kind: Mlp) -> Tensor:
     """[..., 2 I] to [..., I]: the activation of the first half times the second half."""
-    if torch.is_grad_enabled():
-        value: Tensor = _Gated.apply(x, kind)  # type: ignore[no-untyped-call]
-        return value
-    gate, linear = x.chunk(2, -1)
-    return _activated(gate, kind) * linear
+    value: Tensor = _Gated.apply(x, kind)  # type: ignore[no-untyped-call]
+    return value
