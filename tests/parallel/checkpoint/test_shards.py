@@ -36,7 +36,9 @@ def test_pieces_of_all_ranks_are_the_tensor(dim: int | None, parts: int, blocks:
     found = torch.full_like(whole, torch.nan)
     for shard in shards(whole, dim, parts, blocks):
         for offset, piece in shard.pieces().items():
-            place = tuple(slice(at, at + size) for at, size in zip(offset, piece.shape, strict=True))
+            place = tuple(
+                slice(at, at + size) for at, size in zip(offset, piece.shape, strict=True)
+            )
             assert found[place].isnan().all(), "two ranks hold the same element"
             found[place] = piece
     assert torch.equal(found, whole)
