@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from models.ops.banded_attention import banded_attention, inference_backend
+from models.ops.grouped_attention import attend
 
 
 class _Slots(NamedTuple):
@@ -76,12 +76,11 @@ class DenseCache:
         slots_B, seen, mask_B11S = at.in_cache(self.size)
         self._keys_BNSD[at.rows_B, :, slots_B] = key_BN1D[:, :, 0]
         self._values_BNSD[at.rows_B, :, slots_B] = value_BN1D[:, :, 0]
-        return F.scaled_dot_product_attention(
+        return attend(
             query_BN1D,
             self._keys_BNSD[:, :, :seen],
             self._values_BNSD[:, :, :seen],
-            attn_mask=mask_B11S,
-            enable_gqa=key_BN1D.shape[1] < query_BN1D.shape[1],
+            mask=mask_B11S,
         )
 
     def pick(self, rows_B: Tensor) -> None:
@@ -92,10 +91,7 @@ class DenseCache:
         self._values_BNSD = self._values_BNSD[rows_B]
 
     def _first(self, query_BNTD: Tensor, key_BNTD: Tensor, value_BNTD: Tensor) -> Tensor:
-        grouped = key_BNTD.shape[1] < query_BNTD.shape[1]
-        return F.scaled_dot_product_attention(
-            query_BNTD, key_BNTD, value_BNTD, is_causal=True, enable_gqa=grouped
-        )
+        return attend(query_BNTD, key_BNTD, value_BNTD, causal=True)
 
     def _kept(self, tokens: int, lengths_B: Tensor) -> Tensor | None:
         """[B, S]: which token each slot holds; None: the first ones, in order."""

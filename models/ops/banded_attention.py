@@ -17,13 +17,15 @@ import importlib
 import importlib.util
 from collections.abc import Callable
 from enum import StrEnum
-from functools import cache, lru_cache, partial
+from functools import cache, lru_cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch._guards import detect_fake_mode
+
+from models.ops.grouped_attention import attend
 
 _LEAST_BLOCK = 64  # queries; smaller matmuls are inefficient
 _HALVES = (torch.float16, torch.bfloat16)
@@ -84,14 +86,7 @@ def banded_attention(
     # A trace for CUDA compiles nothing: dense attention takes the same memory as flex and flash.
     traced = backend is not AttentionBackend.blocked and detect_fake_mode((query_BNTH,)) is not None
     if query_BNTH.shape[2] <= window or traced:
-        return F.scaled_dot_product_attention(
-            query_BNTH,
-            key_BNTH,
-            value_BNTH,
-            is_causal=True,
-            dropout_p=dropout,
-            enable_gqa=_grouped(query_BNTH, key_BNTH),
-        )
+        return attend(query_BNTH, key_BNTH, value_BNTH, causal=True, dropout=dropout)
     return WAYS[backend](query_BNTH, key_BNTH, value_BNTH, window, dropout)
 
 
@@ -103,14 +98,7 @@ def blocked_attention(
     block = max(window, _LEAST_BLOCK)
     if tokens <= block:
         mask = band_mask(tokens, window, query_BNTH.device)
-        return F.scaled_dot_product_attention(
-            query_BNTH,
-            key_BNTH,
-            value_BNTH,
-            attn_mask=mask,
-            dropout_p=dropout,
-            enable_gqa=_grouped(query_BNTH, key_BNTH),
-        )
+        return attend(query_BNTH, key_BNTH, value_BNTH, mask=mask, dropout=dropout)
     blocks = -(-tokens // block)
     padding = blocks * block - tokens
     before = window - 1
@@ -120,20 +108,18 @@ def blocked_attention(
         for it in (query_BNTH, key_BNTH, value_BNTH)
     )
     band_TS = band_mask(block + before, window, query.device)[before:]
-    attend = partial(
-        F.scaled_dot_product_attention,
-        dropout_p=dropout,
-        enable_gqa=_grouped(query_BNTH, key_BNTH),
-    )
     # The first block has no predecessor.
-    first = attend(query[:, :, 0], key[:, :, 0], value[:, :, 0], attn_mask=band_TS[:, before:])
+    first = attend(
+        query[:, :, 0], key[:, :, 0], value[:, :, 0], mask=band_TS[:, before:], dropout=dropout
+    )
     # Blocks come before heads, so that the heads of a group stay together.
     key, value = (it.transpose(1, 2) for it in (key, value))
     keys, values = (
         torch.cat([it[:, :-1, :, block - before :], it[:, 1:]], 3).flatten(1, 2)
         for it in (key, value)
     )
-    later = attend(query[:, :, 1:].transpose(1, 2).flatten(1, 2), keys, values, attn_mask=band_TS)
+    queries = query[:, :, 1:].transpose(1, 2).flatten(1, 2)
+    later = attend(queries, keys, values, mask=band_TS, dropout=dropout)
     later = torch.unflatten(later, 1, (blocks - 1, heads)).transpose(1, 2)
     out = torch.cat([first[:, :, None], later], 2)
     return out.flatten(2, 3)[:, :, :tokens]
@@ -145,9 +131,9 @@ def flex_attention(
     """[B, N, T, H], by FlexAttention, which has no dropout."""
     assert not dropout
     mask = _flex_mask(query_BNTH.shape[2], window, query_BNTH.device)
-    attend = _flex(query_BNTH.is_cuda)
-    grouped = _grouped(query_BNTH, key_BNTH)
-    return attend(query_BNTH, key_BNTH, value_BNTH, block_mask=mask, enable_gqa=grouped)
+    flex = _flex(query_BNTH.is_cuda)
+    grouped = key_BNTH.shape[1] < query_BNTH.shape[1]
+    return flex(query_BNTH, key_BNTH, value_BNTH, block_mask=mask, enable_gqa=grouped)
 
 
 def flash_attention(
@@ -161,10 +147,6 @@ def flash_attention(
         query, key, value, dropout_p=dropout, causal=True, window_size=(window - 1, 0)
     )
     return out_BTNH.transpose(1, 2)
-
-
-def _grouped(query_BNTH: Tensor, key_BNTH: Tensor) -> bool:
-    return key_BNTH.shape[1] < query_BNTH.shape[1]
 
 
 def band_mask(tokens: int, window: int, device: torch.device) -> Tensor:

@@ -106,9 +106,5 @@ def rms_norm(x: Tensor, weight: Tensor, epsilon: float, *, on_cpu: bool) -> Tens
     """The norm of x [..., W] with a weight [W], in x's type; sums are in float32."""
     if not on_cpu and detect_fake_mode((x,)) is None:
         return F.rms_norm(x, weight.shape, weight, epsilon)
-    if torch.is_grad_enabled():
-        normed: Tensor = _RmsNorm.apply(x, weight, epsilon)  # type: ignore[no-untyped-call]
-        return normed
-    block = x.float()
-    scale = block.square().mean(-1, keepdim=True).add_(epsilon).rsqrt_()
-    return (block * scale * weight.float()).to(x.dtype)
+    normed: Tensor = _RmsNorm.apply(x, weight, epsilon)  # type: ignore[no-untyped-call]
+    return normed

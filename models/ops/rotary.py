@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._guards import detect_fake_mode
 
 from configs.network import RopeScaling, RotaryConfig
 
@@ -71,11 +72,19 @@ def _yarn(plain: Tensor, rotary: RotaryConfig, original: int, channels: int) -> 
     return plain * (1 - stretched) + plain / rotary.factor * stretched
 
 
-@lru_cache(maxsize=8)
 def tables(
     rotary: RotaryConfig, channels: int, tokens: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Cosines and sines [T, R / 2] of all positions, float32."""
+    # A dry run has its own, without memory.
+    return _tables(rotary, channels, tokens, device, detect_fake_mode(()))
+
+
+@lru_cache(maxsize=8)
+@torch.inference_mode(False)  # what inference keeps, training may use
+def _tables(
+    rotary: RotaryConfig, channels: int, tokens: int, device: torch.device, _fake_mode: Any
+) -> tuple[Tensor, Tensor]:
     # Angles in float32, as in transformers: those of long contexts differ otherwise.
     turned = frequencies(rotary, channels).float()
     angles = torch.outer(torch.arange(tokens, dtype=torch.float32), turned)

@@ -13,10 +13,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from models.ops.banded_attention import AttentionBackend, banded_attention
+from models.ops.grouped_attention import attend
 from models.ops.half_precision import upcast_if_unsupported
 from models.ops.rotary import rotate, tables
 from models.shape import ModelShape
@@ -50,7 +50,6 @@ class DenseAttention(torch.nn.Module):
         self.layer_number = layer_number
         self.dropout = config.attention_dropout
         self.on_cpu = bool(config.on_cpu)
-        self.grouped = shape.query_groups < shape.heads
         self.rotation = Rotation(shape)
 
     def forward(
@@ -72,14 +71,7 @@ class DenseAttention(torch.nn.Module):
         return out.permute(2, 0, 1, 3).flatten(2)
 
     def _attend(self, query_BNTH: Tensor, key_BNTH: Tensor, value_BNTH: Tensor) -> Tensor:
-        return F.scaled_dot_product_attention(
-            query_BNTH,
-            key_BNTH,
-            value_BNTH,
-            dropout_p=self._dropout(),
-            is_causal=True,
-            enable_gqa=self.grouped,
-        )
+        return attend(query_BNTH, key_BNTH, value_BNTH, causal=True, dropout=self._dropout())
 
     def _dropout(self) -> float:
         return self.dropout if self.training else 0.0

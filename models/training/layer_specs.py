@@ -49,7 +49,7 @@ def _local_layer(shape: ModelShape, layer: int) -> ModuleSpec:
     mlp.activation_func = ModuleSpec(module=Activation, params={"kind": shape.mlp})
     norm = norm_of(shape.norm)
     spec.submodules.input_layernorm = spec.submodules.pre_mlp_layernorm = norm
-    attention.q_layernorm, attention.k_layernorm = _qk_norms(shape, RMSNorm)
+    attention.q_layernorm, attention.k_layernorm = _qk_norms(shape)
     _connect(spec, shape, RowLinear, norm)
     # Megatron would save the norms under Transformer Engine's names; ours are the layer's own.
     spec.submodules.sharded_state_dict_keys_map = {}
@@ -64,7 +64,7 @@ def _engine_layer(shape: ModelShape, layer: int) -> ModuleSpec:
     )
     window = (shape.window - 1, 0) if shape.is_banded(layer) else None
     attention.core_attention = partial(_engine_attention, attention.core_attention, window, shape)
-    attention.q_layernorm, attention.k_layernorm = _qk_norms(shape, _engine_norm())
+    attention.q_layernorm, attention.k_layernorm = _qk_norms(shape)
     if shape.residual is Residual.post_norm:  # no norm precedes a linear that it could be part of
         from megatron.core.extensions.transformer_engine import TEColumnParallelLinear
 
@@ -84,11 +84,12 @@ def _connect(spec: ModuleSpec, shape: ModelShape, row_linear: Any, norm: Any) ->
         spec.submodules.mlp.submodules.linear_fc2 = normed
 
 
-def _qk_norms(shape: ModelShape, norm: Any) -> tuple[Any, Any]:
+def _qk_norms(shape: ModelShape) -> tuple[Any, Any]:
+    # Ours in both: Transformer Engine's would be a LayerNorm where those of hidden states are.
     if shape.qk_norm is QkNorm.none:
         return IdentityOp, IdentityOp
     if shape.qk_norm is QkNorm.head:
-        return norm, norm
+        return RMSNorm, RMSNorm
     query, key = (
         ModuleSpec(module=AllHeadsNorm, params={"width": width})
         for width in (shape.query, shape.form.key)

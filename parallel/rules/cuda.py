@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from configs.cuda import CudaConfig, LayerKind
 from configs.schema import Precision, Recompute
@@ -189,10 +190,17 @@ def fp8_matmuls_are_even(case: Case) -> Iterator[Fault]:
     layout, model = case.layout, case.run.model
     if case.run.precision is not Precision.fp8 or min(layout.tensor, layout.micro_batch) < 1:
         return
-    if model.hidden % (_FP8_WIDTH * layout.tensor):
+    uneven = (
+        (each.name, size)
+        for each in case.shape.layer
+        for size in each.shape_on_rank(layout.tensor)
+        if each.is_matrix and size % _FP8_WIDTH
+    )
+    for name, size in islice(uneven, 1):
         yield Fault(
             setting="precision",
-            why=f"hidden {model.hidden} / tensor {layout.tensor} is not a multiple of {_FP8_WIDTH}",
+            why=f"{name} has a side of {size} on each of {layout.tensor} tensor ranks, which is "
+            f"not a multiple of {_FP8_WIDTH}",
             source=TE,
             fixes=(to({"layout.tensor": 1}), to({"precision": Precision.bf16})),
         )

@@ -31,8 +31,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from configs.cuda import CudaConfig
 from configs.schema import DeviceName, EngineConfig, Precision, Recompute, Schedule
+from models.shape import ModelShape
 from parallel.layout import Layout
 from parallel.planner.trace.trace import traced_ranks
+from tests import families
 from tests.cli import ROOT
 from tests.fake_cuda import functions
 from tests.layouts import name
@@ -49,17 +51,26 @@ class Case:
     layout: Layout
     precision: Precision
     cuda: CudaConfig = CudaConfig()  # noqa: RUF009
+    shape: ModelShape = SHAPE
 
     def __str__(self) -> str:
         usual = CudaConfig()
         set_ = [f"{k}={v}" for k, v in vars(self.cuda).items() if v != getattr(usual, k)]
-        return "-".join([self.engine.name, name(self.layout), self.precision, *set_])
+        of = [] if self.shape == SHAPE else [families.NAMES[self.shape]]
+        return "-".join([*of, self.engine.name, name(self.layout), self.precision, *set_])
 
 
 BF16, FP16 = Precision.bf16, Precision.fp16
 WHOLE = Layout(micro_batch=2)
 SPLIT = Layout(tensor=2, pipeline=4, data=2, micro_batch=1, sequence_parallel=True)
 INTERLEAVED = replace(SPLIT, pipeline=2, interleave=2, zero=1)
+OTHERS = [
+    Case(MEGATRON, WHOLE, Precision.float32, shape=families.LLAMA),
+    Case(MEGATRON, WHOLE, BF16, shape=families.OLMO),
+    Case(MEGATRON, replace(SPLIT, pipeline=2, zero=1), BF16, shape=families.EVERYTHING),
+    Case(DEEPSPEED, Layout(data=2, micro_batch=2, zero=3), BF16, shape=families.LLAMA),
+    Case(DEEPSPEED, replace(SPLIT, pipeline=2, zero=1), BF16, shape=families.EVERYTHING),
+]
 CASES = [
     *(Case(MEGATRON, WHOLE, precision) for precision in (Precision.float32, BF16, FP16)),
     *(Case(MEGATRON, layout, p) for layout in (SPLIT, INTERLEAVED) for p in (BF16, FP16)),
@@ -71,6 +82,7 @@ CASES = [
     Case(DEEPSPEED, replace(SPLIT, pipeline=2, zero=1), BF16),
     Case(DEEPSPEED, Layout(tensor=2, pipeline=4, micro_batch=1), FP16),
     Case(DEEPSPEED, Layout(pipeline=2, micro_batch=1, schedule=Schedule.dualpipev), BF16),
+    *OTHERS,
 ]
 
 
@@ -128,7 +140,7 @@ def run(case: Case, rank: int) -> dict[str, Any]:
     layout = case.layout
     with fake_world(layout.world_size, rank) as reads, engine_of(case) as engine:
         count = max(_fewest_micro_batches(layout), 2)
-        tokens = torch.zeros(layout.micro_batch, SHAPE.context + 1, dtype=torch.long)
+        tokens = torch.zeros(layout.micro_batch, case.shape.context + 1, dtype=torch.long)
         batch = Batch(micro_batches=[tokens] * count)
         for _ in range(steps_to_settle(layout)):
             engine.train_step(batch, ADAM.learning_rate)
@@ -158,14 +170,14 @@ def engine_of(case: Case) -> Iterator[Any]:
         if case.engine is MEGATRON:
             from parallel.engines.megatron.engine import MegatronEngine
 
-            yield MegatronEngine(SHAPE, case.layout, ADAM, **common, cuda=case.cuda)
+            yield MegatronEngine(case.shape, case.layout, ADAM, **common, cuda=case.cuda)
             return
         from parallel.engines.deepspeed.engine import DeepSpeedEngine
         from parallel.engines.deepspeed.groups import deepspeed_world
 
-        with deepspeed_world(), shapes_known(SHAPE, case.layout, case.precision):
+        with deepspeed_world(), shapes_known(case.shape, case.layout, case.precision):
             yield DeepSpeedEngine(
-                SHAPE, case.layout, ADAM, case.engine, global_batch=GLOBAL_BATCH, **common
+                case.shape, case.layout, ADAM, case.engine, global_batch=GLOBAL_BATCH, **common
             )
 
 

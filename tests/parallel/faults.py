@@ -184,6 +184,7 @@ FAULTS: dict[str, tuple[str, str, int | None]] = {
         "precision",
         None,
     ),
+    "fp8 of an odd MLP": (f"{GPU} precision=fp8 model.feed_forward=200", "precision", None),
     "fp8 of few tokens": (f"{GPU} precision=fp8 model.context=249", "precision", None),
     "annealing of a cosine": (
         f"{NANO} optimizer.annealing_tokens=4096",

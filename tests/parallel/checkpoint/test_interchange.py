@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch.nn.functional as F
 
 from configs.schema import EngineConfig, Precision
+from models.layer_table import OUTPUT, VOCAB_MULTIPLE, WORDS
+from models.shape import ModelShape
 from parallel.checkpoint import manifest
+from parallel.checkpoint.tensors import read_tensors, write_tensors
 from parallel.layout import Layout
 from parallel.parity import Tolerance, compare
-from tests import training
-from tests.parallel.engines.megatron.test_parity import name
+from tests import families, training
+from tests.parallel.engines.megatron.test_parity import assert_same, name
 from tests.pool import RankPool
 from tests.training import DEEPSPEED, MEGATRON, Curve
 
@@ -23,6 +28,31 @@ DEEPSPEED_LAYOUTS = [
     Layout(tensor=2, data=2, micro_batch=2, zero=2),
 ]
 
+# Its heads split over two tensor ranks and over three, which pad its 130 tokens to 256 and 384.
+UNTIED = replace(families.THREE, query_groups=6)
+Place = tuple[EngineConfig, Layout]
+ZERO_3 = (DEEPSPEED, Layout(data=2, micro_batch=2, zero=3))
+ACROSS: dict[str, tuple[ModelShape, list[Place]]] = {
+    "everything": (
+        families.EVERYTHING,
+        [
+            (MEGATRON, SAVED_UNDER),
+            (DEEPSPEED, Layout(pipeline=4, micro_batch=2)),
+            ZERO_3,
+            (MEGATRON, Layout(tensor=2, data=2, zero=1, micro_batch=2, sequence_parallel=True)),
+        ],
+    ),
+    "untied": (
+        UNTIED,
+        [
+            (MEGATRON, SAVED_UNDER),
+            (MEGATRON, Layout(tensor=3, micro_batch=4)),
+            ZERO_3,
+            (DEEPSPEED, Layout(tensor=3, micro_batch=4)),
+        ],
+    ),
+}
+
 
 @pytest.fixture(scope="module")
 def uninterrupted(ranks: RankPool) -> Curve:
@@ -30,9 +60,15 @@ def uninterrupted(ranks: RankPool) -> Curve:
 
 
 def go_on(
-    ranks: RankPool, folder: Path, engine: EngineConfig, layout: Layout, first: int, last: int
+    ranks: RankPool,
+    folder: Path,
+    engine: EngineConfig,
+    layout: Layout,
+    first: int,
+    last: int,
+    shape: ModelShape = training.SHAPE,
 ) -> Curve:
-    job = (layout, first, last, str(folder), first > 1, engine)
+    job = (layout, first, last, str(folder), first > 1, engine, Precision.float32, shape)
     return training.assemble(ranks.run(layout.world_size, training.train_and_save, *job))
 
 
@@ -95,3 +131,52 @@ def test_half_precision_keeps_its_masters_and_scale(
         straight = steps(1, 5, engine, f"{engine.name}-straight")
         assert moved.losses == pytest.approx(straight.losses[3:], rel=1e-3)
         assert moved.grad_norms == pytest.approx(straight.grad_norms[3:], rel=2e-2)
+
+
+@pytest.mark.parametrize("of", ACROSS)
+def test_other_decoders_go_through_engines_and_layouts(
+    ranks: RankPool, tmp_path: Path, of: str
+) -> None:
+    shape, places = ACROSS[of]
+    one = training.assemble(
+        ranks.run(1, training.train, Layout(micro_batch=8), LAST, Precision.float32, shape)
+    )
+    whole = Curve([], [], {})
+    for first, (engine, layout) in zip(range(1, LAST, 2), places, strict=True):
+        curve = go_on(ranks, tmp_path, engine, layout, first, first + 1, shape)
+        whole = Curve(
+            whole.losses + curve.losses, whole.grad_norms + curve.grad_norms, curve.weights
+        )
+    assert_same(whole, one)
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout"),
+    [
+        (training.SHAPE, Layout(micro_batch=4)),
+        (training.SHAPE, SAVED_UNDER),
+        (UNTIED, SAVED_UNDER),
+        (UNTIED, Layout(tensor=3, micro_batch=4)),
+    ],
+    ids=["gpt3-1x1", "gpt3-2x2", "untied-2x2", "untied-3x1"],
+)
+def test_an_older_checkpoint_with_a_padded_vocabulary_is_read(
+    ranks: RankPool, tmp_path: Path, shape: ModelShape, layout: Layout
+) -> None:
+    new, old = tmp_path / "new", tmp_path / "old"
+    go_on(ranks, new, MEGATRON, Layout(micro_batch=8), 1, 3, shape)
+    saved = manifest.find(new)
+    tensors = read_tensors(saved)
+    for key in tensors:
+        if key.partition(".")[2] in (WORDS, OUTPUT):
+            tensors[key] = F.pad(tensors[key], (0, 0, 0, -shape.vocab % VOCAB_MULTIPLE))
+            assert len(tensors[key]) == 256
+    state = manifest.TrainState.read(saved)
+    known = ("layers", "hidden", "heads", "context", "vocab", "attention", "window")
+    if shape == training.SHAPE:  # as it was before there were others
+        state = replace(state, model={key: state.model[key] for key in known})
+    tokenizer = tmp_path / "tokenizer.json"
+    tokenizer.write_text("{}")
+    write_tensors(tensors, state, tokenizer, old)
+    expected = go_on(ranks, new, MEGATRON, layout, 4, 5, shape)
+    assert_same(go_on(ranks, old, MEGATRON, layout, 4, 5, shape), expected)

@@ -57,6 +57,9 @@ def cases(engine: str) -> list[str]:
         *(f"megatron-2x4x1x2-mb1-sp-zero1-full-bf16 rank {rank}" for rank in (0, 4, 12)),
         "megatron-1x1x1x2-mb2-zero1-bf16-bf16_gradients=True rank 0",
         "megatron-1x1x1x2-mb2-bf16-bucket_size=1000 rank 0",
+        "llama-megatron-1x1-mb2-float32 rank 0",
+        "olmo-megatron-1x1-mb2-bf16 rank 0",
+        *(f"everything-megatron-2x2x1x2-mb1-sp-zero1-bf16 rank {rank}" for rank in (0, 4)),
     ]
     deepspeed = [
         *(f"deepspeed-1x1x1x2-mb2-zero{zero}-bf16 rank 0" for zero in (1, 2, 3)),
@@ -64,6 +67,8 @@ def cases(engine: str) -> list[str]:
         *(f"deepspeed-2x2x1x2-mb1-sp-zero1-bf16 rank {rank}" for rank in (0, 4)),
         *(f"deepspeed-2x4-mb1-fp16 rank {rank}" for rank in (0, 2, 6)),
         *(f"deepspeed-1x2-mb1-dualpipev-bf16 rank {rank}" for rank in (0, 1)),
+        "llama-deepspeed-1x1x1x2-mb2-zero3-bf16 rank 0",
+        *(f"everything-deepspeed-2x2x1x2-mb1-sp-zero1-bf16 rank {rank}" for rank in (0, 4)),
     ]
     return {"megatron": megatron, "deepspeed": deepspeed}[engine]
 

@@ -10,72 +10,106 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from configs.schema import DeviceName, Precision
+from models.shape import ModelShape
 from parallel.layout import Layout
-from tests import training
+from tests import families, training
 from tests.parallel.engines.megatron.test_parity import name
 from tests.pool import RankPool
 from tests.training import SHAPE
 
-LAYOUTS = [Layout(tensor=t, pipeline=p) for t, p in ((1, 1), (2, 1), (1, 2), (2, 2), (4, 1))]
-TOKENS = training.global_batch(5)[:3, : SHAPE.context]
+ONE, TWO = Layout(), Layout(tensor=2, pipeline=2)
+LAYOUTS = [ONE, Layout(tensor=2), Layout(pipeline=2), TWO, Layout(tensor=4)]
+CASES = [
+    *((SHAPE, layout) for layout in LAYOUTS),
+    *((shape, TWO) for shape in families.NAMES if shape not in (families.OLMO, families.THREE)),
+    (families.OLMO, Layout(pipeline=2)),
+    (families.THREE, Layout(tensor=3)),
+    (families.EVERYTHING, ONE),
+]
+BATCH = training.global_batch(5)  # of the same vocabulary and context for all
+TOKENS = BATCH[:3, : SHAPE.context]
 PROMPTS = (2, 9, 6)  # tokens of each row, shorter and longer than the window
-Reference = tuple[dict[str, Tensor], Tensor]
+Reference = tuple[dict[str, Tensor], Tensor, float]
 
 
-def trained(layout: Layout) -> Any:
-    """A job: the weights after two steps, so that no bias is zero, and Megatron's logits."""
-    with training.engine(layout) as engine:
+def case_name(value: ModelShape | Layout) -> str:
+    return name(value) if isinstance(value, Layout) else families.NAMES.get(value, "gpt3")
+
+
+def trained(shape: ModelShape) -> Any:
+    """A job: the weights after two steps, so that no bias is zero, Megatron's logits and loss."""
+    from models.ops.softcap import capped
+    from parallel.engines.base import Batch
+
+    layout = Layout(micro_batch=training.GLOBAL_BATCH)
+    with training.engine(layout, shape=shape) as engine:
         training.take_steps(engine, layout, 1, 2)
         (chunk,) = engine.chunks
-        positions = torch.arange(SHAPE.context).expand_as(TOKENS)
+        positions = torch.arange(shape.context).expand_as(TOKENS)
         with torch.no_grad():
-            logits = chunk(TOKENS, positions, None)
-        return training.weights_here(engine), logits[..., : SHAPE.vocab].float()
+            logits = capped(chunk(TOKENS, positions, None), shape.logit_softcap)
+        loss = engine.evaluate(Batch(micro_batches=[BATCH]))
+        return training.weights_here(engine), logits[..., : shape.vocab].float(), loss
+
+
+class References:
+    """A family is trained when it is first asked for."""
+
+    def __init__(self, ranks: RankPool) -> None:
+        self._ranks = ranks
+        self._known: dict[ModelShape, Reference] = {}
+
+    def __getitem__(self, shape: ModelShape) -> Reference:
+        if shape not in self._known:
+            weights, logits, loss = self._ranks.run(1, trained, shape)[0]
+            whole = {name: tensor for name, _, tensor in weights}
+            self._known[shape] = whole, logits, loss
+        return self._known[shape]
 
 
 @pytest.fixture(scope="module")
-def reference(ranks: RankPool) -> Reference:
-    weights, logits = ranks.run(1, trained, Layout())[0]
-    return {name: tensor for name, _, tensor in weights}, logits
+def references(ranks: RankPool) -> References:
+    return References(ranks)
 
 
-def asked(layout: Layout, weights: dict[str, Tensor]) -> Any:
-    """A job: logits token by token, rows of their own lengths, and scores of the same."""
+def asked(shape: ModelShape, layout: Layout, weights: dict[str, Tensor]) -> Any:
+    """A job: logits token by token, rows of their own lengths, and scores, which need no cache."""
     from parallel.inference.model import InferenceModel, Rows
     from parallel.runtime.device import Device
     from parallel.runtime.process_groups import process_groups
 
     device = Device(DeviceName.cpu, torch.device("cpu"), "gloo")
     with process_groups(layout, 0):
-        model = InferenceModel(SHAPE, layout, precision=Precision.float32, device=device)
+        model = InferenceModel(shape, layout, precision=Precision.float32, device=device)
         model.take(weights)
         tokens = TOKENS.tolist()
         prompts = [row[:length] for row, length in zip(tokens, PROMPTS, strict=True)]
-        rows = Rows(model, prompts, SHAPE.context)
+        rows = Rows(model, prompts, shape.context)
         places = [length - 1 for length in PROMPTS]
         order = list(range(len(tokens)))
         found: dict[tuple[int, int], Tensor] = {}
         while True:
-            logits = rows.choose(lambda logits: logits.double(), (len(order), SHAPE.vocab))
+            logits = rows.choose(lambda logits: logits.double(), (len(order), shape.vocab))
             for row, place, said in zip(order, places, logits, strict=True):
                 found[row, place] = said.float()
             # Rows that are full are left behind, and the others change places.
-            kept = [n for n in reversed(range(len(order))) if places[n] + 1 < SHAPE.context]
+            kept = [n for n in reversed(range(len(order))) if places[n] + 1 < shape.context]
             if not kept:
                 break
             rows.pick(kept)
             order, places = [order[n] for n in kept], [places[n] + 1 for n in kept]
             rows.extend([tokens[row][place] for row, place in zip(order, places, strict=True)])
-        counts = [3, 1, SHAPE.context - 1]
-        return found, model.score(tokens, counts), model.score([tokens[0][:2]], [1])
+        counts = [3, 1, shape.context - 1]
+        every = model.score(BATCH.tolist(), [shape.context] * len(BATCH))
+        return found, model.score(tokens, counts), model.score([tokens[0][:2]], [1]), every
 
 
-@pytest.mark.parametrize("layout", LAYOUTS, ids=name)
+@pytest.mark.parametrize(("shape", "layout"), CASES, ids=case_name)
 def test_logits_and_likelihoods_are_megatrons(
-    ranks: RankPool, reference: Reference, layout: Layout
+    ranks: RankPool, references: References, shape: ModelShape, layout: Layout
 ) -> None:
-    weights, logits = reference
-    for found, scores, short in ranks.run(layout.world_size, asked, layout, weights):
+    weights, logits, loss = references[shape]
+    for found, scores, short, every in ranks.run(layout.world_size, asked, shape, layout, weights):
         assert len(found) == sum(SHAPE.context - length + 1 for length in PROMPTS)
         for (row, place), said in found.items():
             torch.testing.assert_close(said, logits[row, place], rtol=1e-4, atol=1e-5)
@@ -86,6 +120,7 @@ def test_logits_and_likelihoods_are_megatrons(
             assert float(scores[row, 0]) == pytest.approx(expected, abs=1e-4)
             assert bool(scores[row, 1]) == bool(likeliest[row, -count:].all())
         assert float(short[0, 0]) == pytest.approx(float(likelihoods[0, 0]), abs=1e-4)
+        assert -float(every[:, 0].mean()) / shape.context == pytest.approx(loss, rel=1e-5)
 
 
 def test_a_banded_layer_keeps_its_window_and_no_more() -> None:
