@@ -23,6 +23,7 @@ from launcher.console.run_tables import layout_table, layout_text, run_summary, 
 from launcher.console.tables import print_lines, print_table
 from launcher.failure.heartbeat import owner
 from launcher.failure.watchdog import Watchdog
+from launcher.huggingface.begin import with_its_model
 from launcher.run import versions
 from launcher.run.changes import changes, keep_schedule, lines, require_meant
 from launcher.run.corpus import (
@@ -42,7 +43,9 @@ from launcher.run.run_dir import (
     last_step,
     require_same_run,
     resolved,
+    state_of,
 )
+from launcher.run.settings import key_of
 from launcher.start.local import outcome
 from launcher.start.registry import LAUNCHERS
 from parallel.checkpoint.manifest import TrainState
@@ -57,6 +60,7 @@ def train(run: Run, overrides: list[str]) -> None:
     if "RANK" in os.environ:
         _train_as_rank(run, overrides)
         return
+    run = begun(run, overrides)
     plan = resolve(run)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     folder = choose_folder(plan)
@@ -77,6 +81,13 @@ def train(run: Run, overrides: list[str]) -> None:
     launcher.start(plan, folder, console)  # its ranks take over the run directory
 
 
+def begun(run: Run, overrides: list[str]) -> Run:
+    """The run with the model of the folder of Hugging Face's that it begins with, if it does."""
+    if run.run_dir is not None and RunFolder(Path(run.run_dir).expanduser()).config.exists():
+        return run  # whose settings have it already
+    return with_its_model(run, [key_of(each) for each in overrides])
+
+
 def prepare(
     plan: ResolvedRun, requested: Run, folder: RunFolder, overrides: list[str], console: Console
 ) -> ResolvedRun | None:
@@ -91,7 +102,7 @@ def prepare(
     """
     checkpoint = checkpoint_to_load(plan, folder)
     if checkpoint is not None:
-        state = TrainState.read(checkpoint)
+        state = state_of(checkpoint, plan)
         require_same_run(plan, state, checkpoint)
         if state.step >= last_step(plan.run):
             if folder.config.exists():
@@ -204,6 +215,7 @@ def _train_in_world(
     from launcher.start.world import joined_world
     from launcher.training.broadcast import broadcast_from_rank0
 
+    run = begun(run, overrides)
     plan = resolve(run)
     console = Console(soft_wrap=True, highlight=False, markup=False, quiet=rank != 0)
     with joined_world(plan.run, watchdog) as device, ExitStack() as owned:

@@ -115,8 +115,9 @@ class CheckpointStore:
     def load(self, engine: Engine, checkpoint: Path) -> TrainState:
         """Loads weights and optimizer state into the engine, under its own layout.
 
-        Raises Damaged on every rank if the checkpoint is damaged: the engine's state is then
-        undefined until another checkpoint is loaded.
+        Moments are 0 where a checkpoint from before the first step has none. Raises Damaged on
+        every rank if the checkpoint is damaged: the engine's state is then undefined until another
+        checkpoint is loaded.
         """
         parts = engine.parameters()
         own = {
@@ -165,12 +166,7 @@ class CheckpointStore:
             return
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
-        free = shutil.disk_usage(unfinished).free
-        if free < size:
-            raise RunError(
-                f"the disk of {self.folder} is full: a checkpoint takes {size / 2**20:,.1f} MiB, "
-                f"{free / 2**20:,.1f} MiB are free"
-            )
+        files.require_room(self.folder, size)
         state.write(unfinished)
         if self.tokenizer is not None:
             shutil.copyfile(self.tokenizer, unfinished / files.TOKENIZER)
@@ -201,8 +197,14 @@ class CheckpointStore:
             name: self._place(at, own[name] if name in own else torch.empty(at.shape))
             for name, at in shapes.items()
         }
+        there = {_kind(name) for name in metadata.state_dict_metadata}
+        if TrainState.read(checkpoint).adam_step:
+            there |= set(KINDS)  # the reader refuses a checkpoint that lacks moments by now
+        stored = {n: it for n, it in tensors.items() if _kind(n) in there | {KINDS[0]}}
+        for name in tensors.keys() - stored.keys():
+            tensors[name].local.zero_()
         proven = _gather(
-            _together(lambda: read(tensors, checkpoint, _share(data), metadata=metadata))
+            _together(lambda: read(stored, checkpoint, _share(data), metadata=metadata))
         )
         left = [name for name in data if not any(name in each for each in proven)]
         _together(lambda: files.require_digests(checkpoint, _share(left)))
@@ -214,6 +216,10 @@ class CheckpointStore:
         for at in parts:
             kinds = {kind: tensors.pop(f"{kind}.{at.name}").local for kind in KINDS}
             yield at, OptimizerTensors(**kinds)
+
+
+def _kind(name: str) -> str:
+    return name.partition(".")[0]
 
 
 def _in_a_thread(action: Callable[[], None]) -> Future[None]:
