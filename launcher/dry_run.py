@@ -16,7 +16,7 @@ from configs.schema import DeviceName, Run
 from corpus.prepare.prepare import prepared_before
 from corpus.store.prepared import Prepared
 from launcher.command_line.compose import hydra_app
-from launcher.commands.train import begun, engine_config, go_on, require_same_text
+from launcher.commands.train import engine_config, go_on, require_same_text
 from launcher.console.plan_tables import summary
 from launcher.console.run_tables import layout_table, run_summary, shown
 from launcher.console.tables import print_lines, print_table
@@ -25,6 +25,7 @@ from launcher.run.ownership import Lease
 from launcher.run.resolve import ResolvedRun, resolve, starts_here
 from launcher.run.run_dir import (
     RunFolder,
+    begun,
     checkpoint_to_load,
     choose_folder,
     last_step,

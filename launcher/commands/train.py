@@ -23,7 +23,6 @@ from launcher.console.run_tables import layout_table, layout_text, run_summary, 
 from launcher.console.tables import print_lines, print_table
 from launcher.failure.heartbeat import owner
 from launcher.failure.watchdog import Watchdog
-from launcher.huggingface.begin import with_its_model
 from launcher.run import versions
 from launcher.run.changes import changes, keep_schedule, lines, require_meant
 from launcher.run.corpus import (
@@ -38,6 +37,7 @@ from launcher.run.ownership import owning
 from launcher.run.resolve import ResolvedRun, resolve, starts_here
 from launcher.run.run_dir import (
     RunFolder,
+    begun,
     checkpoint_to_load,
     choose_folder,
     last_step,
@@ -45,7 +45,6 @@ from launcher.run.run_dir import (
     resolved,
     state_of,
 )
-from launcher.run.settings import key_of
 from launcher.start.local import outcome
 from launcher.start.registry import LAUNCHERS
 from parallel.checkpoint.manifest import TrainState
@@ -79,13 +78,6 @@ def train(run: Run, overrides: list[str]) -> None:
                 console.print(next_steps(plan.run, folder.path, overrides))
             return
     launcher.start(plan, folder, console)  # its ranks take over the run directory
-
-
-def begun(run: Run, overrides: list[str]) -> Run:
-    """The run with the model of the folder of Hugging Face's that it begins with, if it does."""
-    if run.run_dir is not None and RunFolder(Path(run.run_dir).expanduser()).config.exists():
-        return run  # whose settings have it already
-    return with_its_model(run, [key_of(each) for each in overrides])
 
 
 def prepare(

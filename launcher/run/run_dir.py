@@ -34,12 +34,12 @@ from configs.errors import InputError
 from configs.schema import Run
 from configs.words import listed
 from corpus.sources.sources import sources_of
-from launcher.huggingface.begin import folder_of
+from launcher.huggingface.begin import folder_of, with_its_model
 from launcher.run import versions
 from launcher.run.multirun import own_name, require_own_folder
 from launcher.run.ownership import FOLDER as OWNER
 from launcher.run.resolve import ResolvedRun
-from launcher.run.settings import SETTINGS
+from launcher.run.settings import SETTINGS, key_of
 from parallel.batch_schedule import steps_of
 from parallel.checkpoint import manifest
 from parallel.checkpoint.manifest import TrainState
@@ -244,6 +244,13 @@ def choose_folder(plan: ResolvedRun) -> RunFolder:
             f"run_dir={requested}: is not empty and holds no run; give another or a new one"
         )
     return folder
+
+
+def begun(run: Run, overrides: list[str]) -> Run:
+    """The run with the model of the folder of Hugging Face's that it begins with, if it does."""
+    if run.run_dir is not None and RunFolder(Path(run.run_dir).expanduser()).config.exists():
+        return run  # whose settings have it already
+    return with_its_model(run, [key_of(each) for each in overrides])
 
 
 def checkpoint_to_load(plan: ResolvedRun, folder: RunFolder) -> Path | None:

@@ -18,7 +18,10 @@ LINEAR = {"rope_type": "linear", "rope_theta": 1e4, "factor": 3.0}
 NEOX = Rotary(theta="rotary_emb_base", fraction="rotary_pct", partial=0.25)
 
 
-def read(config: dict[str, Any], rotary: Rotary = Rotary()) -> RotaryConfig:
+PLAIN = Rotary()
+
+
+def read(config: dict[str, Any], rotary: Rotary = PLAIN) -> RotaryConfig:
     found: RotaryConfig = rotary.read({**SIZES, **config})["rotary"]
     return found
 
