@@ -68,8 +68,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 LENGTHS = (1, 7, 40)
 
 
-def write(folder: Path, case: str) -> Any:
-    """Writes a model with random weights, norms and biases; returns it."""
+def write(folder: Path, case: str, **more: Any) -> Any:
+    """Writes a model with random weights, norms and biases, configured by `more` too."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, logging
 
@@ -77,7 +77,9 @@ def write(folder: Path, case: str) -> Any:
     logging.disable_progress_bar()
     model_type, given = CASES[case]
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **given)).eval()
+    model = AutoModelForCausalLM.from_config(
+        AutoConfig.for_model(model_type, **{**given, **more})
+    ).eval()
     with torch.no_grad():
         for weight in model.parameters():
             large = 0.3 if weight.dim() == 2 else 0.2
