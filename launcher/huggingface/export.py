@@ -10,7 +10,6 @@ from configs.atomic import atomic_folder
 from configs.schema import Precision
 from corpus.tokenizer.tokenizer import Tokenizer
 from models.huggingface.family import Family
-from models.huggingface.keys import CONFIG
 from models.layer_table import Parameter
 from models.shape import ModelShape
 from parallel.checkpoint import manifest
@@ -29,7 +28,7 @@ def export(
 
     Raises InputError if the target is taken, the disk too small or the checkpoint damaged.
     """
-    from models.huggingface.writing import TOKENS, Writer
+    from models.huggingface.writing import Writer, write_config
     from parallel.checkpoint.stream import stream_weights
     from parallel.runtime.dtypes import DTYPES
 
@@ -40,9 +39,8 @@ def export(
         with Writer(folder, family, shape, DTYPES[precision]) as writer:
             whole = {name: each.shape for name, each in parameters(shape).items()}
             stream_weights(checkpoint, whole, writer.take)
-        tokens = dict.fromkeys(TOKENS) | _tokens(tokenizer)
-        said = {**family.config(shape), "dtype": _DTYPES[precision], **tokens}
-        _write_json(folder / CONFIG, said)
+        tokens = _tokens(tokenizer)
+        write_config(folder, family, shape, dtype=_DTYPES[precision], **tokens)
         if tokenizer is not None:
             (folder / manifest.TOKENIZER).write_text(tokenizer.to_json(), encoding="utf-8")
             _write_json(folder / "tokenizer_config.json", _tokenizer_config(tokenizer, shape))

@@ -155,8 +155,13 @@ def save(weights: Mapping[str, Tensor], shape: ModelShape, folder: Path) -> None
     with Writer(folder, family, shape, torch.float32) as writer:
         for name, weight in weights.items():
             writer.take(name, (0,) * weight.dim(), weight)
-    said = {**family.config(shape), **dict.fromkeys(TOKENS)}
-    (folder / CONFIG).write_text(json.dumps(said) + "\n", encoding="utf-8")
+    write_config(folder, family, shape)
+
+
+def write_config(folder: Path, family: Family, shape: ModelShape, **more: object) -> None:
+    """Writes config.json, with `more` in it."""
+    said = {**family.config(shape), **dict.fromkeys(TOKENS), **more}
+    (folder / CONFIG).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
 
 
 def _shards(sizes: dict[str, int], largest: int) -> dict[str, list[str]]:

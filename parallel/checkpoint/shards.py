@@ -32,7 +32,7 @@ from torch.distributed.checkpoint.planner_helpers import create_read_items_for_c
 
 from models.initialise import Part
 
-_PIECE = 1 << 26  # bytes of a streamed tensor at a time
+_PIECE = 1 << 24  # bytes of a streamed tensor at a time
 _FLOAT32 = 4  # bytes
 
 
