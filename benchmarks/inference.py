@@ -21,7 +21,7 @@ from configs.schema import Precision
 from corpus.tokenizer.tokenizer import Tokenizer
 from corpus.tokenizer.vocabulary import gpt2
 from launcher.command_line.compose import compose_run
-from models.huggingface import gpt2_config, to_gpt2
+from models.huggingface.writing import save
 from models.initialise import Part, initial_weight
 from models.shape import ModelShape
 from parallel.layout import Layout
@@ -87,12 +87,13 @@ def _names(shape: ModelShape) -> list[str]:
 
 
 def _theirs(weights: dict[str, torch.Tensor], shape: ModelShape) -> Any:
-    from transformers import GPT2Config, GPT2LMHeadModel
+    from transformers import AutoModelForCausalLM
 
-    model = GPT2LMHeadModel(GPT2Config(**gpt2_config(shape, "float32", shape.vocab - 1))).eval()
-    model.load_state_dict(to_gpt2(weights, shape), strict=False)
-    model.tie_weights()
-    return model
+    with tempfile.TemporaryDirectory() as folder:
+        save(weights, shape, Path(folder))
+        return AutoModelForCausalLM.from_pretrained(
+            folder, bos_token_id=shape.vocab - 1, eos_token_id=shape.vocab - 1
+        ).eval()
 
 
 def _decoding(

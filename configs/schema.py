@@ -306,10 +306,15 @@ class PlanConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertConfig:
-    """A checkpoint to or from Hugging Face's GPT-2 format."""
+    """A checkpoint to or from one of Hugging Face's formats."""
 
-    to: str | None  # folder to write, in Hugging Face's GPT-2 format; null: none
-    source: str | None  # folder to create run_dir from, in the same format; null: none
+    to: str | None  # folder to write, as transformers and others load it; null: none
+    # folder of a GPT-2, Llama, Mistral, Qwen 2 or 3, GPT-NeoX or OLMo 2 to create run_dir from;
+    # null: none
+    source: str | None
+    # what is written: gpt2, llama, mistral, qwen2, qwen3, gpt_neox or olmo2; null: the first of
+    # them that has such layers
+    family: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,14 +25,15 @@ from launcher.run.ownership import Lease
 from launcher.run.resolve import ResolvedRun, resolve, starts_here
 from launcher.run.run_dir import (
     RunFolder,
+    begun,
     checkpoint_to_load,
     choose_folder,
     last_step,
     require_same_run,
+    state_of,
 )
 from launcher.run.settings import lasts
 from launcher.start.registry import LAUNCHERS
-from parallel.checkpoint.manifest import TrainState
 from parallel.planner.plan import Plan as Cost
 
 
@@ -42,6 +43,7 @@ def dry_run(run: Run, overrides: list[str]) -> None:
     """
     if os.environ.get("RANK", "0") != "0":  # under torchrun only rank 0 prints
         return
+    run = begun(run, overrides)
     plan = resolve(run)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     folder = choose_folder(plan)
@@ -79,7 +81,7 @@ def _begins(
             else "from the start: no checkpoint is there"
         )
         return plan, new, *_corpus(plan, folder, overrides, console)
-    state, last = TrainState.read(checkpoint), last_step(plan.run)
+    state, last = state_of(checkpoint, plan), last_step(plan.run)
     require_same_run(plan, state, checkpoint)
     begins = f"going on from {shown(checkpoint)}, after step {state.step} of {last}"
     if state.step >= last:

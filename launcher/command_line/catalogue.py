@@ -182,16 +182,18 @@ COMMANDS = {
         ),
     ),
     "convert": Command(
-        does="converts a checkpoint to or from Hugging Face's GPT-2 format (safetensors)",
-        about="Writes a checkpoint as a GPT-2 that transformers loads, in `precision`, or creates "
-        "a run from such a folder, for inference or further training. Only weights are converted. "
-        "Banded layers have no GPT-2 equivalent: train with model.attention=dense.",
+        does="converts a checkpoint to or from Hugging Face's formats (safetensors)",
+        about="Writes a checkpoint as a GPT-2, Llama, Mistral, Qwen 2 or 3, GPT-NeoX or OLMo 2 "
+        "that transformers loads, in `precision`, or creates a run from such a folder, for "
+        "inference or further training. Only weights are converted, a few rows at a time. GPT-3's "
+        "banded layers have no equivalent: train with model.attention=dense.",
         own=("convert.*",),
         shared=("run_dir", "checkpoint", "precision"),
         examples=(
             ("convert run_dir=runs/mine convert.to=gpt2_of_mine", "the run's newest checkpoint"),
             ("convert checkpoint=runs/mine convert.to=half precision=fp16", "in half precision"),
-            ("convert convert.source=gpt2/ run_dir=runs/theirs", "the other direction"),
+            ("convert convert.source=llama/ run_dir=runs/theirs", "the other direction"),
+            ("convert run_dir=runs/theirs convert.to=out convert.family=mistral", "not as a llama"),
         ),
     ),
     "parity": Command(

@@ -15,6 +15,7 @@ from launcher.command_line.compose import hydra_app
 from launcher.console.progress_bar import progress_bar
 from launcher.console.tables import print_table
 from launcher.run.corpus import human, mixture_table, notes, orders_to_make, shares_of
+from launcher.run.run_dir import begun
 from parallel.rules import check_ranges
 
 SHOWN = 5  # damaged records; the file that `notes` names lists all of them
@@ -22,6 +23,7 @@ SHOWN = 5  # damaged records; the file that `notes` names lists all of them
 
 def prepare(run: Run, overrides: list[str]) -> None:
     """Prepares the corpus and the orders of its epochs; prints statistics of the text."""
+    run = begun(run, overrides)
     check_ranges(run, ("corpus", "contamination", "model"))
     console = Console(soft_wrap=True, highlight=False, markup=False)
     with progress_bar(console) as on_progress:

@@ -37,11 +37,13 @@ from launcher.run.ownership import owning
 from launcher.run.resolve import ResolvedRun, resolve, starts_here
 from launcher.run.run_dir import (
     RunFolder,
+    begun,
     checkpoint_to_load,
     choose_folder,
     last_step,
     require_same_run,
     resolved,
+    state_of,
 )
 from launcher.start.local import outcome
 from launcher.start.registry import LAUNCHERS
@@ -57,6 +59,7 @@ def train(run: Run, overrides: list[str]) -> None:
     if "RANK" in os.environ:
         _train_as_rank(run, overrides)
         return
+    run = begun(run, overrides)
     plan = resolve(run)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     folder = choose_folder(plan)
@@ -91,7 +94,7 @@ def prepare(
     """
     checkpoint = checkpoint_to_load(plan, folder)
     if checkpoint is not None:
-        state = TrainState.read(checkpoint)
+        state = state_of(checkpoint, plan)
         require_same_run(plan, state, checkpoint)
         if state.step >= last_step(plan.run):
             if folder.config.exists():
@@ -204,6 +207,7 @@ def _train_in_world(
     from launcher.start.world import joined_world
     from launcher.training.broadcast import broadcast_from_rank0
 
+    run = begun(run, overrides)
     plan = resolve(run)
     console = Console(soft_wrap=True, highlight=False, markup=False, quiet=rank != 0)
     with joined_world(plan.run, watchdog) as device, ExitStack() as owned:

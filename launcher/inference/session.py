@@ -1,7 +1,7 @@
 """Inference with a trained model: finds it, plans for it, and opens it under a layout.
 
 `run_dir=DIR` uses the run's newest checkpoint and its layout; `checkpoint=DIR` any checkpoint, run
-or folder in Hugging Face's GPT-2 format. The model's shape is the saved one.
+or folder in one of Hugging Face's formats. The model's shape is the saved one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from configs.override import override
 from configs.schema import EngineName, LaunchName, Run, Schedule
 from corpus.tokenizer.special_tokens import AskedTokens
 from corpus.tokenizer.tokenizer import Tokenizer
-from launcher.inference.hf_folder import CONFIG, Gpt2Folder
+from launcher.huggingface.folder import HuggingFaceFolder
 from launcher.run.resolve import ResolvedRun, resolve
 from launcher.run.run_dir import RunFolder
 from launcher.run.settings import key_of
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """Where the weights are: a checkpoint of ours, or a GPT-2 folder."""
+    """Where the weights are: a checkpoint of ours, or a folder of Hugging Face's."""
 
     path: Path
     shape: ModelShape
-    folder: Gpt2Folder | None = None
+    folder: HuggingFaceFolder | None = None
 
     @contextmanager
     def tokenizer(self) -> Iterator[Path]:
@@ -55,6 +55,8 @@ def source_of(run: Run, command: str) -> ModelSource:
     tokens that the model does not.
     """
     source = _found(run, command)
+    if source.folder is not None and command:
+        source.folder.require_whole()
     with source.tokenizer() as path:
         tokens = Tokenizer.load(path).size
     if tokens > source.shape.vocab:
@@ -75,8 +77,8 @@ def _found(run: Run, command: str) -> ModelSource:
         raise InputError(f"{override(setting, given)}: there is no such folder")
     if setting == "run_dir" and not RunFolder(path).has_checkpoint():
         raise InputError(f"{override(setting, given)}: has saved nothing yet")
-    if (path / CONFIG).is_file():
-        folder = Gpt2Folder(path, f"checkpoint={given}", AskedTokens.of(run.model))
+    if manifest.is_huggingface(path):
+        folder = HuggingFaceFolder(path, override(setting, given), AskedTokens.of(run.model))
         return ModelSource(path, folder.shape(), folder)
     checkpoint = manifest.find(path)
     manifest.require_complete(checkpoint)
@@ -150,7 +152,10 @@ def load_model(run: Run, device: Device) -> Iterator[tuple[InferenceModel, Token
     with process_groups(layout, run.train.seed, run.launch.timeout_s):
         model = InferenceModel(source.shape, layout, precision=run.precision, device=device)
         if source.folder is not None:
-            model.take(source.folder.weights())
+            weights = source.folder.weights()
+            model.import_weights(
+                (at, weights.part(at.name, at.part, tuple(at.shape))) for at in model.parameters()
+            )
         else:
             store = CheckpointStore(source.path.parent, None)
             store.load_weights(model, source.path)

@@ -34,11 +34,12 @@ from configs.errors import InputError
 from configs.schema import Run
 from configs.words import listed
 from corpus.sources.sources import sources_of
+from launcher.huggingface.begin import folder_of, with_its_model
 from launcher.run import versions
 from launcher.run.multirun import own_name, require_own_folder
 from launcher.run.ownership import FOLDER as OWNER
 from launcher.run.resolve import ResolvedRun
-from launcher.run.settings import SETTINGS
+from launcher.run.settings import SETTINGS, key_of
 from parallel.batch_schedule import steps_of
 from parallel.checkpoint import manifest
 from parallel.checkpoint.manifest import TrainState
@@ -245,14 +246,27 @@ def choose_folder(plan: ResolvedRun) -> RunFolder:
     return folder
 
 
+def begun(run: Run, overrides: list[str]) -> Run:
+    """The run with the model of the folder of Hugging Face's that it begins with, if it does."""
+    if run.run_dir is not None and RunFolder(Path(run.run_dir).expanduser()).config.exists():
+        return run  # whose settings have it already
+    return with_its_model(run, [key_of(each) for each in overrides])
+
+
 def checkpoint_to_load(plan: ResolvedRun, folder: RunFolder) -> Path | None:
     """The checkpoint to resume from: the run's newest complete one, else `checkpoint`, else None.
 
-    A `checkpoint` inside the run's own directory rolls the run back to it.
+    A `checkpoint` inside the run's own directory rolls the run back to it; one that is a folder of
+    Hugging Face's is where a run begins.
     Raises InputError if none is complete, or it belongs to another model.
     """
     path: Path | None = None
-    if plan.run.checkpoint is not None:
+    published = folder_of(plan.run)
+    if published is not None:
+        if not folder.has_checkpoint():
+            published.require_whole()
+            return published.path
+    elif plan.run.checkpoint is not None:
         requested = manifest.find(Path(plan.run.checkpoint).expanduser())
         if folder.checkpoints in requested.parents or not folder.has_checkpoint():
             manifest.require_complete(requested)
@@ -264,6 +278,13 @@ def checkpoint_to_load(plan: ResolvedRun, folder: RunFolder) -> Path | None:
     if path is not None:
         TrainState.read(path).require_shape(plan.shape, path)
     return path
+
+
+def state_of(checkpoint: Path, plan: ResolvedRun) -> TrainState:
+    """Where a run stands that goes on from a checkpoint, or begins with one of Hugging Face's."""
+    if manifest.is_huggingface(checkpoint):
+        return TrainState.before_training(plan.shape, plan.run.train.seed)
+    return TrainState.read(checkpoint)
 
 
 def require_same_run(plan: ResolvedRun, state: TrainState, checkpoint: Path) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
 
+from configs.schema import Run
+from launcher.huggingface.begin import load
 from launcher.training.broadcast import broadcast_from_rank0
 from parallel.checkpoint import manifest as files
 from parallel.checkpoint.manifest import Damaged, TrainState
@@ -16,13 +19,16 @@ from parallel.engines.base import Engine
 
 
 def load_newest_whole(
-    store: CheckpointStore, engine: Engine, checkpoint: Path, say: Callable[[str], None]
+    store: CheckpointStore, engine: Engine, checkpoint: Path, run: Run, say: Callable[[str], None]
 ) -> tuple[Path, TrainState]:
     """Loads `checkpoint`, or the newest intact earlier one of the run; returns its path and state.
+    It may be a folder of Hugging Face's.
 
     Renames the run's damaged checkpoints, including newer ones, to step_N.damaged. Collective.
     Raises Damaged if none is left.
     """
+    if files.is_huggingface(checkpoint):
+        return checkpoint, load(engine, replace(run, checkpoint=str(checkpoint)))
     own = checkpoint.parent.resolve() == store.folder.resolve()
     if own:
         broadcast_from_rank0(lambda: _set_aside_newer(checkpoint, say))

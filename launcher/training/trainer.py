@@ -175,7 +175,9 @@ class _Session:
         step = samples = 0
         if checkpoint is not None:
             current_status.note("reading a checkpoint")
-            checkpoint, state = load_newest_whole(self.store, self.engine, checkpoint, self._say)
+            checkpoint, state = load_newest_whole(
+                self.store, self.engine, checkpoint, self.run, self._say
+            )
             step, samples = state.step, state.samples
             ids.go_on_from(state, checkpoint)
         return StepSchedule(

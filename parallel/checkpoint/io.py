@@ -28,13 +28,13 @@ from parallel.checkpoint.direct_io import DirectWriter
 from parallel.checkpoint.manifest import Damaged, Digest
 from parallel.checkpoint.metadata import read_metadata
 from parallel.checkpoint.reader import HashingReader
-from parallel.checkpoint.shards import LoadPlanner, SavePlanner, Shards
+from parallel.checkpoint.shards import LoadPlanner, Saved, SavePlanner, Shards
 
 _OVERHEAD = 2  # a file of tiny tensors is up to this many times their size
 
 
 def write(
-    tensors: Shards, folder: Path, group: ProcessGroup | None = None, alone: bool = False
+    tensors: Saved, folder: Path, group: ProcessGroup | None = None, alone: bool = False
 ) -> dict[str, Digest]:
     """Writes this rank's part; collective over `group`, or in one process if `alone`.
 
@@ -54,7 +54,7 @@ def write(
             )
     except CheckpointException:
         # torch's zip writer loses the cause, and deletes what it could not finish.
-        size = sum(shard.local.nbytes for shard in tensors.values())
+        size = sum(shard.nbytes for shard in tensors.values())
         if shutil.disk_usage(folder).free < size * _OVERHEAD:
             raise RunError(f"the disk of {folder.parent} is full") from None
         raise

@@ -14,14 +14,14 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import xxhash
 
-from configs.errors import InputError
+from configs.errors import InputError, RunError
 from configs.reading import is_plain_name, read_small
 from models.shape import ModelShape, from_json, to_json
 from parallel.checkpoint.direct_io import read_blocks
@@ -30,6 +30,7 @@ STATE = "state.json"
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.json"
 LATEST = "latest"
+HUGGINGFACE = "config.json"
 DAMAGED = ".damaged"
 _UNFINISHED = ".unfinished"
 _DATA_SUFFIX = ".distcp"
@@ -67,6 +68,20 @@ class TrainState:
     def write(self, folder: Path) -> None:
         """Writes state.json into the folder."""
         (folder / STATE).write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def before_training(cls, shape: ModelShape, seed: int) -> TrainState:
+        """The state of a model that has taken no step."""
+        return cls(
+            step=0,
+            samples=0,
+            tokens=0,
+            seed=seed,
+            corpus="",
+            adam_step=0,
+            scaler={},
+            model=to_json(shape),
+        )
 
     @classmethod
     def read(cls, folder: Path) -> TrainState:
@@ -109,6 +124,11 @@ def complete_checkpoints(checkpoints: Path) -> list[Path]:
     return sorted(p for p in checkpoints.glob("step_*") if p.name[5:].isdigit())
 
 
+def is_huggingface(path: Path) -> bool:
+    """Whether it is a folder of Hugging Face's, which has a config.json where ours have none."""
+    return (path / HUGGINGFACE).is_file()
+
+
 def find(path: Path) -> Path:
     """The checkpoint in a checkpoint's folder, a `checkpoints` folder or a run's folder.
 
@@ -124,10 +144,10 @@ def find(path: Path) -> Path:
             return found[-1].resolve()
     if not path.exists():
         raise InputError(f"checkpoint={path}: there is no such folder")
-    if (path / "config.json").is_file():
+    if is_huggingface(path):
         raise InputError(
-            f"checkpoint={path}: is a folder of Hugging Face's; nearest: phalanx convert "
-            f"convert.source={path} run_dir=NEW makes a run of it, which goes on training"
+            f"checkpoint={path}: is a folder of Hugging Face's, which this command does not read; "
+            f"nearest: phalanx convert convert.source={path} run_dir=NEW makes a run of it"
         )
     raise InputError(f"checkpoint={path}: there is no checkpoint in it")
 
@@ -203,11 +223,30 @@ class HashingFile:
 def file_digest(path: Path, kind: str = XXH3) -> Digest:
     """The digest of a file as read from disk."""
     size = 0
-    digest = hashlib.sha256() if kind == SHA256 else xxhash.xxh3_128()
+    digest = _hash(kind)
     for block in read_blocks(path):
         digest.update(block)
         size += len(block)
     return {"bytes": size, kind: digest.hexdigest()}
+
+
+def _hash(kind: str) -> Any:
+    return hashlib.sha256() if kind == SHA256 else xxhash.xxh3_128()
+
+
+def verified_blocks(path: Path, known: Digest) -> Iterator[memoryview]:
+    """A file's blocks; a block is valid until the next is requested.
+
+    Raises Damaged after the last one if the file is not what was written.
+    """
+    kind = SHA256 if SHA256 in known else XXH3
+    digest, size = _hash(kind), 0
+    for block in read_blocks(path):
+        digest.update(block)
+        size += len(block)
+        yield block
+    if {"bytes": size, kind: digest.hexdigest()} != known:
+        raise Damaged(f"checkpoint={path.parent}: {path.name} is damaged")
 
 
 def write_manifest(folder: Path, files: dict[str, Digest]) -> None:
@@ -243,6 +282,16 @@ def shape_in(folder: Path) -> ModelShape:
             f"have {stored:,} bytes"
         )
     return shape
+
+
+def require_room(checkpoints: Path, size: int) -> None:
+    """Raises RunError unless a checkpoint of so many bytes fits on the disk of the folder."""
+    free = shutil.disk_usage(checkpoints).free
+    if free < size:
+        raise RunError(
+            f"the disk of {checkpoints} is full: a checkpoint takes {size / 2**20:,.1f} MiB, "
+            f"{free / 2**20:,.1f} MiB are free"
+        )
 
 
 def by_kind(folder: Path) -> tuple[list[str], list[str]]:

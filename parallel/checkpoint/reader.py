@@ -21,7 +21,7 @@ from typing import IO, Any, cast
 import torch
 import xxhash
 from torch import Tensor
-from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.filesystem import FileSystemReader, _StorageInfo
 from torch.distributed.checkpoint.metadata import Metadata
 from torch.distributed.checkpoint.planner import LoadItemType, LoadPlan, LoadPlanner, ReadItem
 from torch.futures import Future
@@ -112,16 +112,22 @@ class HashingReader(FileSystemReader):
         """The offset of the tensor's data, if it is stored in the target's order and type."""
         if target.dtype != torch.float32 or not target.is_contiguous() or any(item.storage_offsets):
             return None
-        at = self.storage_data[item.storage_index]
-        if at.transform_descriptors:
-            return None
-        archive: Any = torch._C.PyTorchFileReader(
-            cast(IO[bytes], _Ends(file.fileno(), at.offset, at.length))
-        )
-        if _shape_of_contiguous(archive.get_record("data.pkl")) != tuple(target.shape):
-            return None
-        start = int(archive.get_record_offset(_RECORD))
-        return at.offset + start if start + target.nbytes <= at.length else None
+        return data_start(file, self.storage_data[item.storage_index], tuple(target.shape))
+
+
+def data_start(file: io.FileIO, at: _StorageInfo, shape: tuple[int, ...]) -> int | None:
+    """The offset in its file of a tensor's numbers; None unless they are float32 of this shape, one
+    after the other.
+    """
+    if at.transform_descriptors:
+        return None
+    archive: Any = torch._C.PyTorchFileReader(
+        cast(IO[bytes], _Ends(file.fileno(), at.offset, at.length))
+    )
+    if _shape_of_contiguous(archive.get_record("data.pkl")) != shape:
+        return None
+    start = int(archive.get_record_offset(_RECORD))
+    return at.offset + start if start + 4 * math.prod(shape) <= at.length else None
 
 
 class _Ends(io.RawIOBase):

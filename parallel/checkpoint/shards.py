@@ -6,7 +6,8 @@ gated MLP's matrix in its place, whatever the layout cut them into.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,9 @@ from torch.distributed.checkpoint.planner import (
 from torch.distributed.checkpoint.planner_helpers import create_read_items_for_chunk_list
 
 from models.initialise import Part
+
+_PIECE = 1 << 24  # bytes of a streamed tensor at a time
+_FLOAT32 = 4  # bytes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,8 +62,53 @@ class Shard:
             found[torch.Size(offset)] = self.local.narrow(dim, piece.at, piece.size)
         return found
 
+    def piece(self, offset: torch.Size) -> Tensor:
+        """The piece at an offset of `pieces`."""
+        return self.pieces()[offset]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the part."""
+        return self.local.nbytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Streamed:
+    """A float32 tensor of one process that is made piece by piece while it is written.
+
+    Attributes:
+        rows: makes rows of it: the first, and how many.
+    """
+
+    whole: torch.Size
+    rows: Callable[[int, int], Tensor]
+
+    def pieces(self) -> dict[torch.Size, Tensor]:
+        """Runs of whole rows by their offset, without memory."""
+        rows, *others = self.whole
+        return {
+            torch.Size([first, *[0] * len(others)]): torch.empty(
+                self._rows_from(first), *others, device="meta"
+            )
+            for first in range(0, rows, self._rows_from(0))
+        }
+
+    def piece(self, offset: torch.Size) -> Tensor:
+        """The piece at an offset of `pieces`, made now."""
+        return self.rows(offset[0], self._rows_from(offset[0]))
+
+    def _rows_from(self, first: int) -> int:
+        rows, *others = self.whole
+        return min(max(1, _PIECE // (math.prod(others) * _FLOAT32)), rows - first)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole tensor."""
+        return math.prod(self.whole) * _FLOAT32
+
 
 Shards = Mapping[str, Shard]
+Saved = Mapping[str, Shard | Streamed]
 
 
 def unsharded(tensor: Tensor) -> Shard:
@@ -68,14 +117,14 @@ def unsharded(tensor: Tensor) -> Shard:
 
 
 class SavePlanner(DefaultSavePlanner):
-    """Plans the writing of `Shards`."""
+    """Plans the writing of `Saved`."""
 
     def __init__(self) -> None:
         super().__init__(flatten_state_dict=False, flatten_sharded_tensors=False)
 
     def create_local_plan(self) -> SavePlan:
         """An item for each piece of this rank's shards."""
-        shards: Shards = self.state_dict
+        shards: Saved = self.state_dict
         self.plan = SavePlan(
             [
                 _write_item(name, shard, offset, piece)
@@ -87,7 +136,7 @@ class SavePlanner(DefaultSavePlanner):
 
     def lookup_object(self, index: MetadataIndex) -> Any:
         """The piece, as a storage that ends where it ends; torch would write all of any other."""
-        piece = self.state_dict[index.fqn].pieces()[index.offset]
+        piece = self.state_dict[index.fqn].piece(index.offset)
         return torch.from_numpy(piece.detach().contiguous().numpy())
 
 
@@ -136,7 +185,7 @@ def _fits(stored: torch.Size, shard: Shard) -> bool:
     return stored == shard.whole
 
 
-def _write_item(name: str, shard: Shard, offset: torch.Size, piece: Tensor) -> WriteItem:
+def _write_item(name: str, shard: Shard | Streamed, offset: torch.Size, piece: Tensor) -> WriteItem:
     return WriteItem(
         index=MetadataIndex(name, offset),
         type=WriteItemType.SHARD,

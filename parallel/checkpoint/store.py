@@ -117,8 +117,9 @@ class CheckpointStore:
     def load(self, engine: Engine, checkpoint: Path) -> TrainState:
         """Loads weights and optimizer state into the engine, under its own layout.
 
-        Raises Damaged on every rank if the checkpoint is damaged: the engine's state is then
-        undefined until another checkpoint is loaded.
+        Moments are 0 where a checkpoint from before the first step has none. Raises Damaged on
+        every rank if the checkpoint is damaged: the engine's state is then undefined until another
+        checkpoint is loaded.
         """
         parts = engine.parameters()
         own = {
@@ -168,12 +169,7 @@ class CheckpointStore:
             return
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
-        free = shutil.disk_usage(unfinished).free
-        if free < size:
-            raise RunError(
-                f"the disk of {self.folder} is full: a checkpoint takes {size / 2**20:,.1f} MiB, "
-                f"{free / 2**20:,.1f} MiB are free"
-            )
+        files.require_room(self.folder, size)
         state.write(unfinished)
         if self.tokenizer is not None:
             shutil.copyfile(self.tokenizer, unfinished / files.TOKENIZER)
@@ -210,8 +206,14 @@ class CheckpointStore:
             name: self._place(at, own[name] if name in own else torch.empty(at.shape))
             for name, at in shapes.items()
         }
+        there = {_kind(name) for name in metadata.state_dict_metadata}
+        if TrainState.read(checkpoint).adam_step:
+            there |= set(KINDS)  # the reader refuses a checkpoint that lacks moments by now
+        stored = {n: it for n, it in tensors.items() if _kind(n) in there | {KINDS[0]}}
+        for name in tensors.keys() - stored.keys():
+            tensors[name].local.zero_()
         proven = _gather(
-            _together(lambda: read(tensors, checkpoint, _share(data), metadata=metadata))
+            _together(lambda: read(stored, checkpoint, _share(data), metadata=metadata))
         )
         left = [name for name in data if not any(name in each for each in proven)]
         _together(lambda: files.require_digests(checkpoint, _share(left)))
@@ -224,6 +226,10 @@ class CheckpointStore:
             names = {kind: f"{kind}.{at.name}" for kind in KINDS}
             kinds = {k: tensors.pop(name).local for k, name in names.items() if name in tensors}
             yield at, OptimizerTensors(**kinds)
+
+
+def _kind(name: str) -> str:
+    return name.partition(".")[0]
 
 
 def _in_a_thread(action: Callable[[], None]) -> Future[None]:

@@ -13,7 +13,7 @@ from parallel.checkpoint import manifest as files
 from parallel.checkpoint.io import read, write
 from parallel.checkpoint.manifest import TrainState
 from parallel.checkpoint.metadata import read_metadata
-from parallel.checkpoint.shards import unsharded
+from parallel.checkpoint.shards import Saved, unsharded
 from parallel.checkpoint.store import KINDS
 
 
@@ -37,18 +37,28 @@ def read_tensors(checkpoint: Path, kinds: tuple[str, ...] = KINDS) -> dict[str, 
     return tensors
 
 
-def write_tensors(
-    tensors: dict[str, Tensor], state: TrainState, tokenizer: Path, checkpoints: Path
-) -> Path:
-    """Publishes a checkpoint of full tensors held by one process; returns its folder."""
+def write_tensors(tensors: Saved, state: TrainState, tokenizer: Path, checkpoints: Path) -> Path:
+    """Publishes a checkpoint of full tensors "KIND.NAME" by one process; returns its folder.
+
+    It may have masters alone: a run that begins with it has moments of 0. Files are not read back,
+    since their source is still there; the manifest has the digests of what was written. Raises
+    RunError if the disk is full; nothing is left of an unfinished checkpoint.
+    """
     final = files.step_folder(checkpoints, state.step)
     unfinished = files.unfinished_folder(checkpoints, state.step)
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    state.write(unfinished)
-    shutil.copyfile(tokenizer, unfinished / files.TOKENIZER)
-    write({name: unsharded(it) for name, it in tensors.items()}, unfinished, alone=True)
-    digests = {path.name: files.file_digest(path) for path in sorted(unfinished.iterdir())}
-    files.write_manifest(unfinished, digests)
-    files.publish(unfinished, final)
+    try:
+        files.require_room(checkpoints, sum(each.nbytes for each in tensors.values()))
+        state.write(unfinished)
+        shutil.copyfile(tokenizer, unfinished / files.TOKENIZER)
+        written = write(tensors, unfinished, alone=True)
+        digests = {
+            path.name: written.get(path.name) or files.file_digest(path)
+            for path in sorted(unfinished.iterdir())
+        }
+        files.write_manifest(unfinished, digests)
+        files.publish(unfinished, final)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
     return final

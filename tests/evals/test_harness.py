@@ -12,7 +12,7 @@ import pytest
 from evals.language_model import LanguageModel
 from launcher.command_line.compose import compose_run
 from launcher.commands.evaluate import harness_table
-from models.huggingface import gpt2_config, to_gpt2
+from models.huggingface.writing import save
 from parallel.layout import Layout
 from tests.asking import DENSE, ask, large_weights, tokenizer, tokenizer_json
 from tests.parallel.engines.megatron.test_parity import name
@@ -108,12 +108,12 @@ def theirs(tasks: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, A
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
-    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
     end = tokenizer().end_of_text
-    model = GPT2LMHeadModel(GPT2Config(**gpt2_config(DENSE, "float32", end))).eval()
-    model.load_state_dict(to_gpt2(large_weights(DENSE), DENSE), strict=False)
-    model.tie_weights()
+    folder = tmp_path_factory.mktemp("model")
+    save(large_weights(DENSE), DENSE, folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, bos_token_id=end, eos_token_id=end)
     path = tmp_path_factory.mktemp("theirs") / "tokenizer.json"
     path.write_text(tokenizer_json())
     fast = PreTrainedTokenizerFast(tokenizer_file=str(path))

@@ -77,7 +77,7 @@ def test_a_run_goes_on_from_what_was_read(theirs: Path, tmp_path: Path) -> None:
 def test_banded_layers_are_refused(trained: Path, tmp_path: Path) -> None:
     result = phalanx("convert", f"convert.to={tmp_path / 'theirs'}", run_dir=trained)
     assert result.status == 2
-    assert "banded layers see 8 of 32 tokens and have no GPT-2 equivalent" in result.errors
+    assert "model.attention=alternating, model.window=8: not what a gpt2 can be" in result.errors
     assert not (tmp_path / "theirs").exists()
 
 
@@ -91,7 +91,14 @@ def test_bad_input_is_told_in_one_line(dense: Path, theirs: Path, tmp_path: Path
     config = json.loads((target / "config.json").read_text(encoding="utf-8"))
     (target / "config.json").write_text(json.dumps({**config, "n_layer": 5}), encoding="utf-8")
     deeper = phalanx("convert", f"convert.source={target}", run_dir=tmp_path / "made")
-    assert (deeper.status, "h.4.ln_1.weight: is not among" in deeper.errors) == (2, True)
+    assert (deeper.status, "transformer.h.4.ln_1.weight: is not" in deeper.errors) == (2, True)
+    assert not (tmp_path / "made").exists()
+    unknown = phalanx(
+        "convert", f"convert.to={tmp_path / 'out'}", "convert.family=lama", run_dir=dense
+    )
+    assert (unknown.status, unknown.errors.count("\n")) == (2, 1)
+    assert "convert.family=lama: is not supported; nearest: llama" in unknown.errors
+    assert not (tmp_path / "out").exists()
     weights = target / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     cut = phalanx("convert", f"convert.source={target}", run_dir=tmp_path / "made")

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from configs.network import AttentionPattern
 from configs.schema import DeviceName, Precision
 from parallel.inference.decoding import GREEDY, Draw, beam_search, generate, sample
 from parallel.layout import Layout
+from tests import training
 from tests.asking import large_weights
-from tests.models.test_huggingface import DENSE
 from tests.parallel.engines.megatron.test_parity import name
 from tests.parallel.inference.test_model import LAYOUTS
 from tests.pool import RankPool
 
+DENSE = replace(training.SHAPE, attention=AttentionPattern.dense, window=training.SHAPE.context)
 LOGITS = torch.log(torch.tensor([0.1, 0.5, 0.3, 0.1]))
 PROMPTS = [[3, 1, 4], [1, 5, 9, 2, 6, 5], [35, 89]]
 LIMIT = 8
@@ -111,14 +115,14 @@ def test_a_row_ends_where_it_should(one_rank: Any) -> None:
         assert slid[: len(full)] == full
 
 
-def test_tokens_and_beams_are_hugging_faces(one_rank: Any) -> None:
-    from transformers import GPT2Config, GPT2LMHeadModel
+def test_tokens_and_beams_are_hugging_faces(one_rank: Any, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
 
-    from models.huggingface import gpt2_config, to_gpt2
+    from models.huggingface.writing import save
 
-    theirs = GPT2LMHeadModel(GPT2Config(**gpt2_config(DENSE, "float32", DENSE.vocab - 1))).eval()
-    theirs.load_state_dict(to_gpt2(large_weights(DENSE), DENSE), strict=False)
-    theirs.tie_weights()
+    save(large_weights(DENSE), DENSE, tmp_path)
+    end = DENSE.vocab - 1
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path, bos_token_id=end, eos_token_id=end)
     for prompt, greedy, beams in zip(PROMPTS, one_rank["greedy"], one_rank["beams"], strict=True):
         tokens = torch.tensor([prompt])
         for width, ours in ((1, greedy), (4, beams)):

@@ -1,0 +1,107 @@
+"""Training that begins with the weights of a folder of Hugging Face's.
+
+The network and the tokenizer are the folder's, but for what is typed: a shorter context, say, or
+positions stretched to a longer one. Every rank reads its own part of the files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from configs.errors import InputError
+from configs.override import override
+from configs.schema import Run
+from corpus.tokenizer.special_tokens import AskedTokens
+from launcher.huggingface.export import parameters
+from launcher.huggingface.folder import HuggingFaceFolder
+from models.shape import ModelShape
+from parallel.checkpoint import manifest
+
+if TYPE_CHECKING:
+    from parallel.engines.base import Engine, OptimizerTensors, ParameterPart
+
+_MODEL = "model."
+
+
+def folder_of(run: Run) -> HuggingFaceFolder | None:
+    """The folder that `checkpoint` names, if it is one of Hugging Face's."""
+    if run.checkpoint is None:
+        return None
+    path = Path(run.checkpoint).expanduser().resolve()
+    if not manifest.is_huggingface(path):
+        return None
+    return HuggingFaceFolder(
+        path, override("checkpoint", run.checkpoint), AskedTokens.of(run.model)
+    )
+
+
+def with_its_model(run: Run, typed: Sequence[str]) -> Run:
+    """The run with the folder's network and tokenizer, if it begins with one; else as it is.
+
+    Args:
+        typed: settings whose values stay.
+
+    Raises InputError if the folder is not supported, or does not fit what was typed.
+    """
+    folder = folder_of(run)
+    if folder is None:
+        return run
+    shape = folder.shape()
+    theirs = {"name": folder.path.name, **shape.settings()}
+    if f"{_MODEL}tokenizer" not in typed:
+        with folder.tokenizer():  # one that can be used
+            theirs["tokenizer"] = str(folder.path) if folder.has_tokenizer() else "gpt2"
+    names = {key.removeprefix(_MODEL) for key in typed if key.startswith(_MODEL)}
+    rotary = {
+        name.removeprefix("rotary."): getattr(run.model.rotary, name.removeprefix("rotary."))
+        for name in names
+        if name.startswith("rotary.")
+    }
+    theirs["rotary"] = replace(shape.rotary, **rotary)
+    kept = {name: value for name, value in theirs.items() if name not in names}
+    model = replace(run.model, **kept)
+    require_same_parameters(folder, shape, ModelShape.of(model))
+    return replace(run, model=model, checkpoint=str(folder.path))
+
+
+def require_same_parameters(folder: HuggingFaceFolder, there: ModelShape, here: ModelShape) -> None:
+    """Raises InputError unless both have the same parameters."""
+    if {name: it.shape for name, it in parameters(there).items()} == {
+        name: it.shape for name, it in parameters(here).items()
+    }:
+        return
+    own = here.settings()
+    name = next(name for name, value in there.settings().items() if value != own[name])
+    raise InputError(
+        f"{override(_MODEL + name, own[name])}: {folder.setting} has weights of another shape; "
+        f"nearest: {override(_MODEL + name, there.settings()[name])}"
+    )
+
+
+def load(engine: Engine, run: Run) -> manifest.TrainState:
+    """Loads the folder's weights into the engine, with moments of 0; collective.
+
+    Raises InputError if `checkpoint` is no such folder, or not one of this model.
+    """
+    folder, here = folder_of(run), ModelShape.of(run.model)
+    assert folder is not None, "is_huggingface comes first"
+    require_same_parameters(folder, folder.shape(), here)
+    engine.import_state(_read(folder, engine.parameters()), adam_step=0)
+    return manifest.TrainState.before_training(here, run.train.seed)
+
+
+def _read(
+    folder: HuggingFaceFolder, parts: list[ParameterPart]
+) -> Iterator[tuple[ParameterPart, OptimizerTensors]]:
+    import torch
+
+    from parallel.engines.base import OptimizerTensors
+
+    weights = folder.weights()
+    for at in parts:
+        master = weights.part(at.name, at.part, tuple(at.shape))
+        moments = torch.zeros_like(master), torch.zeros_like(master)
+        yield at, OptimizerTensors(master=master, exp_avg=moments[0], exp_avg_sq=moments[1])

@@ -1,0 +1,82 @@
+"""A checkpoint written as a folder that transformers loads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from configs.atomic import atomic_folder
+from configs.schema import Precision
+from corpus.tokenizer.tokenizer import Tokenizer
+from models.huggingface.family import Family
+from models.layer_table import Parameter
+from models.shape import ModelShape
+from parallel.checkpoint import manifest
+
+_DTYPES = {
+    Precision.float32: "float32",
+    Precision.bf16: "bfloat16",
+    Precision.fp16: "float16",
+}
+
+
+def export(
+    checkpoint: Path, shape: ModelShape, family: Family, precision: Precision, target: Path
+) -> None:
+    """Writes weights, config.json and the tokenizer, and nothing at all if that fails.
+
+    Raises InputError if the target is taken, the disk too small or the checkpoint damaged.
+    """
+    from models.huggingface.writing import Writer, write_config
+    from parallel.checkpoint.stream import stream_weights
+    from parallel.runtime.dtypes import DTYPES
+
+    kept = checkpoint / manifest.TOKENIZER
+    tokenizer = Tokenizer.load(kept) if kept.exists() else None
+    with atomic_folder("convert.to", target) as filling:
+        folder = filling.folder
+        with Writer(folder, family, shape, DTYPES[precision]) as writer:
+            whole = {name: each.shape for name, each in parameters(shape).items()}
+            stream_weights(checkpoint, whole, writer.take)
+        tokens = _tokens(tokenizer)
+        write_config(folder, family, shape, dtype=_DTYPES[precision], **tokens)
+        if tokenizer is not None:
+            (folder / manifest.TOKENIZER).write_text(tokenizer.to_json(), encoding="utf-8")
+            _write_json(folder / "tokenizer_config.json", _tokenizer_config(tokenizer, shape))
+            _write_json(folder / "generation_config.json", tokens)
+
+
+def parameters(shape: ModelShape) -> dict[str, Parameter]:
+    """Every parameter by its global name."""
+    found = {each.name: each for each in shape.outside_layers}
+    for layer in range(shape.layers):
+        found |= {f"decoder.layers.{layer}.{each.name}": each for each in shape.layer}
+    return found
+
+
+def _tokens(tokenizer: Tokenizer | None) -> dict[str, Any]:
+    """The numbers of the tokens that begin and end a text, the end of a document first."""
+    if tokenizer is None:
+        return {}
+    end = tokenizer.end_of_text
+    ends = [end, *sorted(tokenizer.ends - {end})]
+    return {
+        "bos_token_id": next(iter(tokenizer.begin), end),
+        "eos_token_id": ends if len(ends) > 1 else end,
+    }
+
+
+def _tokenizer_config(tokenizer: Tokenizer, shape: ModelShape) -> dict[str, Any]:
+    special = tokenizer.special
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": shape.context,
+        "bos_token": special.begin or special.end,
+        "eos_token": special.end,
+        "unk_token": special.end,
+    }
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,238 @@
+"""Every family: transformers' model gives our logits, and the way back loses nothing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from configs.errors import InputError
+from configs.network import AttentionPattern, Mlp, Residual
+from models.decoding.decoder import Decoder, names_of
+from models.huggingface.families import FAMILIES, family_for, family_of
+from models.huggingface.reading import Weights
+from models.huggingface.windows import without_effect_of
+from models.huggingface.writing import INDEX, Writer, save
+from models.initialise import Part
+from models.shape import ModelShape
+from tests import families, pretrained
+from tests.runs import run_of
+from tests.training import SHAPE
+
+WEIGHTS = "model.safetensors"
+Case = tuple[str, Path, Any]
+
+
+@pytest.fixture(scope="module", params=pretrained.CASES)
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    """A name, the folder that transformers wrote, and its model."""
+    folder = tmp_path_factory.mktemp(request.param)
+    return request.param, folder, pretrained.write(folder, request.param)
+
+
+def weights_of(folder: Path) -> Weights:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    family = family_of(config)
+    names = load_file(folder / WEIGHTS)
+    return Weights(family, family.shape(config), dict.fromkeys(names, folder / WEIGHTS))
+
+
+def whole(weights: Weights) -> dict[str, Tensor]:
+    shape = weights.shape
+    return {
+        name: weights.rows(name, 0, shape.parameter(name).shape[0])
+        for name in names_of(range(shape.layers), shape)
+    }
+
+
+@torch.no_grad()
+def test_logits_are_theirs(case: Case) -> None:
+    _, folder, model = case
+    weights = weights_of(folder)
+    shape = weights.shape
+    decoder = Decoder(shape, range(shape.layers), whole(weights))
+    for length in pretrained.LENGTHS:
+        tokens = pretrained.prompt(length)
+        hidden = decoder.embed(tokens, torch.arange(length).expand_as(tokens))
+        hidden = decoder.begin(hidden, torch.tensor([length] * 2), decoder.caches(0))
+        ours = decoder.logits(hidden.flatten(0, 1)).view(2, length, -1)
+        assert (ours[..., : shape.vocab] - model(tokens).logits).abs().max() < 1e-4
+
+
+@torch.no_grad()
+def test_there_and_back_is_the_same_to_the_bit(case: Case, tmp_path: Path) -> None:
+    name, folder, model = case
+    weights = weights_of(folder)
+    save(whole(weights), weights.shape, tmp_path)
+    before, after = (load_file(each / WEIGHTS) for each in (folder, tmp_path))
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    back = pretrained.read(tmp_path)
+    tokens = pretrained.prompt(20)
+    assert torch.equal(back(tokens).logits, model(tokens).logits)
+    if name != "mistral-dense":  # which is written as the llama that it is
+        assert back.config.model_type == model.config.model_type
+    assert weights_of(tmp_path).shape == without_effect_of(weights.shape)
+
+
+def test_a_part_is_what_the_whole_is_cut_into(case: Case) -> None:
+    weights = weights_of(case[1])
+    for name, tensor in whole(weights).items():
+        parameter = weights.shape.parameter(name)
+        if parameter.split is None:
+            continue
+        for index in range(2):
+            part = Part(parameter.split, index, 2, parameter.blocks)
+            local = parameter.shape_on_rank(2)
+            assert torch.equal(weights.part(name, part, local), part.of(tensor, local)), name
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_pieces_come_in_any_order_and_files_are_cut(
+    case: Case, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    name, folder, _ = case
+    weights = weights_of(folder)
+    family = family_for(weights.shape)
+    with Writer(tmp_path, family, weights.shape, dtype, largest=12_000) as writer:
+        for key, tensor in reversed(whole(weights).items()):
+            half = len(tensor) // 2 - 1
+            for first, rows in ((half, tensor[half:]), (0, tensor[:half])):
+                if tensor.dim() == 1:
+                    writer.take(key, (first,), rows)
+                    continue
+                for column in (16, 0):  # a piece of a row-parallel matrix
+                    last = tensor.shape[1] if column else 16
+                    writer.take(key, (first, column), rows[:, column:last])
+    index = json.loads((tmp_path / INDEX).read_text(encoding="utf-8"))["weight_map"]
+    assert len(set(index.values())) > 2
+    expected = load_file(folder / WEIGHTS)
+    assert index.keys() == expected.keys()
+    for file in set(index.values()):
+        for key, tensor in load_file(tmp_path / file).items():
+            assert index[key] == file
+            assert torch.equal(tensor, expected[key].to(dtype)), (name, key)
+
+
+@pytest.mark.parametrize(
+    ("model", "kind"),
+    [
+        ("llama2_7b", "llama"),
+        ("llama3_8b", "llama"),
+        ("llama3_1b", "llama"),
+        ("mistral_7b", "mistral"),
+        ("qwen2.5_7b", "qwen2"),
+        ("qwen3_4b", "qwen3"),
+        ("pythia_1b", "gpt_neox"),
+        ("olmo2_7b", "olmo2"),
+    ],
+)
+def test_transformers_knows_the_published_models_by_our_settings(model: str, kind: str) -> None:
+    from transformers import AutoConfig
+
+    shape = ModelShape.of(run_of(f"model={model}").model)
+    family = family_for(shape)
+    assert family.model_type == kind
+    written = {**family.config(shape), "bos_token_id": None, "eos_token_id": None}
+    model_type = written.pop("model_type")
+    theirs = AutoConfig.for_model(model_type, **written).to_json_string()  # in its own spelling
+    assert without_effect_of(family.shape(json.loads(theirs))) == without_effect_of(shape)
+
+
+@pytest.mark.parametrize(
+    ("shape", "says"),
+    [
+        (SHAPE, "model.attention=alternating, model.window=5: not what a gpt2 can be"),
+        (families.EVERYTHING, "not what a"),
+        (replace(families.LLAMA, mlp=Mlp.gelu), "model.mlp=gelu: not what a llama can be"),
+        (replace(families.LLAMA, logit_softcap=30.0), "model.logit_softcap=30.0: not what a llama"),
+        (replace(families.NEOX, residual=Residual.post_norm), "model.residual=post_norm: not"),
+    ],
+    ids=["gpt3", "everything", "mlp", "softcap", "residual"],
+)
+def test_what_no_family_can_say_is_named(shape: ModelShape, says: str) -> None:
+    with pytest.raises(InputError) as refused:
+        family_for(shape)
+    assert says in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_family_may_be_asked_for() -> None:
+    assert family_for(families.LLAMA).model_type == "llama"
+    assert family_for(families.LLAMA, "mistral").model_type == "mistral"
+    with pytest.raises(InputError, match=r"model.biases=none, .*not what a qwen2 can be, the fam"):
+        family_for(replace(families.LLAMA, head_width=16, logit_softcap=2.0), "qwen2")
+    with pytest.raises(InputError, match="is not supported; nearest: llama"):
+        family_for(families.LLAMA, "lama")
+
+
+def test_a_window_as_wide_as_the_context_is_none() -> None:
+    wide = replace(SHAPE, window=SHAPE.context)
+    assert family_for(wide).model_type == "gpt2"
+    banded = replace(families.LLAMA, attention=AttentionPattern.banded)
+    assert family_for(banded).model_type == "mistral"
+
+
+BASE = dict(pretrained.SIZES) | {"model_type": "llama", "rms_norm_eps": 1e-5}
+GPT2 = dict(pretrained.GPT2) | {"model_type": "gpt2"}
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ({"model_type": "lllama"}, "model_type='lllama' is not supported; nearest: llama"),
+        ({"model_type": "bert"}, "nearest: gpt2, llama, mistral, qwen2, qwen3, gpt_neox, olmo2"),
+        ({"model_type": None}, "model_type is missing"),
+        ({**BASE, "num_hidden_layers": 0}, "num_hidden_layers=0 is no size"),
+        ({**BASE, "num_hidden_layers": 10**12}, "is no size"),
+        ({**BASE, "hidden_size": "32"}, "hidden_size='32' is no size"),
+        ({**BASE, "num_key_value_heads": 3}, "3 heads of keys and values do not divide the 4"),
+        ({**BASE, "num_attention_heads": 5, "num_key_value_heads": 5}, "no multiple of 5 heads"),
+        ({**BASE, "hidden_act": "relu"}, "hidden_act='relu' is not supported; nearest: 'silu'"),
+        ({**BASE, "attention_bias": True}, "with mlp_bias=False is not supported"),
+        ({**BASE, "sliding_window": 9}, "sliding_window=9: not known of a llama here"),
+        ({**BASE, "auto_map": {"AutoModel": "evil.Model"}}, "auto_map="),
+        ({**BASE, "quantization_config": {"bits": 4}}, "quantization_config="),
+        ({**BASE, "architectures": ["LlamaForSequenceClassification"]}, "architectures="),
+        ({**BASE, "rms_norm_eps": float("nan")}, "rms_norm_eps=nan is no positive number"),
+        ({**BASE, "tie_word_embeddings": 1}, "tie_word_embeddings=1 is not supported"),
+        ({**BASE, "model_type": "qwen2", "layer_types": ["full_attention"]}, "has 1 layers"),
+        (
+            {**BASE, "model_type": "qwen2", "layer_types": ["sliding_attention"] * 2},
+            "contradicts the sliding_attention layers",
+        ),
+        (
+            {
+                **BASE,
+                "model_type": "qwen3",
+                "num_hidden_layers": 3,
+                "use_sliding_window": True,
+                "max_window_layers": 1,
+            },
+            "max_window_layers=1 gives layers with a window in an order that is not supported",
+        ),
+        ({**BASE, "model_type": "olmo2", "attention_bias": True}, "attention_bias=True"),
+        ({**GPT2, "n_ctx": 32}, "n_ctx=32 contradicts n_positions=64"),
+        ({**GPT2, "scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx=True"),
+        ({**GPT2, "n_layer": [2]}, "n_layer=[2] is no size"),
+        ({key: GPT2[key] for key in GPT2 if key != "n_head"}, "n_head is missing"),
+    ],
+    ids=lambda value: "" if isinstance(value, dict) else value[:30],
+)
+def test_a_config_that_is_not_ours_is_told_in_one_line(config: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError) as refused:
+        family_of(config).shape(config)
+    assert says in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_every_family_has_a_case() -> None:
+    assert {model_type for model_type, _ in pretrained.CASES.values()} == {
+        family.model_type for family in FAMILIES
+    }
