@@ -18,7 +18,7 @@ KINDS = [Mlp.swiglu, Mlp.geglu]
 def given(dtype: torch.dtype, *, apart: bool = False) -> tuple[Tensor, Tensor]:
     """[5, 3, 2 * 8] and the gradient of the output; `apart`: between other numbers."""
     generator = torch.Generator().manual_seed(5)
-    x = 3 * torch.randn(5, 3, 48, generator=generator)[..., 16:32].to(dtype)
+    x = (3 * torch.randn(5, 3, 48, generator=generator)).to(dtype)[..., 16:32]
     grad = torch.randn(5, 3, 24, generator=generator)[..., 8:16].to(dtype)
     return (x, grad) if apart else (x.contiguous(), grad.contiguous())
 
