@@ -64,7 +64,12 @@ def test_without_a_gradient_the_value_is_the_same(
 @pytest.mark.parametrize("kind", KINDS)
 def test_only_the_input_is_kept(kind: Mlp) -> None:
     kept: list[Tensor] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.append(tensor)
+        return tensor
+
     leaf = given(torch.float32)[0].requires_grad_()
-    with torch.autograd.graph.saved_tensors_hooks(lambda it: kept.append(it) or it, lambda it: it):
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda it: it):
         gated(leaf, kind)
     assert [each.data_ptr() for each in kept] == [leaf.data_ptr()]

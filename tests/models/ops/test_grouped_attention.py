@@ -62,8 +62,9 @@ def test_banded_in_blocks(tokens: int, window: int, groups: int) -> None:
 
 def test_banded_by_flex() -> None:
     given = [it.detach() for it in inputs(128, 2)]
-    expected = own_copies(*given, mask=band_mask(128, 32, torch.device("cpu")))
-    torch.testing.assert_close(flex_attention(*given, window=32), expected)
+    mask = band_mask(128, 32, torch.device("cpu"))
+    expected = own_copies(given[0], given[1], given[2], mask)
+    torch.testing.assert_close(flex_attention(given[0], given[1], given[2], 32), expected)
 
 
 def test_heads_repeated_for_a_kernel_without_groups_are_the_same() -> None:

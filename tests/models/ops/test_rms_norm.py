@@ -69,7 +69,7 @@ def test_on_cuda_it_is_torchs_own() -> None:
 @pytest.mark.parametrize("grad", [False, True])
 def test_a_dry_run_allocates_what_a_fused_kernel_does(grad: bool) -> None:
     rows, width = 128, 1024
-    with FakeTensorMode():  # type: ignore[no-untyped-call]
+    with FakeTensorMode():
         x = torch.empty(rows, width, dtype=torch.bfloat16, requires_grad=True)
         weight = torch.ones(width, dtype=torch.bfloat16, requires_grad=True)
         with Storages() as storages, torch.set_grad_enabled(grad):

@@ -185,6 +185,7 @@ def test_training_takes_the_tables_of_inference_and_no_dry_runs() -> None:
         inferred = tables(*tables_of)
     rotated(x, PLAIN, 8).sum().backward()  # type: ignore[no-untyped-call]
     assert tables(*tables_of)[0] is inferred[0]
-    with FakeTensorMode(allow_non_fake_inputs=True):  # type: ignore[no-untyped-call]
+    with FakeTensorMode(allow_non_fake_inputs=True):
         assert tables(*tables_of)[0] is not inferred[0]
-    rotate(x, *(table[:, None, None] for table in tables(*tables_of))).sum().backward()
+    cos, sin = (table[:, None, None] for table in tables(*tables_of))
+    rotate(x, cos, sin).sum().backward()  # type: ignore[no-untyped-call]
