@@ -48,15 +48,17 @@ def train_and_evaluate(
 
 
 def attention_errors(
-    backend: str, width: int, lengths: list[int], window: int, dtype_name: str
+    backend: str, width: int, lengths: list[int], window: int, dtype_name: str, each: int
 ) -> list[tuple[int, float, float, float]]:
     """Banded attention and the mask written out, both against the mask in float64.
+
+    Args:
+        each: heads of queries for each of two heads of keys and values.
 
     Of each length: tokens, and of output and gradients the largest error of ours, the largest of
     the mask's in the same dtype, and the largest true value times the dtype's epsilon.
     """
     import torch
-    import torch.nn.functional as F
 
     from models.ops.banded_attention import AttentionBackend, band_mask, banded_attention
 
@@ -69,12 +71,13 @@ def attention_errors(
             torch._dynamo.reset()
         generator = torch.Generator().manual_seed(tokens)
         # As a layer gives them: heads apart in memory, tokens outermost.
-        made = [torch.randn(tokens, 1, 2, width, generator=generator) for _ in range(4)]
+        sizes = [(tokens, 1, heads, width) for heads in (2 * each, 2, 2, 2 * each)]
+        made = [torch.randn(size, generator=generator) for size in sizes]
         given = [it.to(device, dtype).permute(1, 2, 0, 3) for it in made]
         inputs, weights = [it.requires_grad_() for it in given[:3]], given[3]
         mask = band_mask(tokens, window, torch.device(device))
 
-        masked = partial(F.scaled_dot_product_attention, attn_mask=mask)
+        masked = partial(_masked, mask=mask, each=each)
         banded = partial(banded_attention, window=window, backend=AttentionBackend(backend))
         exact = [it.detach().double().requires_grad_() for it in inputs]
         truth = _with_gradients(masked, exact, weights.double())
@@ -94,6 +97,13 @@ def attention_errors(
             worst = max(worst, (mine, masks, scale), key=lambda it: it[0] / it[2] if it[2] else 0.0)
         found.append((tokens, *worst))
     return found
+
+
+def _masked(query: Any, key: Any, value: Any, *, mask: Any, each: int) -> Any:
+    import torch.nn.functional as F
+
+    key, value = (it.repeat_interleave(each, 1) for it in (key, value))
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
 
 
 def _with_gradients(attend: Any, inputs: Any, weights: Any) -> tuple[Any, ...]:

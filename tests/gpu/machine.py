@@ -71,6 +71,23 @@ class Machine:
             attention=AttentionPattern.dense,
         )
 
+    def like(self, shape: ModelShape) -> ModelShape:
+        """A decoder of the same kind, at this device's size."""
+        if not self.is_cuda:
+            return shape
+        return replace(
+            shape,
+            hidden=256,
+            heads=8,
+            query_groups=8 * shape.query_groups // shape.heads,
+            head_width=64,
+            feed_forward=704,
+            context=128,
+            vocab=1000,
+            attention=AttentionPattern.dense,
+            dense_every=None,
+        )
+
     @property
     def settings(self) -> list[str]:
         """The model of commands."""

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from configs.schema import EngineConfig, Precision, Schedule
+from models.shape import ModelShape
 from parallel.layout import Layout
 from parallel.parity import relative
 from tests import layouts, training
+from tests.families import LLAMA
 from tests.gpu import jobs
 from tests.gpu.kit import Check
 from tests.gpu.machine import FLOAT32, Machine, same
@@ -43,6 +45,12 @@ CASES = [
     ),
     (DEEPSPEED, Layout(tensor=2, pipeline=2, data=2, micro_batch=1, zero=1)),
 ]
+OF_LLAMA = [
+    (MEGATRON, Layout(tensor=2, micro_batch=4, sequence_parallel=True)),
+    (DEEPSPEED, Layout(data=2, micro_batch=2, zero=3)),
+    (MEGATRON, Layout(tensor=2, pipeline=2, micro_batch=2)),
+    (DEEPSPEED, Layout(tensor=2, pipeline=2, micro_batch=2, sequence_parallel=True)),
+]
 # Where a checkpoint is written, and where it is read.
 MOVES = [
     ((MEGATRON, Layout(tensor=2, micro_batch=4)), (MEGATRON, Layout(pipeline=2, micro_batch=2))),
@@ -56,6 +64,7 @@ MOVES = [
     ),
 ]
 Place = tuple[EngineConfig, Layout]
+ALONE: Place = (MEGATRON, Layout(micro_batch=GLOBAL_BATCH))
 
 
 def place_name(place: Place) -> str:
@@ -63,10 +72,10 @@ def place_name(place: Place) -> str:
     return f"{config.name}-{layouts.name(layout)}"
 
 
-def trained(machine: Machine, pool: RankPool, place: Place) -> tuple[Curve, list[float]]:
+def trained(shape: ModelShape, pool: RankPool, place: Place) -> tuple[Curve, list[float]]:
     """The curve, and the loss of the evaluation after each step."""
     config, layout = place
-    job = (layout, STEPS, Precision.float32, machine.shape, config)
+    job = (layout, STEPS, Precision.float32, shape, config)
     answers = pool.run(layout.world_size, jobs.train_and_evaluate, *job)
     curve = training.assemble([(steps, weights) for steps, weights, _, _ in answers])
     return curve, answers[0][2]
@@ -75,7 +84,13 @@ def trained(machine: Machine, pool: RankPool, place: Place) -> tuple[Curve, list
 @pytest.fixture(scope="module")
 def alone(machine: Machine, pool: RankPool) -> tuple[Curve, list[float]]:
     """One rank."""
-    return trained(machine, pool, (MEGATRON, Layout(micro_batch=GLOBAL_BATCH)))
+    return trained(machine.shape, pool, ALONE)
+
+
+@pytest.fixture(scope="module")
+def llama_alone(machine: Machine, pool: RankPool) -> tuple[Curve, list[float]]:
+    """One rank, of another kind of decoder: rotary, RMSNorm, SwiGLU, grouped heads, untied."""
+    return trained(machine.like(LLAMA), pool, ALONE)
 
 
 @pytest.mark.parametrize("place", CASES, ids=place_name)
@@ -87,9 +102,27 @@ def test_trains_as_one_rank_does(
     place: Place,
 ) -> None:
     machine.needs_ranks(place[1].world_size)
-    expected, evaluated = request.getfixturevalue("alone")
-    curve, evaluations = trained(machine, pool, place)
-    same(check, curve.trace(), expected.trace())
+    assert_same(check, trained(machine.shape, pool, place), request.getfixturevalue("alone"))
+
+
+@pytest.mark.parametrize("place", OF_LLAMA, ids=place_name)
+def test_a_llama_trains_as_one_rank_does(
+    machine: Machine,
+    pool: RankPool,
+    request: pytest.FixtureRequest,
+    check: Check,
+    place: Place,
+) -> None:
+    machine.needs_ranks(place[1].world_size)
+    expected = request.getfixturevalue("llama_alone")
+    assert_same(check, trained(machine.like(LLAMA), pool, place), expected)
+
+
+def assert_same(
+    check: Check, found: tuple[Curve, list[float]], expected: tuple[Curve, list[float]]
+) -> None:
+    (curve, evaluations), (true, evaluated) = found, expected
+    same(check, curve.trace(), true.trace())
     differ = max(relative(*pair) for pair in zip(evaluations, evaluated, strict=True))
     check.within("loss of an evaluation between steps", differ, FLOAT32.steps)
 
