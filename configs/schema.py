@@ -337,7 +337,7 @@ class Run:
     evaluate: EvaluateConfig  # how tasks are evaluated
     scaling: ScalingConfig  # power laws fitted to finished runs
     parity: ParityConfig  # a comparison of two runs
-    convert: ConvertConfig  # checkpoint conversion to and from Hugging Face's format
+    convert: ConvertConfig  # checkpoint conversion to and from Hugging Face's formats
     plan: PlanConfig  # what `phalanx plan` answers
     contamination: ContaminationConfig  # 13-gram overlap with benchmarks
     device: DeviceName  # the device that ranks compute on
@@ -345,6 +345,7 @@ class Run:
     cuda: CudaConfig = field(default_factory=CudaConfig)  # what runs on CUDA
     # directory of the run; an existing one is resumed; null: runs/MODEL-LAYOUT-TIME
     run_dir: str | None
-    checkpoint: str | None  # a checkpoint or run to start from; null: run_dir's newest
+    # a checkpoint, a run or a folder of Hugging Face's to start from; null: run_dir's newest
+    checkpoint: str | None
     format: PlanFormat  # output format of `phalanx plan`
     debug: bool  # shows tracebacks

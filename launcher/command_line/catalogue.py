@@ -136,7 +136,7 @@ COMMANDS = {
     "generate": Command(
         does="generates text from a checkpoint, under any tensor x pipeline layout",
         about="Continues a prompt. The model is a run's newest checkpoint, any checkpoint, or "
-        "a folder in Hugging Face's GPT-2 format; its shape is the saved one.",
+        "a folder in one of Hugging Face's formats; its shape is the saved one.",
         own=("generate.*",),
         shared=("run_dir", "checkpoint", *_PLACE),
         examples=(

@@ -103,7 +103,7 @@ def _make_run(
 
     shape = weights.shape
     masters = {
-        f"master.{name}": Streamed(torch.Size(each.shape), partial(weights.rows, name))
+        f"master.{name}": Streamed(torch.Size(each.shape), partial(weights.fill, name))
         for name, each in parameters(shape).items()
     }
     state = TrainState.before_training(shape, run.train.seed)

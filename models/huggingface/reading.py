@@ -33,11 +33,13 @@ class Weights:
 
     def rows(self, name: str, first: int, size: int) -> Tensor:
         """Rows of a parameter by its global name, float32."""
-        origin = self._origins[name]
-        columns = () if origin.columns is None else (origin.columns,)
-        out = torch.empty(size, *columns)
-        self._fill(out, origin, first, 0)
+        out = torch.empty(size, *self.shape.parameter(name).shape[1:])
+        self.fill(name, out, first)
         return out
+
+    def fill(self, name: str, out: Tensor, first: int) -> None:
+        """Fills `out` with the rows of a parameter from `first` on."""
+        self._fill(out, self._origins[name], first, 0)
 
     def part(self, name: str, part: Part, shape: tuple[int, ...]) -> Tensor:
         """A rank's part, of `shape`, float32; padding is 0."""

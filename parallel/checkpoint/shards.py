@@ -7,9 +7,10 @@ gated MLP's matrix in its place, whatever the layout cut them into.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -77,11 +78,11 @@ class Streamed:
     """A float32 tensor of one process that is made piece by piece while it is written.
 
     Attributes:
-        rows: makes rows of it: the first, and how many.
+        fill: makes rows of it in the memory given, from the row whose number is given on.
     """
 
     whole: torch.Size
-    rows: Callable[[int, int], Tensor]
+    fill: Callable[[Tensor, int], None]
 
     def pieces(self) -> dict[torch.Size, Tensor]:
         """Runs of whole rows by their offset, without memory."""
@@ -94,8 +95,10 @@ class Streamed:
         }
 
     def piece(self, offset: torch.Size) -> Tensor:
-        """The piece at an offset of `pieces`, made now."""
-        return self.rows(offset[0], self._rows_from(offset[0]))
+        """The piece at an offset of `pieces`, made now; valid until this thread's next one."""
+        piece = _reused(torch.Size([self._rows_from(offset[0]), *self.whole[1:]]))
+        self.fill(piece, offset[0])
+        return piece
 
     def _rows_from(self, first: int) -> int:
         rows, *others = self.whole
@@ -105,6 +108,19 @@ class Streamed:
     def nbytes(self) -> int:
         """Bytes of the whole tensor."""
         return math.prod(self.whole) * _FLOAT32
+
+
+_memory = threading.local()
+
+
+def _reused(shape: torch.Size) -> Tensor:
+    """Memory of this thread. torch.save leaves what it saved to the garbage collector, which may
+    not come before many pieces are made.
+    """
+    size = math.prod(shape)
+    if not hasattr(_memory, "numbers") or len(_memory.numbers) < size:
+        _memory.numbers = torch.empty(max(size, _PIECE // _FLOAT32))
+    return cast(Tensor, _memory.numbers[:size].view(shape))
 
 
 Shards = Mapping[str, Shard]

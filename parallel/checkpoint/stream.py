@@ -22,7 +22,7 @@ from parallel.checkpoint.manifest import Damaged
 from parallel.checkpoint.metadata import read_metadata
 from parallel.checkpoint.reader import data_start
 
-_BLOCK = 1 << 25  # bytes of rows that are passed on at once
+_BLOCK = 1 << 21  # bytes of rows that are passed on at once
 Take = Callable[[str, tuple[int, ...], Tensor], None]
 """Takes rows of a parameter: its name, where they begin along each dimension, float32 numbers that
 are valid until it returns. Called by several threads."""

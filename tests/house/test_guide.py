@@ -63,7 +63,9 @@ def gpt2(tmp_path_factory: pytest.TempPathFactory, own_cache: str) -> Path:
     """A folder of Hugging Face's, which the page on checkpoints makes."""
     place = tmp_path_factory.mktemp("gpt2")
     page, block = "checkpoints-and-hugging-face.md", "convert.to=gpt2_of_mine"
-    typed(place, page, block, {"train": [*SHORT, "model.context=64"]}, but=("convert.source",))
+    typed(
+        place, page, block, {"train": [*SHORT, "model.context=64"]}, but=("convert.source", "gpt2/")
+    )
     assert (place / "half" / "model.safetensors").exists()
     return place / "gpt2_of_mine"
 
@@ -90,8 +92,10 @@ def test_going_on_with_a_run(folder: Path) -> None:
 def test_from_hugging_faces_format(folder: Path, gpt2: Path) -> None:
     (folder / "gpt2").symlink_to(gpt2)
     page, block = "checkpoints-and-hugging-face.md", "convert.source=gpt2/"
-    typed(folder, page, block, {}, but=("attention=dense", "convert.to"))
+    smaller = {"checkpoint=gpt2/": [*TINY[6:], "train.steps=1"]}
+    typed(folder, page, block, smaller, but=("attention=dense", "convert.to"))
     assert (folder / "runs" / "theirs").is_dir()
+    assert (folder / "runs" / "further" / "DONE").exists()
 
 
 def test_generating(folder: Path, gpt2: Path) -> None:
