@@ -15,7 +15,6 @@ from configs.errors import InputError
 from configs.override import override
 from configs.schema import Run
 from corpus.tokenizer.special_tokens import AskedTokens
-from launcher.huggingface.export import parameters
 from launcher.huggingface.folder import HuggingFaceFolder
 from models.shape import ModelShape
 from parallel.checkpoint import manifest
@@ -69,16 +68,24 @@ def with_its_model(run: Run, typed: Sequence[str]) -> Run:
 
 def require_same_parameters(folder: HuggingFaceFolder, there: ModelShape, here: ModelShape) -> None:
     """Raises InputError unless both have the same parameters."""
-    if {name: it.shape for name, it in parameters(there).items()} == {
-        name: it.shape for name, it in parameters(here).items()
-    }:
+    if _parameters(here) == _parameters(there):
         return
-    own = here.settings()
-    name = next(name for name, value in there.settings().items() if value != own[name])
+    own, theirs = here.settings(), there.settings()
+    differ = [name for name in own if own[name] != theirs[name]]
+    at_fault = [
+        name
+        for name in differ
+        if _parameters(replace(there, **{name: own[name]})) != _parameters(there)
+    ]
+    name = (at_fault or differ)[0]
     raise InputError(
         f"{override(_MODEL + name, own[name])}: {folder.setting} has weights of another shape; "
-        f"nearest: {override(_MODEL + name, there.settings()[name])}"
+        f"nearest: {override(_MODEL + name, theirs[name])}"
     )
+
+
+def _parameters(shape: ModelShape) -> tuple[object, ...]:
+    return shape.layers, shape.layer, shape.outside_layers
 
 
 def load(engine: Engine, run: Run) -> manifest.TrainState:

@@ -39,12 +39,14 @@ from models.shape import ModelShape
 _SIZES = (
     LAYERS,
     Size("hidden_size", "hidden"),
-    Size("num_attention_heads", "heads"),
+    Size("num_attention_heads", "heads", most=LAYERS.most),
     Size("intermediate_size", "feed_forward"),
     Size("vocab_size", "vocab"),
     Size("max_position_embeddings", "context"),
 )
-_GROUPS = Size("num_key_value_heads", "query_groups", null=0)  # 0: as many as heads
+_GROUPS = Size(
+    "num_key_value_heads", "query_groups", null=0, most=LAYERS.most
+)  # 0: as many as heads
 _GROUPS_OR_HEADS = replace(_GROUPS, missing=0)
 _HEAD_WIDTH = Size("head_dim", "head_width", missing=0, null=0)  # 0: hidden / heads
 _GATED = Choice(
@@ -232,7 +234,7 @@ GPT2 = Family(
     parts=(
         Size("n_layer", "layers", most=LAYERS.most),
         Size("n_embd", "hidden"),
-        Size("n_head", "heads"),
+        Size("n_head", "heads", most=LAYERS.most),
         Size("n_inner", "feed_forward", missing=0, null=0),  # 0: four times hidden
         Size("vocab_size", "vocab"),
         Context(),

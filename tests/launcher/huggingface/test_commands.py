@@ -147,6 +147,9 @@ def test_a_folder_that_does_not_fit_is_told_in_one_line(folder: Path, tmp_path: 
     assert (wider.status, wider.errors.count("\n")) == (2, 1)
     assert "model.hidden=64: checkpoint=" in wider.errors
     assert "nearest: model.hidden=32" in wider.errors
+    fewer = phalanx(*begin, "model.context=16", "model.query_groups=1", run_dir=tmp_path / "made")
+    assert (fewer.status, fewer.errors.count("\n")) == (2, 1)
+    assert "model.query_groups=1: checkpoint=" in fewer.errors
     target = Path(shutil.copytree(folder, tmp_path / "given"))
     config = json.loads((target / "config.json").read_text(encoding="utf-8"))
     config["rope_parameters"]["rope_type"] = "dynamic"
