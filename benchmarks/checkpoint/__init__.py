@@ -1,5 +1,5 @@
-"""How fast a checkpoint is written, and how long training waits for it.
+"""How fast a checkpoint is written and converted, and how long training waits for it.
 
-Imports benchmarks, benchmarks.trainers, launcher, models, parallel.
+Imports benchmarks, benchmarks.trainers, corpus, launcher, models, parallel.
 Imported by nothing.
 """
