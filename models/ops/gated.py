@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from configs.network import Mlp
+from models.ops.blocks import row_blocks
 
 _BLOCK = 1 << 18  # elements of an output
 
@@ -28,7 +29,7 @@ class _Gated(torch.autograd.Function):
         inner = x.shape[-1] // 2
         slopes_RI = slopes.view(-1, 2 * inner)
         value_RI = slopes.new_empty(len(slopes_RI), inner)
-        for rows in _blocks(len(slopes_RI), inner):
+        for rows in row_blocks(len(slopes_RI), inner, _BLOCK):
             gate, linear = slopes_RI[rows, :inner], slopes_RI[rows, inner:]
             activated, slope = _SLOPES[kind](gate)
             torch.mul(activated, linear, out=value_RI[rows])
@@ -42,11 +43,6 @@ class _Gated(torch.autograd.Function):
         (slopes,) = ctx.saved_tensors
         halves = torch.unflatten(slopes, -1, (2, -1))
         return (halves * grads[0].unsqueeze(-2)).flatten(-2), None
-
-
-def _blocks(rows: int, width: int) -> list[slice]:
-    at_once = max(1, _BLOCK // width)
-    return [slice(first, first + at_once) for first in range(0, rows, at_once)]
 
 
 def _silu(gate: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,8 @@ from torch import Tensor
 from torch._guards import detect_fake_mode
 from torch.distributed import ProcessGroup
 
+from models.ops.blocks import row_blocks
+
 _BLOCK = 1 << 18  # elements, 1 MiB of float32
 
 
@@ -32,7 +34,7 @@ class _RmsNorm(torch.autograd.Function):
         if ctx.traced:  # a dry run: what the fused kernel allocates
             return out_RW.view(x.shape)
         w = weight.float()
-        for rows in _blocks(len(x_RW), width):
+        for rows in row_blocks(len(x_RW), width, _BLOCK):
             block = x_RW[rows].float()
             norm_R1 = torch.linalg.vector_norm(block, dim=1, keepdim=True)
             torch.rsqrt(norm_R1.square_().div_(width).add_(epsilon), out=scale_R1[rows])
@@ -95,11 +97,6 @@ def rms_norm_over_ranks(
     """The norm over `width` channels, of which x [..., W] and weight [W] are this rank's part."""
     normed: Tensor = _OverRanks.apply(x, weight, epsilon, width, group)  # type: ignore[no-untyped-call]
     return normed
-
-
-def _blocks(rows: int, width: int) -> list[slice]:
-    at_once = max(1, _BLOCK // width)
-    return [slice(first, first + at_once) for first in range(0, rows, at_once)]
 
 
 def rms_norm(x: Tensor, weight: Tensor, epsilon: float, *, on_cpu: bool) -> Tensor:

@@ -26,11 +26,6 @@ def checkpoint_group() -> torch.distributed.ProcessGroup:
     return torch.distributed.new_group(backend="gloo", timeout=SAVED_WITHIN, group_desc=CHECKPOINTS)
 
 
-def tensor_group() -> torch.distributed.ProcessGroup:
-    """The ranks that share each matmul with this one."""
-    return parallel_state.get_tensor_model_parallel_group()
-
-
 def data_group() -> torch.distributed.ProcessGroup:
     """The ranks that hold the same part of the model as this one."""
     return parallel_state.get_data_parallel_group()

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.trainers.others.plain_llama import PlainLlama
+from benchmarks.trainers.others.taking import take_weights
 from configs.network import Positions
 from configs.schema import OptimizerConfig
 from models.ops.banded_attention import band_mask
@@ -87,31 +88,9 @@ class PlainGPT(nn.Module):
         logits_BTV = self.logits(self.norm(x_BTD))
         return F.cross_entropy(logits_BTV.flatten(0, 1), labels_BT.flatten())
 
-    @torch.no_grad()
     def take(self, weights: Iterable[NamedParameter]) -> None:
         """Takes the weights of an engine on one rank."""
-        own = dict(self.named_parameters())
-        for named in weights:
-            name, value = named.at.name, named.tensor.detach()
-            if ".linear_qkv." in name:
-                value = self._grouped(value)
-            target = own.pop(plain_name(name))
-            target.copy_(value[: len(target)])  # the engine's vocabulary is padded
-        assert not own, f"not in the engine's model: {sorted(own)}"
-
-    def _grouped(self, qkv: Tensor) -> Tensor:
-        """Megatron keeps q, k and v of a head together; here all q come before all k."""
-        shape = self.shape
-        by_head = qkv.view(shape.heads, 3, shape.head_width, *qkv.shape[1:])
-        return by_head.transpose(0, 1).flatten(0, 2)
-
-
-def plain_name(name: str) -> str:
-    module, _, kind = name.rpartition(".")
-    if module in _OUTSIDE:
-        return f"{_OUTSIDE[module]}.{kind}"
-    number, _, part = module.removeprefix("decoder.layers.").partition(".")
-    return f"layers.{number}.{_LAYER[part]}.{kind}"
+        take_weights(self, weights, self.shape, in_layer=_LAYER, outside=_OUTSIDE)
 
 
 def plain_model(shape: ModelShape) -> PlainGPT | PlainLlama:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.trainers.others.taking import take_weights
 from models.shape import ModelShape
 from parallel.engines.named_parameters import NamedParameter
 
@@ -85,35 +86,11 @@ class PlainLlama(nn.Module):
         logits_BTV = self.logits(self.norm(x_BTD))
         return F.cross_entropy(logits_BTV.flatten(0, 1), labels_BT.flatten())
 
-    @torch.no_grad()
     def take(self, weights: Iterable[NamedParameter]) -> None:
         """Takes the weights of an engine on one rank."""
-        own = dict(self.named_parameters())
-        for named in weights:
-            name, value = named.at.name, named.tensor.detach()
-            if ".linear_qkv." in name:
-                value = self._ungrouped(value)
-            target = own.pop(plain_name(name))
-            target.copy_(value[: len(target)])  # the engine's vocabulary is padded
-        assert not own, f"not in the engine's model: {sorted(own)}"
-
-    def _ungrouped(self, qkv: Tensor) -> Tensor:
-        """Megatron keeps each group's q, k and v together; here all q come before all k."""
-        shape = self.shape
-        by_group = qkv.view(shape.query_groups, -1, qkv.shape[1])
-        sizes = [shape.query // shape.query_groups, shape.head_width, shape.head_width]
-        return torch.cat([part.flatten(0, 1) for part in torch.split(by_group, sizes, dim=1)])
+        take_weights(self, weights, self.shape, in_layer=_LAYER, outside=_OUTSIDE)
 
 
 def _rotated(x_BNTH: Tensor, cos_TH: Tensor, sin_TH: Tensor) -> Tensor:
     first, second = x_BNTH.chunk(2, dim=-1)
     return x_BNTH * cos_TH + torch.cat([-second, first], dim=-1) * sin_TH
-
-
-def plain_name(name: str) -> str:
-    """The name here of one of the engine's parameters."""
-    module, _, kind = name.rpartition(".")
-    if module in _OUTSIDE:
-        return f"{_OUTSIDE[module]}.{kind}"
-    number, _, part = module.removeprefix("decoder.layers.").partition(".")
-    return f"layers.{number}.{_LAYER[part]}.{kind}"
