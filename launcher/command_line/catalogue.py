@@ -28,7 +28,7 @@ COMMANDS = {
         own=("format", "plan.*"),
         shared=(
             *("model", "layout", "cluster", "cluster.nodes", "engine", "precision"),
-            *("train.global_batch", "cluster.dollars_per_hour"),
+            *("train.global_batch", "cluster.dollars_per_hour", "checkpoint"),
         ),
         examples=(
             ("plan model=gpt3_175b cluster=single_v100", "the often quoted 355 years of GPT-3"),
@@ -190,8 +190,7 @@ COMMANDS = {
         own=("convert.*",),
         shared=("run_dir", "checkpoint", "precision"),
         examples=(
-            ("convert run_dir=runs/mine convert.to=gpt2_of_mine", "the run's newest checkpoint"),
-            ("convert checkpoint=runs/mine convert.to=half precision=fp16", "in half precision"),
+            ("convert run_dir=runs/mine convert.to=half precision=fp16", "the newest checkpoint"),
             ("convert convert.source=llama/ run_dir=runs/theirs", "the other direction"),
             ("convert run_dir=runs/theirs convert.to=out convert.family=mistral", "not as a llama"),
         ),

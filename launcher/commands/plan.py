@@ -29,6 +29,7 @@ from launcher.console.plan_tables import (
     why_the_runner_up_lost,
 )
 from launcher.console.tables import print_lines, print_table
+from launcher.huggingface.begin import with_its_model
 from launcher.run.settings import key_of
 from parallel.advice import advice
 from parallel.hardware import choose_device, cuda_devices
@@ -46,6 +47,7 @@ PAGE = "plan.html"
 
 def plan(run: Run, overrides: list[str]) -> None:
     """Plans the layout, or the fastest one found by a search, and prints or writes the result."""
+    run = with_its_model(run, [key_of(each) for each in overrides])
     device, ranks = _ranks(run)
     found = _search(run, device, ranks) if run.plan.search else None
     requested = _layout(run, ranks, overrides)

@@ -59,6 +59,16 @@ def theirs(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
+def test_a_plan_is_of_the_folder_s_model(theirs: Path) -> None:
+    said = phalanx("plan", f"checkpoint={theirs}", "layout=tp2", "format=json")
+    composed = phalanx("plan", *LLAMA, "layout=tp2", "format=json")
+    assert said.status == composed.status == 0, said.errors
+    ours, its = (json.loads(each.output) for each in (composed, said))
+    for key in ("parameters", "flops_per_step", "memory_gib", "collectives"):
+        assert its[key] == ours[key], key
+    assert its["model"] == theirs.name
+
+
 def test_transformers_reads_weights_and_tokens(run: Path, theirs: Path) -> None:
     from transformers import AutoTokenizer
 
