@@ -44,7 +44,7 @@ def write(
     writer = FileSystemWriter(folder, sync_files=False, thread_count=files.FILES_AT_A_TIME)
     writer.fs = disk = _HashingFileSystem()
     try:
-        with _quiet(), _without_crc32():
+        with _quiet():
             save(
                 dict(tensors),
                 storage_writer=writer,
@@ -104,7 +104,7 @@ class _HashingFileSystem(FileSystem):
             with super().create_stream(path, mode) as stream:
                 yield stream
             return
-        with DirectWriter(Path(path)) as file:
+        with _without_crc32(), DirectWriter(Path(path)) as file:
             hashed = files.HashingFile(file)
             yield hashed
         self.digests[Path(path).name.removesuffix(".tmp")] = hashed.digest()
@@ -112,7 +112,9 @@ class _HashingFileSystem(FileSystem):
 
 @contextmanager
 def _without_crc32() -> Generator[None, None, None]:
-    """Skips a checksum pass that full-file digests make redundant."""
+    """Skips a checksum pass that full-file digests make redundant; of this thread's files alone,
+    as torch keeps the option.
+    """
     before = torch.serialization.get_crc32_options()
     torch.serialization.set_crc32_options(False)
     try:
