@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,10 +43,26 @@ def convert(run: Run, overrides: list[str]) -> None:
             "formats, or convert.source=DIR, to read one"
         )
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    if run.convert.to is not None:
-        _export(run, Path(run.convert.to).expanduser().resolve(), console)
-    else:
-        _import(run, overrides, console)
+    with _one_core_a_file():
+        if run.convert.to is not None:
+            _export(run, Path(run.convert.to).expanduser().resolve(), console)
+        else:
+            _import(run, overrides, console)
+
+
+@contextmanager
+def _one_core_a_file() -> Iterator[None]:
+    """Threads that pass over files by themselves would wait for the helpers that torch gives each
+    of them.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _export(run: Run, target: Path, console: Console) -> None:
@@ -103,7 +120,7 @@ def _make_run(
 
     shape = weights.shape
     masters = {
-        f"master.{name}": Streamed(torch.Size(each.shape), partial(weights.fill, name))
+        f"master.{name}": Streamed(torch.Size(each.shape), partial(weights.stream, name))
         for name, each in parameters(shape).items()
     }
     state = TrainState.before_training(shape, run.train.seed)

@@ -1,7 +1,7 @@
 """Reads parts of our parameters out of Hugging Face's safetensors, and nothing beside them.
 
 A file is mapped into memory while a part is copied, and no longer: so no process ever holds more
-than the parts it asked for.
+than the parts it asked for. Who passes over all of a model once reads its rows past the cache.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from models.huggingface.family import Family
+from models.huggingface.read_once import ReadOnce
 from models.huggingface.tensors import Origin, Rows
 from models.initialise import Part
 from models.shape import ModelShape
@@ -30,16 +31,25 @@ class Weights:
         self.shape = shape
         self._files = files
         self._origins = family.origins(shape)
+        self._once = ReadOnce()
 
     def rows(self, name: str, first: int, size: int) -> Tensor:
         """Rows of a parameter by its global name, float32."""
         out = torch.empty(size, *self.shape.parameter(name).shape[1:])
-        self.fill(name, out, first)
+        self._fill(out, self._origins[name], first, 0)
         return out
 
-    def fill(self, name: str, out: Tensor, first: int) -> None:
-        """Fills `out` with the rows of a parameter from `first` on."""
-        self._fill(out, self._origins[name], first, 0)
+    def stream(self, name: str, out: Tensor, first: int) -> None:
+        """Fills `out` with the rows of a parameter from `first` on, read for this once."""
+        origin = self._origins[name]
+        if origin.transposed:
+            self._fill(out, origin, first, 0)
+            return
+        for span in origin.spans(first, len(out)):
+            theirs = self._once.rows(self._files[span.tensor], span)
+            for at, rows in span.places:
+                begin = rows.start - span.start
+                out[at - first : at - first + rows.size] = theirs[begin : begin + rows.size]
 
     def part(self, name: str, part: Part, shape: tuple[int, ...]) -> Tensor:
         """A rank's part, of `shape`, float32; padding is 0."""

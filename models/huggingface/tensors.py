@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Protocol
 
 from models.layer_table import Parameter
@@ -22,6 +23,20 @@ class Rows:
     tensor: str
     start: int
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Rows of one of their tensors that lie one after the other.
+
+    Attributes:
+        places: where each of them are in our parameter: the first row of ours, and theirs.
+    """
+
+    tensor: str
+    start: int
+    size: int
+    places: tuple[tuple[int, Rows], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +60,22 @@ class Origin:
             if begin < end:
                 yield begin, Rows(rows.tensor, rows.start + begin - at, end - begin)
             at += rows.size
+
+    def spans(self, first: int, size: int) -> Iterator[Span]:
+        """What `overlapping` gives, as few spans as there can be: query groups, which take turns
+        here, follow each other there.
+        """
+        found = sorted(
+            self.overlapping(first, size), key=lambda place: (place[1].tensor, place[1].start)
+        )
+        places: list[tuple[int, Rows]] = []
+        for place, after in zip_longest(found, found[1:]):
+            places.append(place)
+            rows, end = place[1], place[1].start + place[1].size
+            if after is None or (after[1].tensor, after[1].start) != (rows.tensor, end):
+                start = places[0][1].start
+                yield Span(rows.tensor, start, end - start, tuple(places))
+                places = []
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The whole shape of each of their tensors."""

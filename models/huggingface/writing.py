@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -21,7 +22,8 @@ from torch import Tensor
 from models.huggingface.families import family_for
 from models.huggingface.family import Family
 from models.huggingface.keys import CONFIG
-from models.huggingface.tensors import Rows
+from models.huggingface.tensors import Span
+from models.scratch import Scratch
 from models.shape import ModelShape
 
 WEIGHTS = "model.safetensors"
@@ -33,6 +35,7 @@ TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 _DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 _BITS = {4: (torch.int32, np.int32), 2: (torch.int16, np.int16)}
 _ALIGNED = 8  # bytes
+_SETTLING = 32  # pieces on their way to the disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +64,10 @@ class Writer:
         largest: int = LARGEST,
     ) -> None:
         self._folder, self._dtype = folder, dtype
-        self._origins = family.origins(shape)
+        self._origins, self._scratch = family.origins(shape), Scratch()
         self._places: dict[str, _Place] = {}
         self._handles: list[int] = []
+        self._settling: deque[tuple[int, int, int]] = deque()  # handle, start and size of pieces
         shapes = {name: each for it in self._origins.values() for name, each in it.shapes().items()}
         self._shards = _shards({name: self._bytes(each) for name, each in shapes.items()}, largest)
         for file, names in self._shards.items():
@@ -72,13 +76,17 @@ class Writer:
     def take(self, name: str, offset: tuple[int, ...], rows: Tensor) -> None:
         """Writes a piece of a parameter, float32, that begins at `offset`."""
         origin = self._origins[name]
-        for at, theirs in origin.overlapping(offset[0], len(rows)):
-            part = rows[at - offset[0] : at - offset[0] + theirs.size].to(self._dtype)
-            bits, _ = _BITS[self._dtype.itemsize]
-            if rows.dim() == 1 or (rows.shape[1] == origin.columns and not origin.transposed):
-                self._write(theirs, part.contiguous().view(bits))
+        bits, _ = _BITS[self._dtype.itemsize]
+        whole = rows.dim() == 1 or (rows.shape[1] == origin.columns and not origin.transposed)
+        for span in origin.spans(offset[0], len(rows)):
+            part = self._scratch.tensor((span.size, *rows.shape[1:]), self._dtype)
+            for at, theirs in span.places:
+                begin, first = theirs.start - span.start, at - offset[0]
+                part[begin : begin + theirs.size] = rows[first : first + theirs.size]
+            if whole:
+                self._write(span, part.view(bits))
             else:
-                self._scatter(theirs, part.view(bits), offset[1], origin.transposed)
+                self._scatter(span, part.view(bits), offset[1], origin.transposed)
 
     def close(self) -> None:
         """Makes all of it stay on the disk, and writes the index if there are several files."""
@@ -129,19 +137,33 @@ class Writer:
         for name, shape in shapes.items():
             self._places[name] = _Place(handle, path, len(start) + begins[name], shape)
 
-    def _write(self, theirs: Rows, part: Tensor) -> None:
+    def _write(self, span: Span, part: Tensor) -> None:
         """Whole rows, which lie one after the other."""
-        place = self._places[theirs.tensor]
+        place = self._places[span.tensor]
         row = self._bytes(place.shape[1:])
         data = memoryview(part.numpy()).cast("B")  # type: ignore[arg-type]
-        _write_all(place.handle, data, place.start + theirs.start * row)
+        start = place.start + span.start * row
+        _write_all(place.handle, data, start)
+        self._settle(place.handle, start, len(data))
 
-    def _scatter(self, theirs: Rows, part: Tensor, column: int, transposed: bool) -> None:
+    def _settle(self, handle: int, start: int, size: int) -> None:
+        """Has a piece go to the disk while the next ones are made, and leave the cache after them:
+        memory that is free costs more to find than the disk does to write.
+        """
+        if not hasattr(os, "posix_fadvise"):
+            return
+        # Pages that still have to be written are begun with, those that have been are let go.
+        os.posix_fadvise(handle, start, size, os.POSIX_FADV_DONTNEED)
+        self._settling.append((handle, start, size))
+        if len(self._settling) > _SETTLING:
+            os.posix_fadvise(*self._settling.popleft(), os.POSIX_FADV_DONTNEED)
+
+    def _scatter(self, span: Span, part: Tensor, column: int, transposed: bool) -> None:
         """Some columns of rows, which lie apart."""
-        place = self._places[theirs.tensor]
+        place = self._places[span.tensor]
         _, kind = _BITS[self._dtype.itemsize]
         there = np.memmap(place.path, kind, "r+", place.start, place.shape)
-        along = slice(theirs.start, theirs.start + theirs.size)
+        along = slice(span.start, span.start + span.size)
         across = slice(column, column + part.shape[1])
         if transposed:
             there[across, along] = part.t().numpy()

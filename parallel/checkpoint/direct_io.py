@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
+import numpy as np
+
 _BUFFER = 1 << 23  # bytes
 _HUGE_PAGE = 1 << 21  # bytes
 _BLOCK = 4096  # bytes: alignment of direct I/O, in memory and in the file
@@ -43,6 +45,7 @@ class DirectWriter:
     def __init__(self, path: Path) -> None:
         self._handle = _open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         self._buffer = huge_memory(_BUFFER)
+        self._array = np.frombuffer(self._buffer, np.uint8)
         self._used = 0
         self._written = 0
 
@@ -51,7 +54,8 @@ class DirectWriter:
         taken = 0
         while taken < len(data):
             part = data[taken : taken + _BUFFER - self._used]
-            self._buffer[self._used : self._used + len(part)] = part
+            # numpy lets other threads run while it copies.
+            self._array[self._used : self._used + len(part)] = np.frombuffer(part, np.uint8)
             self._used += len(part)
             taken += len(part)
             if self._used == _BUFFER:

@@ -7,10 +7,9 @@ gated MLP's matrix in its place, whatever the layout cut them into.
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,6 +31,7 @@ from torch.distributed.checkpoint.planner import (
 from torch.distributed.checkpoint.planner_helpers import create_read_items_for_chunk_list
 
 from models.initialise import Part
+from models.scratch import Scratch
 
 _PIECE = 1 << 24  # bytes of a streamed tensor at a time
 _FLOAT32 = 4  # bytes
@@ -96,7 +96,7 @@ class Streamed:
 
     def piece(self, offset: torch.Size) -> Tensor:
         """The piece at an offset of `pieces`, made now; valid until this thread's next one."""
-        piece = _reused(torch.Size([self._rows_from(offset[0]), *self.whole[1:]]))
+        piece = _scratch.tensor((self._rows_from(offset[0]), *self.whole[1:]))
         self.fill(piece, offset[0])
         return piece
 
@@ -110,18 +110,9 @@ class Streamed:
         return math.prod(self.whole) * _FLOAT32
 
 
-_memory = threading.local()
-
-
-def _reused(shape: torch.Size) -> Tensor:
-    """Memory of this thread. torch.save leaves what it saved to the garbage collector, which may
-    not come before many pieces are made.
-    """
-    size = math.prod(shape)
-    if not hasattr(_memory, "numbers") or len(_memory.numbers) < size:
-        _memory.numbers = torch.empty(max(size, _PIECE // _FLOAT32))
-    return cast(Tensor, _memory.numbers[:size].view(shape))
-
+# torch.save leaves what it saved to the garbage collector, which may not come before many pieces
+# are made.
+_scratch = Scratch()
 
 Shards = Mapping[str, Shard]
 Saved = Mapping[str, Shard | Streamed]

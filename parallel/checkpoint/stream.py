@@ -22,7 +22,6 @@ from parallel.checkpoint.manifest import Damaged
 from parallel.checkpoint.metadata import read_metadata
 from parallel.checkpoint.reader import data_start
 
-_BLOCK = 1 << 21  # bytes of rows that are passed on at once
 Take = Callable[[str, tuple[int, ...], Tensor], None]
 """Takes rows of a parameter: its name, where they begin along each dimension, float32 numbers that
 are valid until it returns. Called by several threads."""
@@ -129,27 +128,30 @@ def _take(blocks: Iterator[memoryview], records: list[_Record], take: Take) -> N
 
 
 class _Waiting:
-    """Rows of a record until there are enough of them to be taken, in memory used again."""
+    """Passes on the rows that a block holds as they lie there, and those that two blocks share from
+    memory of its own.
+    """
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
-        self._filled = 0
+        self._shared = bytearray()
         self._row = 0  # the next one to be taken
 
     def add(self, record: _Record, data: memoryview, take: Take) -> None:
-        """Takes the next bytes of a record; passes on rows when there are enough, or all."""
-        rows = max(1, _BLOCK // max(record.row, 1))
-        while data:
-            want = min(rows, record.shape[0] - self._row) * record.row
-            if len(self._buffer) < want:
-                self._buffer = bytearray(want)
-            part = data[: want - self._filled]
-            self._buffer[self._filled : self._filled + len(part)] = part
-            self._filled += len(part)
-            data = data[len(part) :]
-            if self._filled == want:
-                numbers = torch.frombuffer(memoryview(self._buffer)[:want], dtype=torch.float32)
-                at = (record.offset[0] + self._row, *record.offset[1:])
-                take(record.name, at, numbers.view(-1, *record.shape[1:]))
-                self._row = (self._row + want // record.row) % record.shape[0]
-                self._filled = 0
+        """Takes the next bytes of a record."""
+        if self._shared:
+            missing = record.row - len(self._shared)
+            self._shared += data[:missing]
+            data = data[missing:]
+            if len(self._shared) < record.row:
+                return
+            self._take(record, memoryview(self._shared), take)
+            self._shared = bytearray()
+        whole = len(data) // record.row * record.row
+        if whole:
+            self._take(record, data[:whole], take)
+        self._shared += data[whole:]
+
+    def _take(self, record: _Record, rows: memoryview, take: Take) -> None:
+        numbers = torch.frombuffer(rows, dtype=torch.float32).view(-1, *record.shape[1:])
+        take(record.name, (record.offset[0] + self._row, *record.offset[1:]), numbers)
+        self._row = (self._row + len(numbers)) % record.shape[0]

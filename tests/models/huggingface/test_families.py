@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -79,6 +81,30 @@ def test_there_and_back_is_the_same_to_the_bit(case: Case, tmp_path: Path) -> No
     if name != "mistral-dense":  # which is written as the llama that it is
         assert back.config.model_type == model.config.model_type
     assert weights_of(tmp_path).shape == without_effect_of(weights.shape)
+
+
+def test_rows_read_once_are_those_of_the_library(case: Case) -> None:
+    weights = weights_of(case[1])
+    for name, tensor in whole(weights).items():
+        for first, size in ((0, len(tensor)), (1, len(tensor) - 1), (len(tensor) // 2, 1)):
+            out = torch.full((size, *tensor.shape[1:]), torch.nan)
+            weights.stream(name, out, first)
+            assert torch.equal(out, tensor[first : first + size]), name
+
+
+def test_a_file_that_was_cut_since_is_told(case: Case, tmp_path: Path) -> None:
+    shutil.copy(case[1] / "config.json", tmp_path)
+    file = Path(shutil.copy(case[1] / WEIGHTS, tmp_path))
+    weights = weights_of(tmp_path)
+    os.truncate(file, file.stat().st_size // 2)
+    outs = {name: torch.empty_like(it) for name, it in whole(weights_of(case[1])).items()}
+
+    def stream() -> None:
+        for name, out in outs.items():
+            weights.stream(name, out, 0)
+
+    with pytest.raises(OSError, match="before its tensors do"):
+        stream()
 
 
 def test_a_part_is_what_the_whole_is_cut_into(case: Case) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,15 @@ def test_pieces_are_what_was_written(checkpoint: Path) -> None:
     for found in (streamed(checkpoint, SIZES), read_tensors(checkpoint, ("master",))):
         for name, tensor in found.items():
             assert torch.equal(tensor, expected[name.removeprefix("master.")])
+
+
+def test_no_thread_that_writes_computes_a_checksum_beside_the_digest(checkpoint: Path) -> None:
+    written = (read_metadata(checkpoint).storage_data or {}).values()
+    for at in written:
+        content = (checkpoint / at.relative_path).read_bytes()[at.offset : at.offset + at.length]
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            assert {each.CRC for each in archive.infolist()} == {0}, at.relative_path
+    assert len({at.relative_path for at in written}) == files.FILES_AT_A_TIME
 
 
 def test_rows_beyond_the_vocabulary_may_be_stored(checkpoint: Path) -> None:
