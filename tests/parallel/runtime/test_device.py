@@ -43,8 +43,12 @@ def test_gloo_connects_when_it_first_sends(
     name: DeviceName, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On CUDA too, where it coordinates saves beside NCCL."""
-    from parallel.runtime import device
+    from parallel.runtime import cpu_bridge, device, pair_allreduce
 
+    # They would stay for all tests that this process runs later.
+    for module in (cpu_bridge, pair_allreduce):
+        monkeypatch.setattr(module, "install", lambda: None)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as many threads as before
     monkeypatch.delenv("TORCH_GLOO_LAZY_INIT", raising=False)
     for does in ("_open_gpu", "_keep_freed_memory", "_yield_to_lock_holders"):
         monkeypatch.setattr(device, does, lambda *_: None)
