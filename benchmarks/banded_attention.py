@@ -18,7 +18,7 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks.paired import Spread, measure
-from models.ops.banded_attention import (
+from models.ops.attention.banded import (
     AttentionBackend,
     attention_backend,
     band_mask,

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.flops import attended_pairs
-from models.ops.banded_attention import attention_backend, band_mask, banded_attention
+from models.ops.attention.banded import attention_backend, band_mask, banded_attention
 from models.shape import ModelShape
 
 WARM_UP, ROUNDS = 2, 7

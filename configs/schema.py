@@ -70,11 +70,21 @@ class LaunchName(StrEnum):
     slurm = "slurm"  # by a SLURM batch script, written and submitted
 
 
+class ContextBy(StrEnum):
+    """How ranks that share a sequence attend to each other's tokens, in dense layers."""
+
+    gather = "gather"  # every rank gathers all keys and values: few where query groups are few
+    ring = "ring"  # keys and values go from rank to rank, while each computes with what it has
+    exchange = "exchange"  # each rank gets all tokens of a share of the heads (Ulysses)
+
+
 @dataclass(frozen=True, kw_only=True)
 class LayoutConfig:
     """How a model is distributed over ranks; `parallel.rules` checks combinations."""
 
     tensor: int  # ranks that share each matmul
+    context: int = 1  # ranks that share each sequence
+    context_by: ContextBy | None = None  # how they attend; null: the fastest by the plan
     pipeline: int  # stages that the layers are divided into
     # replicas of the model, each with a part of the batch; null: as many as the ranks allow
     data: int | None
@@ -252,6 +262,9 @@ class TrainConfig:
     spike_window: int  # the usual loss is the median over this many previous steps
     skip_batches: int  # batches to skip: the bad one and those before it, since the checkpoint
     max_skips: int  # maximum number of skipped steps in a run
+    # keeps attention within documents, of which a sample may hold several; GPT-3's saw all
+    document_mask: bool = False
+    restart_positions: bool = False  # counts positions from each document's beginning
     # allows resuming with another optimizer, schedule, batch or precision
     allow_changes: bool = False
     # steps between collections of Python's garbage, by all ranks at once; 0: whenever Python likes

@@ -1,5 +1,6 @@
 """The network: its shape, parameters, initial weights and FLOPs.
 
 Imports nothing of ours but configs.
-Imported by evals, launcher, models.decoding, models.huggingface, models.training, parallel.
+Imported by evals, launcher, models.decoding, models.huggingface, models.training,
+models.training.context, parallel.
 """

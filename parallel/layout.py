@@ -2,8 +2,9 @@
 
 Integers only; imports no torch. Here a process group is a list of ranks, later a communicator.
 
-Rank order is that of `AXES`, Megatron's default (tensor fastest, then data, then pipeline), which
-DeepSpeed's pipe-data-model topology also gives:  rank = tensor + T * (data + D * pipeline).
+Rank order is that of `AXES`, Megatron's default (tensor fastest, then context, data and pipeline),
+which DeepSpeed's pipe-data-model topology also gives, if context ranks are data ranks to it:
+rank = tensor + T * (context + C * (data + D * pipeline)).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from itertools import product
 
-from configs.schema import LayoutConfig, Recompute, Schedule
+from configs.schema import ContextBy, LayoutConfig, Recompute, Schedule
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class Coordinates:
     """A rank's index on each axis: one field per axis, in rank order, fastest first."""
 
     tensor: int = 0
+    context: int = 0
     data: int = 0
     pipeline: int = 0
 
@@ -34,6 +36,8 @@ class Layout:
     """How a model is distributed over ranks: the size of each axis, and how work is split."""
 
     tensor: int = 1
+    context: int = 1
+    context_by: ContextBy | None = None  # None: not chosen yet, or nothing to choose
     pipeline: int = 1
     data: int = 1
     interleave: int = 1
@@ -56,6 +60,8 @@ class Layout:
             data = max(1, ranks // model_ranks) if ranks and model_ranks > 0 else 1
         return cls(
             tensor=config.tensor,
+            context=config.context,
+            context_by=config.context_by,
             pipeline=config.pipeline,
             data=data,
             interleave=config.interleave,
@@ -71,6 +77,8 @@ class Layout:
         """The settings that produce this layout."""
         return LayoutConfig(
             tensor=self.tensor,
+            context=self.context,
+            context_by=self.context_by,
             pipeline=self.pipeline,
             data=self.data,
             interleave=self.interleave,
@@ -83,11 +91,14 @@ class Layout:
         )
 
     def __str__(self) -> str:
-        """tensor x pipeline x interleave x data, without trailing ones after pipeline: 2x2x1x2."""
+        """tensor x pipeline x interleave x data, without trailing ones after pipeline: 2x2x1x2.
+
+        Then the ranks of a context group, if there are several: 2x2-cp4.
+        """
         sizes = [self.tensor, self.pipeline, self.interleave, self.data]
         while len(sizes) > 2 and sizes[-1] == 1:
             sizes.pop()
-        return "x".join(map(str, sizes))
+        return "x".join(map(str, sizes)) + (f"-cp{self.context}" if self.context > 1 else "")
 
     def size(self, axis: str) -> int:
         """Ranks along one of `AXES`."""
@@ -100,8 +111,16 @@ class Layout:
 
     @property
     def model_ranks(self) -> int:
-        """Ranks that hold one copy of the model between them."""
+        """Ranks that process the same samples, all that a layout needs at least."""
         return math.prod(self.size(axis) for axis in AXES if axis != "data")
+
+    @property
+    def copies(self) -> int:
+        """Ranks that hold the same parameters: their gradients are averaged, and ZeRO shards them.
+
+        Those of a context group do as well as those of different data ranks.
+        """
+        return self.context * self.data
 
     def nodes(self, ranks_per_node: int | None) -> int:
         """The number of nodes that the ranks need; None: all are on one."""
@@ -164,6 +183,14 @@ class Layout:
         others = [self.coordinates(first) for first in firsts]
         fixed = [other for other in AXES if other != axis]
         return [self.ranks({name: [getattr(at, name)] for name in fixed}) for at in others]
+
+    def copy_groups(self) -> list[list[int]]:
+        """The groups of ranks that hold the same parameters, which are `copies`."""
+        found = []
+        for first in self.ranks({"context": [0], "data": [0]}):
+            at = self.coordinates(first)
+            found.append(self.ranks({"tensor": [at.tensor], "pipeline": [at.pipeline]}))
+        return found
 
     def embedding_groups(self) -> list[list[int]]:
         """The ranks that hold the tied embedding, on the first and the logits stage."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from configs.schema import Recompute, Schedule
+from configs.schema import ContextBy, Recompute, Schedule
 from parallel.layout import Layout
 from tests import training
 
@@ -42,8 +42,30 @@ def variants() -> list[Layout]:
     return found
 
 
+RING, GATHER, EXCHANGE = ContextBy.ring, ContextBy.gather, ContextBy.exchange
+CONTEXT = [
+    *(Layout(context=ranks, context_by=by, micro_batch=4) for ranks in (2, 4) for by in ContextBy),
+    *(
+        Layout(tensor=2, context=2, context_by=by, micro_batch=4, sequence_parallel=True)
+        for by in ContextBy
+    ),
+    Layout(tensor=2, context=2, context_by=RING, micro_batch=2),
+    Layout(context=2, context_by=RING, pipeline=2, micro_batch=2),
+    Layout(context=2, context_by=GATHER, pipeline=2, interleave=2, micro_batch=2),
+    Layout(context=2, context_by=EXCHANGE, data=2, micro_batch=2),
+    Layout(context=2, context_by=RING, data=2, zero=1, micro_batch=2),
+    Layout(context=4, context_by=GATHER, zero=1, micro_batch=4),
+    Layout(
+        tensor=2, context=2, context_by=GATHER, pipeline=2, sequence_parallel=True, micro_batch=2
+    ),
+    Layout(context=2, context_by=GATHER, micro_batch=4, recompute=Recompute.full),
+    Layout(context=2, context_by=RING, micro_batch=4, recompute=Recompute.selective),
+]
+"""Sequences split over ranks: every way, with every axis."""
+
 MEGATRON = [
     *variants(),
+    *CONTEXT,
     Layout(pipeline=2, stage_layers=(3, 1), micro_batch=2),
     Layout(tensor=2, pipeline=2, data=2, zero=1, stage_layers=(1, 3), micro_batch=1),
 ]
@@ -70,6 +92,12 @@ DEEPSPEED = [
     Layout(tensor=2, data=2, micro_batch=2, zero=3, sequence_parallel=True),
     Layout(pipeline=2, data=2, micro_batch=1, zero=1),
     Layout(tensor=2, pipeline=2, data=2, micro_batch=1, zero=1, sequence_parallel=True),
+    *(Layout(context=2, context_by=RING, micro_batch=4, zero=zero) for zero in (0, 1, 2, 3)),
+    Layout(context=4, context_by=EXCHANGE, micro_batch=4),
+    Layout(tensor=2, context=2, context_by=GATHER, micro_batch=4, sequence_parallel=True),
+    Layout(context=2, context_by=RING, pipeline=2, micro_batch=2),
+    Layout(tensor=2, context=2, context_by=EXCHANGE, pipeline=2, micro_batch=2),
+    Layout(context=2, context_by=GATHER, data=2, pipeline=2, micro_batch=2, zero=1),
     Layout(pipeline=2, micro_batch=2, schedule=Schedule.dualpipev),
     Layout(tensor=2, pipeline=2, micro_batch=2, schedule=Schedule.dualpipev),
     Layout(pipeline=2, data=2, micro_batch=1, zero=1, schedule=Schedule.dualpipev),
@@ -98,6 +126,7 @@ DEEPSPEED_HALF = [
 def name(layout: Layout) -> str:
     marks = [str(layout), f"mb{layout.micro_batch}"]
     marks += ["+".join(map(str, layout.stage_layers))] if layout.stage_layers else []
+    marks += [layout.context_by] if layout.context_by else []
     marks += ["sp"] if layout.sequence_parallel else []
     marks += [f"zero{layout.zero}"] if layout.zero else []
     marks += [layout.schedule] if layout.dualpipev else []

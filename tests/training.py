@@ -70,6 +70,8 @@ def engine(
     shape: ModelShape = SHAPE,
     config: EngineConfig = MEGATRON,
     optimizer: OptimizerConfig | None = None,
+    *,
+    restart_positions: bool = False,
 ) -> Iterator[Any]:
     from parallel.runtime.device import Device
     from parallel.runtime.process_groups import process_groups
@@ -81,6 +83,7 @@ def engine(
         else Device(DeviceName.cpu, torch.device("cpu"), "gloo")
     )
     common: dict[str, Any] = {"precision": precision, "device": device, "seed": SEED}
+    common["restart_positions"] = restart_positions
     with process_groups(layout, SEED):
         if config.name is EngineName.megatron:
             from parallel.engines.megatron.engine import MegatronEngine

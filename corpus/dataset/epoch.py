@@ -53,6 +53,20 @@ class Epoch(GPTDataset):  # type: ignore[misc]  # Megatron-core is untyped
         sample, _ = self._query_document_sample_shuffle_indices(index)
         return sample
 
+    def starts(self, index: int) -> npt.NDArray[np.int32]:
+        """Where documents begin in sample `index`, shape (context,): of each input the position of
+        its document's first token, 0 for a document that began before the sample.
+        """
+        at = self.shuffle_index[index]
+        (first, offset), (last, _) = self.sample_index[at], self.sample_index[at + 1]
+        held = self.document_index[first : last + 1]
+        lengths = self.dataset.sequence_lengths[held].astype(np.int64)
+        lengths[0] -= offset
+        begins = np.concatenate([[0], np.cumsum(lengths[:-1])])
+        context = self.config.sequence_length
+        number = np.searchsorted(begins, np.arange(context), side="right") - 1
+        return begins[number].astype(np.int32)
+
     def positions(self, indices: Positions) -> tuple[Positions, Positions]:
         """The samples' start positions: documents of the token file, and tokens within them."""
         places, offsets = self.sample_index[self.shuffle_index[indices]].T

@@ -82,6 +82,11 @@ class Mixture:
         source, index = self.places(np.array([number]))
         return self.sources[int(source[0])][int(index[0])]
 
+    def starts(self, number: int) -> npt.NDArray[np.int32]:
+        """Where documents begin in global sample `number`: shape (context,), see `Epoch.starts`."""
+        source, index = self.places(np.array([number]))
+        return self.sources[int(source[0])].starts(int(index[0]))
+
     def places(self, numbers: Ints) -> tuple[Ints, Ints]:
         """The source of each of these samples and its number within that source."""
         block, within = np.divmod(numbers, BLOCK)

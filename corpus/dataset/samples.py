@@ -73,6 +73,11 @@ class Samples:
             )
         return tokens
 
+    def starts(self, number: int) -> npt.NDArray[np.int32]:
+        """Where documents begin in a sample, shape (context,), as `Epoch.starts` has it."""
+        epoch, index = divmod(number, self._size)
+        return self.epoch(epoch).starts(index)
+
     def positions(self, numbers: npt.NDArray[np.int64]) -> tuple[Positions, Positions]:
         """The samples' start positions: documents of the token file, and tokens within them."""
         epochs, indices = np.divmod(numbers, self._size)

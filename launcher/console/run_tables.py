@@ -34,7 +34,9 @@ def shown(path: Path) -> str:
 def layout_table(shape: ModelShape, layout: Layout, rows: int | None = _ROWS) -> Table:
     """The layers and parameters of each rank; `rows` None: all ranks."""
     table = Table(title=_title(layout), box=box.SIMPLE_HEAD)
-    for heading in ("rank", "tensor", "pipeline", "data", "layers", "parameters"):
+    split = layout.context > 1
+    context = ("context",) if split else ()
+    for heading in ("rank", "tensor", *context, "pipeline", "data", "layers", "parameters"):
         table.add_column(heading, justify="right" if heading != "layers" else "left")
     shown = range(layout.world_size if rows is None else min(rows, layout.world_size))
     for rank in shown:
@@ -42,13 +44,14 @@ def layout_table(shape: ModelShape, layout: Layout, rows: int | None = _ROWS) ->
         table.add_row(
             str(rank),
             str(at.tensor),
+            *([str(at.context)] if split else []),
             str(at.pipeline),
             str(at.data),
             _layers(shape, layout, at.pipeline),
             f"{rank_parameters(shape, layout, at.pipeline):,}",
         )
     if len(shown) < layout.world_size:
-        table.add_row("...", "", "", "", f"and {layout.world_size - len(shown)} more", "")
+        table.add_row("...", *[""] * (3 + split), f"and {layout.world_size - len(shown)} more", "")
     return table
 
 
@@ -113,4 +116,5 @@ def _batch(run: Run) -> str:
 def _title(layout: Layout) -> str:
     folded = ", DualPipeV" if layout.dualpipev else ""
     ranks = "rank" if layout.world_size == 1 else "ranks"
-    return f"layout {layout}{folded}: {layout.world_size} {ranks}"
+    split = f", context by {layout.context_by}" if layout.context_by else ""
+    return f"layout {layout}{folded}{split}: {layout.world_size} {ranks}"

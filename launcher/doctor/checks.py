@@ -20,7 +20,7 @@ from torch.multiprocessing.spawn import ProcessRaisedException, spawn
 
 from launcher.doctor.finding import Finding, output_of
 from launcher.doctor.gpus import links_in, links_in_words, runs_on
-from models.ops.banded_attention import flash_fault
+from models.ops.attention.banded import flash_fault
 from parallel.runtime.gpu_packages import MISSING, import_fault, transformer_engine_fault
 
 SIDE = 64  # of the matrices: a product of numbers up to 2 is at most 256, exact in bfloat16

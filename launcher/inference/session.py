@@ -97,6 +97,8 @@ def resolve_inference(
     layout = replace(
         run.layout,
         data=(run.layout.data or 1) if data else 1,
+        context=1,
+        context_by=None,
         interleave=1,
         schedule=Schedule.standard,
         zero=0,

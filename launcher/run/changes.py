@@ -1,7 +1,7 @@
 """What a resume changes about a run. Prints it, and requires confirmation if training changes.
 
 The layout, engine, device, logging and a larger step count do not change what is trained. The
-optimizer, its schedule, the batch and the precision do.
+optimizer, its schedule, the batch, the precision and what attention sees of a sample do.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from parallel.batch_schedule import BatchPlan, steps_of
 from parallel.checkpoint.manifest import TrainState
 from parallel.lr_schedule import LearningRate
 
-_MEANING = ("optimizer", "precision", "train.global_batch")
+_MEANING = (
+    *("optimizer", "precision", "train.global_batch"),
+    *("train.document_mask", "train.restart_positions"),
+)
 # How and where one start runs, or values that the files naming them already imply.
 _UNSHOWN = (*ONCE, "launch", "cluster", "checkpoint", "model.recipe")
 _SHOWN = 12

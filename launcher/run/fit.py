@@ -13,7 +13,7 @@ from configs.schema import DeviceName, LayoutConfig, Run
 from parallel.layout import Layout
 from parallel.rules import allowed
 
-_SIZES = ("tensor", "pipeline", "data", "interleave", "stage_layers")
+_SIZES = ("tensor", "context", "pipeline", "data", "interleave", "stage_layers")
 
 
 def fitted(run: Run, ranks: int, device: DeviceName) -> tuple[Layout, str] | None:

@@ -49,7 +49,7 @@ def needed_bytes(run: Run, layout: Layout, device: DeviceName, ranks_here: int) 
         offloaded = BYTES_OFFLOADED if run.engine.offload_optimizer else 0
         each = parameters * (copy + offloaded) / ranks  # both are shared out over all ranks
     else:
-        each = parameters * (BYTES_A_PARAMETER * max(layout.data, 1) + copy) / ranks
+        each = parameters * (BYTES_A_PARAMETER * max(layout.copies, 1) + copy) / ranks
     return ranks_here * (each + BYTES_A_RANK)
 
 

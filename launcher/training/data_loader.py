@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from configs.schema import DeviceName
 from corpus.dataset.fingerprint import SampleFingerprint
@@ -29,12 +33,19 @@ class Batches:
         data_rank: int,
         device: Device,
         consumed: SampleFingerprint | None = None,
+        *,
+        documents: bool = False,
     ) -> None:
-        """`consumed` is notified of every sample returned."""
+        """`consumed` is notified of every sample returned.
+
+        Args:
+            documents: batches say where documents begin.
+        """
         self._samples = samples
         self._layout = layout
         self._data_rank = data_rank
         self._consumed = consumed
+        self._documents = documents
         self._pin = device.name is DeviceName.cuda
         self._reader = ThreadPoolExecutor(1, "data", _use, (device,))
         self._prepared: tuple[tuple[int, int], Future[Batch]] | None = None
@@ -65,13 +76,18 @@ class Batches:
         return [[first_sample + place for place in micro_batch] for micro_batch in places]
 
     def _read(self, first_sample: int, global_batch: int) -> Batch:
-        micro_batches = [
-            torch.from_numpy(np.stack([self._samples[number] for number in numbers]))
-            for numbers in self._numbers(first_sample, global_batch)
-        ]
+        rows = self._numbers(first_sample, global_batch)
+        micro_batches = [_stacked(self._samples.__getitem__, numbers) for numbers in rows]
         if self._pin:
             micro_batches = [each.pin_memory() for each in micro_batches]
-        return Batch(micro_batches=micro_batches)
+        starts = None
+        if self._documents:
+            starts = [_stacked(self._samples.starts, numbers) for numbers in rows]
+        return Batch(micro_batches=micro_batches, starts=starts)
+
+
+def _stacked(read: Callable[[int], npt.NDArray[Any]], numbers: list[int]) -> Tensor:
+    return torch.from_numpy(np.stack([read(number) for number in numbers]))
 
 
 def _use(device: Device) -> None:

@@ -12,6 +12,7 @@ import torch
 from configs.errors import RunError
 from configs.schema import BadLoss, Run
 from configs.words import listed
+from corpus.dataset.fingerprint import SampleFingerprint
 from corpus.dataset.mixture import Mixture
 from corpus.sources.sources import sources_of
 from corpus.store.prepared import Prepared, reopen
@@ -122,13 +123,13 @@ class _Session:
         for notice in self.engine.notices:
             self._say(notice)
         mixture = self._mixture("train", self.run.train.seed)
-        counts = self.place.tensor == 0 and self.place.pipeline == 0
+        counts = self.place.tensor == self.place.context == self.place.pipeline == 0
         ids = SampleIds(mixture, counts=counts, device=self.device)
         if self.rank == 0:
             manifest.clear_unfinished(self.folder.checkpoints)
         requested = self.run.checkpoint
         schedule = self._schedule(ids, None if requested is None else Path(requested))
-        batches = Batches(mixture, self.layout, self.place.data, self.device, ids.consumed)
+        batches = self._batches(mixture, ids.consumed)
         speed = Speed(
             self.shape,
             self.layout.world_size,
@@ -233,6 +234,16 @@ class _Session:
             vocab=self.shape.vocab,
         )
 
+    def _batches(self, mixture: Mixture, consumed: SampleFingerprint | None = None) -> Batches:
+        return Batches(
+            mixture,
+            self.layout,
+            self.place.data,
+            self.device,
+            consumed,
+            documents=self.run.train.document_mask,
+        )
+
     def _callbacks(self, schedule: StepSchedule, ids: SampleIds) -> list[Callback]:
         """Listeners come before workers, so that a step is recorded before it is saved."""
         run = self.run
@@ -278,7 +289,7 @@ class _Session:
 
     def _evaluator(self) -> Callable[[], float | None]:
         mixture = self._mixture("validation", VALIDATION_SEED)
-        batches = Batches(mixture, self.layout, self.place.data, self.device)
+        batches = self._batches(mixture)
         count, size = self.run.train.eval_batches, self.run.train.global_batch
 
         def evaluate() -> float | None:

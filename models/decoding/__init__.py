@@ -1,5 +1,5 @@
 """The layers for inference, with their KV cache.
 
-Imports models, models.ops.
+Imports models, models.ops, models.ops.attention.
 Imported by parallel.
 """

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from models.ops.banded_attention import banded_attention, inference_backend
-from models.ops.grouped_attention import attend
+from models.ops.attention.banded import banded_attention, inference_backend
+from models.ops.attention.grouped import attend
 
 
 class _Slots(NamedTuple):

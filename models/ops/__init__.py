@@ -1,5 +1,5 @@
-"""Operations shared by training and inference: attention, cross-entropy, GELU, linears.
+"""Operations shared by training and inference: cross-entropy, GELU, linears.
 
 Imports nothing of ours but configs.
-Imported by launcher, models.decoding, models.training, parallel.
+Imported by models.decoding, models.ops.attention, models.training, models.training.context.
 """

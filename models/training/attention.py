@@ -3,41 +3,81 @@
 Both have the interface of Megatron-core's `core_attention`, and rotate queries and keys themselves,
 so that no schedule has to hand angles from layer to layer. Neither materialises a T x T matrix:
 torch's scaled_dot_product_attention is flash attention on CUDA and CPU, and
-`models.ops.banded_attention` computes only the band.
+`models.ops.attention.banded` computes only the band. Where a sequence is split over ranks,
+`models.training.context` has ways to do the same.
 
-Shape suffixes: T tokens, B samples, N heads on this rank, H head width.
+In the place of Megatron-core's mask they take where documents begin, as
+`models.ops.attention.documents` has it, or None.
+
+Shape suffixes: T tokens on this rank, B samples, N heads on this rank, H head width.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from models.ops.banded_attention import AttentionBackend, banded_attention
-from models.ops.grouped_attention import attend
+from configs.schema import ContextBy
+from models.ops.attention.banded import AttentionBackend, banded_attention
+from models.ops.attention.documents import attend_within_documents
+from models.ops.attention.grouped import attend
 from models.ops.half_precision import upcast_if_unsupported
 from models.ops.rotary import rotate, tables
 from models.shape import ModelShape
+from models.training.context.exchange import attend_exchanged
+from models.training.context.gather import attend_gathered
+from models.training.context.halo import attend_with_halo
+from models.training.context.ring import attend_round
+from models.training.context.split import Split
+
+SPLIT_WAYS: Mapping[ContextBy, Callable[..., Tensor]] = {
+    ContextBy.gather: attend_gathered,
+    ContextBy.ring: attend_round,
+    ContextBy.exchange: attend_exchanged,
+}
 
 
 class Rotation(torch.nn.Module):
-    """Rotates queries and keys [T, B, N, H] by their positions, if the model has rotary ones."""
+    """Rotates queries and keys [T, B, N, H] by their positions, if the model has rotary ones.
 
-    def __init__(self, shape: ModelShape) -> None:
+    Args:
+        split: how the sequence is split over ranks; None: it is not.
+        restarts: positions count from the beginning of each document.
+    """
+
+    def __init__(
+        self, shape: ModelShape, split: Split | None = None, *, restarts: bool = False
+    ) -> None:
         super().__init__()
         self.rotary, self.channels = shape.rotary, shape.rotated_channels
+        self.split, self.restarts = split, restarts
 
-    def forward(self, query_TBNH: Tensor, key_TBNH: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, query_TBNH: Tensor, key_TBNH: Tensor, starts_BT: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Both rotated; both as they are without rotary positions."""
         if not self.channels:
             return query_TBNH, key_TBNH
         tokens, device = query_TBNH.shape[0], query_TBNH.device
-        cos, sin = (
-            table[:, None, None] for table in tables(self.rotary, self.channels, tokens, device)
-        )
+        ranks = 1 if self.split is None else self.split.ranks
+        angles = tables(self.rotary, self.channels, tokens * ranks, device)
+        if starts_BT is not None and self.restarts:
+            places = positions_of(starts_BT, self.split).to(device, non_blocking=True).T
+            cos, sin = (table[places][:, :, None] for table in angles)
+        elif self.split is None:
+            cos, sin = (table[:, None, None] for table in angles)
+        else:
+            cos, sin = (self.split.own(table, 0)[:, None, None] for table in angles)
         return rotate(query_TBNH, cos, sin), rotate(key_TBNH, cos, sin)
+
+
+def positions_of(starts_BT: Tensor, split: Split | None) -> Tensor:
+    """[B, T]: the positions of this rank's tokens in their documents."""
+    places = torch.arange(starts_BT.shape[1], dtype=starts_BT.dtype) - starts_BT
+    return places if split is None else split.own(places, 1)
 
 
 class DenseAttention(torch.nn.Module):
@@ -50,27 +90,43 @@ class DenseAttention(torch.nn.Module):
         self.layer_number = layer_number
         self.dropout = config.attention_dropout
         self.on_cpu = bool(config.on_cpu)
-        self.rotation = Rotation(shape)
+        self.split = Split.here() if config.context_parallel_size > 1 else None
+        self.split_way = SPLIT_WAYS[config.context_by]
+        assert not (self.split and self.dropout)  # which no setting asks for
+        self.rotation = Rotation(shape, self.split, restarts=config.restart_positions)
 
     def forward(
         self,
         query_TBNH: Tensor,
         key_TBNH: Tensor,
         value_TBNH: Tensor,
-        _attention_mask: Tensor | None = None,
+        starts_BT: Tensor | None = None,
         **_megatron: Any,
     ) -> Tensor:
-        """Returns [T, B, N * H]; keys and values may have fewer heads, each for several queries."""
+        """Returns [T, B, N * H]; keys and values may have fewer heads, each for several queries.
+
+        Args:
+            starts_BT: of all the sequence's tokens, in host memory.
+        """
         # By the settings: a dry run's tensors are on the CPU even if the device is CUDA.
         query, key, value = (
             upcast_if_unsupported(x) if self.on_cpu else x
             for x in (query_TBNH, key_TBNH, value_TBNH)
         )
-        query, key, value = (x.permute(1, 2, 0, 3) for x in (*self.rotation(query, key), value))
-        out = self._attend(query, key, value).to(query_TBNH.dtype)
+        query, key = self.rotation(query, key, starts_BT)
+        if self.split is not None:  # what is sent to other ranks is in the run's precision
+            query, key, value = (x.to(query_TBNH.dtype) for x in (query, key, value))
+        query, key, value = (x.permute(1, 2, 0, 3) for x in (query, key, value))
+        out = self._attend(query, key, value, starts_BT).to(query_TBNH.dtype)
         return out.permute(2, 0, 1, 3).flatten(2)
 
-    def _attend(self, query_BNTH: Tensor, key_BNTH: Tensor, value_BNTH: Tensor) -> Tensor:
+    def _attend(
+        self, query_BNTH: Tensor, key_BNTH: Tensor, value_BNTH: Tensor, starts_BT: Tensor | None
+    ) -> Tensor:
+        if self.split is not None:
+            return self.split_way(query_BNTH, key_BNTH, value_BNTH, self.split, starts_BT)
+        if starts_BT is not None:
+            return attend_within_documents(query_BNTH, key_BNTH, value_BNTH, starts_BT)
         return attend(query_BNTH, key_BNTH, value_BNTH, causal=True, dropout=self._dropout())
 
     def _dropout(self) -> float:
@@ -88,9 +144,17 @@ class BandedAttention(DenseAttention):
         self.window = shape.window
         self.backend: AttentionBackend = config.attention_backend
 
-    def _attend(self, query_BNTH: Tensor, key_BNTH: Tensor, value_BNTH: Tensor) -> Tensor:
+    def _attend(
+        self, query_BNTH: Tensor, key_BNTH: Tensor, value_BNTH: Tensor, starts_BT: Tensor | None
+    ) -> Tensor:
+        both = query_BNTH, key_BNTH, value_BNTH
+        ranks = 1 if self.split is None else self.split.ranks
+        if self.window >= ranks * query_BNTH.shape[2]:
+            return super()._attend(*both, starts_BT)
+        if self.split is not None:
+            return attend_with_halo(*both, self.window, self.backend, self.split, starts_BT)
         return banded_attention(
-            query_BNTH, key_BNTH, value_BNTH, self.window, self.backend, self._dropout()
+            *both, self.window, self.backend, self._dropout(), firsts_BT=starts_BT
         )
 
 

@@ -40,9 +40,8 @@ def block_spec(
 
 def _local_layer(shape: ModelShape, layer: int) -> ModuleSpec:
     spec = get_gpt_layer_local_spec()
-    kind = BandedAttention if shape.is_banded(layer) else DenseAttention
     attention = spec.submodules.self_attention.submodules
-    attention.core_attention = partial(kind, shape=shape)
+    attention.core_attention = _own_attention(shape, layer)
     attention.linear_qkv, attention.linear_proj = ColumnLinear, RowLinear
     mlp = spec.submodules.mlp.submodules
     mlp.linear_fc1, mlp.linear_fc2 = ColumnLinear, RowLinear
@@ -63,7 +62,9 @@ def _engine_layer(shape: ModelShape, layer: int) -> ModuleSpec:
         getattr(spec.submodules, name).submodules for name in ("self_attention", "mlp")
     )
     window = (shape.window - 1, 0) if shape.is_banded(layer) else None
-    attention.core_attention = partial(_engine_attention, attention.core_attention, window, shape)
+    attention.core_attention = partial(
+        _engine_attention, attention.core_attention, window, shape, _own_attention(shape, layer)
+    )
     attention.q_layernorm, attention.k_layernorm = _qk_norms(shape)
     if shape.residual is Residual.post_norm:  # no norm precedes a linear that it could be part of
         from megatron.core.extensions.transformer_engine import TEColumnParallelLinear
@@ -97,9 +98,21 @@ def _qk_norms(shape: ModelShape) -> tuple[Any, Any]:
     return query, key
 
 
+def _own_attention(shape: ModelShape, layer: int) -> Any:
+    return partial(BandedAttention if shape.is_banded(layer) else DenseAttention, shape=shape)
+
+
 def _engine_attention(
-    kind: Any, window: tuple[int, int] | None, shape: ModelShape, *, config: Any, **rest: Any
+    kind: Any,
+    window: tuple[int, int] | None,
+    shape: ModelShape,
+    own: Any,
+    *,
+    config: Any,
+    **rest: Any,
 ) -> Any:
+    if config.context_parallel_size > 1:  # sequences are split as ours has it
+        return own(config=config, **rest)
     config = copy.copy(config)
     config.window_size = window
     config.window_attn_skip_freq = None

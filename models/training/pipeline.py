@@ -7,8 +7,9 @@ this rank, with sequence parallelism), H hidden, V vocabulary on this rank.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -24,10 +25,24 @@ from models.ops.linear import host_linear, on_host
 from models.ops.padding import mask_padding
 from models.ops.softcap import capped
 from models.shape import ModelShape
+from models.training.attention import positions_of
+from models.training.context.split import Split
 from models.training.layer_specs import block_spec
 
 LAYER = "Layer"
 """The name of the class of every transformer layer, by which a schedule can count them."""
+
+
+class CurrentDocuments:
+    """Where the documents of a stage's micro-batch begin, as attention takes it.
+
+    Stages send each other hidden states only. So each is told this before its forward pass, by
+    `config.documents`; what a layer recomputes later has what it had then.
+    """
+
+    def __init__(self) -> None:
+        self.coming: Iterator[Tensor] = iter(())
+        self.starts_BT: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +151,7 @@ class PositionEmbedding(nn.Module):
             self.position_embeddings = nn.Embedding(
                 shape.context, shape.hidden, dtype=config.params_dtype
             )
+        self.config = config
         self.sequence_parallel = config.sequence_parallel
         self.split_before = _scatters_at_once(shape, config)
 
@@ -145,13 +161,18 @@ class PositionEmbedding(nn.Module):
             return words_BTH
         hidden = words_BTH
         if self.position_embeddings is not None:
-            positions = torch.arange(words_BTH.shape[1], device=words_BTH.device)
-            hidden = words_BTH + self.position_embeddings(positions)
+            hidden = words_BTH + self.position_embeddings(self._positions(words_BTH))
         hidden_TBH = hidden.transpose(0, 1).contiguous()
         if not self.sequence_parallel:
             return hidden_TBH
         # The slice is a view that would keep the full sequence in memory.
         return tensor_parallel.scatter_to_sequence_parallel_region(hidden_TBH).clone()
+
+    def _positions(self, words_BTH: Tensor) -> Tensor:
+        starts, split, device = self.config.documents.starts_BT, Split.here(), words_BTH.device
+        if starts is None or not self.config.restart_positions:
+            return split.positions(words_BTH.shape[1], device)
+        return positions_of(starts, split).to(device, torch.long, non_blocking=True)
 
 
 class _Alone:
@@ -165,14 +186,15 @@ class _Alone:
 
     def forward(self: Any, hidden_TBH: Tensor) -> Tensor:
         """[T, B, H] to [T, B, H]; under full recomputation keeps only its input."""
+        once = partial(self._once, self.config.documents.starts_BT)
         if self.config.recompute_granularity == "full" and self.training:
-            recomputed: Tensor = tensor_parallel.checkpoint(self._once, False, hidden_TBH)
+            recomputed: Tensor = tensor_parallel.checkpoint(once, False, hidden_TBH)
             return recomputed
-        once: Tensor = self._once(hidden_TBH)
-        return once
+        out: Tensor = once(hidden_TBH)
+        return out
 
-    def _once(self, hidden_TBH: Tensor) -> Tensor:
-        hidden_TBH, _ = super().forward(hidden_TBH, attention_mask=None)  # type: ignore[misc]
+    def _once(self, starts_BT: Tensor | None, hidden_TBH: Tensor) -> Tensor:
+        hidden_TBH, _ = super().forward(hidden_TBH, attention_mask=starts_BT)  # type: ignore[misc]
         return hidden_TBH
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Protocol
 
 import torch
@@ -14,9 +15,19 @@ from models.initialise import Part
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Micro-batches of one data rank: tokens [B, T + 1]; labels are the tokens shifted by one."""
+    """Micro-batches of one data rank: tokens [B, T + 1]; labels are the tokens shifted by one.
+
+    Attributes:
+        starts: of each micro-batch [B, T], in host memory: for each token the position of the
+            first of its document, which attention then stays within; None: it does not.
+    """
 
     micro_batches: list[Tensor]
+    starts: list[Tensor] | None = None
+
+    def with_starts(self) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Each micro-batch's tokens and where its documents begin."""
+        yield from zip(self.micro_batches, self.starts or repeat(None), strict=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

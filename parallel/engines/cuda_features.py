@@ -47,9 +47,9 @@ def cuda_features(
         # Its gradient is rounded to bf16, whatever the logits are.
         cross_entropy_fusion=on("cross_entropy_fusion", precision.stored is Precision.bf16),
         gradient_accumulation_fusion=on("gradient_accumulation_fusion", has_accumulation_kernel()),
-        average_in_collective=on("average_in_collective", layout.data > 1),
+        average_in_collective=on("average_in_collective", layout.copies > 1),
         align_param_gather=on(
-            "align_param_gather", layout.interleave > 1 and layout.zero == 1 and layout.data > 1
+            "align_param_gather", layout.interleave > 1 and layout.zero == 1 and layout.copies > 1
         ),
         bucket_size=cuda.bucket_size,
         bf16_gradients=cuda.bf16_gradients,

@@ -28,6 +28,7 @@ from parallel.engines.base import ParameterPart
 from parallel.engines.named_parameters import NamedParameter
 from parallel.engines.newton_schulz import Views, is_muons, update_of, views_of
 from parallel.engines.optimizer_state import OptimizerState, OwnSlice
+from parallel.runtime.process_groups import copies_group
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,7 +80,7 @@ class Muon(torch.optim.Optimizer):
                 self._decaying.append(own)
         self._sliced = state.sliced
         self._device = parameters[0].tensor.device
-        self._data = parallel_state.get_data_parallel_group()
+        self._data = copies_group()
         self._tensor = parallel_state.get_tensor_model_parallel_group()
 
     def has_second_moment(self, at: ParameterPart) -> bool:

@@ -127,6 +127,8 @@ class Plan:
         crosses = {
             Group.tensor: not links.tensor_in_node,
             Group.data: links.data_crosses_nodes,
+            Group.data_context: links.data_crosses_nodes,
+            Group.context: links.context_crosses_nodes,
             Group.pipeline: links.stages_cross_nodes,
             Group.embedding: self.layout.world_size > self.machine.gpus_per_node,
         }
@@ -137,7 +139,7 @@ class Plan:
         """Whether the group's traffic overlaps with compute, as far as there is any."""
         if self.device is DeviceName.cpu:
             return False
-        if group is Group.data:
+        if group in (Group.data, Group.data_context):
             return self.job.overlap_data
         return group is Group.pipeline and self.layout.interleave > 1
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 
-from configs.schema import DeviceName, Recompute, Run, Schedule
+from configs.schema import ContextBy, DeviceName, Recompute, Run, Schedule
 from parallel.engines.registry import ENGINES, EngineKind
 from parallel.layout import Layout
 from parallel.planner.inputs.calibration import Calibrated
@@ -88,21 +88,26 @@ def candidates(run: Run, ranks: int, gpus_per_node: int) -> Iterator[Layout]:
     for tensor in _divisors(ranks):
         if model.heads % tensor or (tensor > gpus_per_node and tensor > 1):
             continue
-        for pipeline in _divisors(ranks // tensor):
-            if model.layers % pipeline:
+        for context, pipeline in product(*[_divisors(ranks // tensor)] * 2):
+            if model.layers % pipeline or ranks // tensor % (context * pipeline):
                 continue
-            data = ranks // tensor // pipeline
+            if model.context % (2 * context) and context > 1:
+                continue
+            data = ranks // tensor // pipeline // context
             sizes = [b for b in MICRO_BATCHES if batch % (b * data) == 0]
             for shape in product(
                 sizes,
                 _foldings(model.layers // pipeline, pipeline, kind),
                 (False, True) if tensor > 1 else (False,),
-                _zeros(pipeline, data, kind),
+                _zeros(pipeline, data * context, kind),
                 Recompute,
+                tuple(ContextBy) if context > 1 else (None,),
             ):
-                micro_batch, (interleave, schedule), sequence, zero, recompute = shape
+                micro_batch, (interleave, schedule), sequence, zero, recompute, way = shape
                 yield Layout(
                     tensor=tensor,
+                    context=context,
+                    context_by=way,
                     pipeline=pipeline,
                     data=data,
                     interleave=interleave,
@@ -123,8 +128,8 @@ def _foldings(layers: int, pipeline: int, kind: EngineKind) -> list[tuple[int, S
     return found
 
 
-def _zeros(pipeline: int, data: int, kind: EngineKind) -> tuple[int, ...]:
-    if data == 1:
+def _zeros(pipeline: int, copies: int, kind: EngineKind) -> tuple[int, ...]:
+    if copies == 1:
         return (0,)
     return kind.zero_with_pipeline if pipeline > 1 else kind.zero
 

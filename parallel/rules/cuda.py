@@ -84,23 +84,23 @@ def features_have_what_they_need(case: Case) -> Iterator[Fault]:
         ),
         (
             "average_in_collective",
-            bool(cuda.average_in_collective) and layout.data == 1,
-            "there is nothing to average over with data=1",
+            bool(cuda.average_in_collective) and layout.copies == 1,
+            "there is nothing to average over with data=1 and context=1",
             None,
             NO_EFFECT,
         ),
         (
             "align_param_gather",
             bool(cuda.align_param_gather)
-            and not (layout.interleave > 1 and layout.zero == 1 and layout.data > 1),
-            "it is for an interleaved pipeline with zero=1 and data > 1",
+            and not (layout.interleave > 1 and layout.zero == 1 and layout.copies > 1),
+            "it is for an interleaved pipeline with zero=1 and data or context > 1",
             None,
             "Megatron-core pipeline_parallel/schedules.py",
         ),
         (
             "bucket_size",
-            cuda.bucket_size is not None and layout.data == 1,
-            "there is nothing to reduce over with data=1",
+            cuda.bucket_size is not None and layout.copies == 1,
+            "there is nothing to reduce over with data=1 and context=1",
             None,
             NO_EFFECT,
         ),
@@ -139,6 +139,20 @@ def features_have_what_they_need(case: Case) -> Iterator[Fault]:
             "a stage frees its outputs once they are sent, and a graph keeps them",
             False,
             "Megatron-core pipeline_parallel/schedules.py, deallocate_output_tensor",
+        ),
+        (
+            "graphs",
+            cuda.graphs and case.run.train.document_mask,
+            "documents begin elsewhere in every micro-batch",
+            False,
+            "Megatron-core transformer/cuda_graphs.py",
+        ),
+        (
+            "graphs",
+            cuda.graphs and layout.context > 1,
+            "ranks that share a sequence send each other messages within a layer",
+            False,
+            "no one has captured them",
         ),
         (
             "fp8_scaling",
@@ -204,7 +218,7 @@ def fp8_matmuls_are_even(case: Case) -> Iterator[Fault]:
             source=TE,
             fixes=(to({"layout.tensor": 1}), to({"precision": Precision.bf16})),
         )
-    rows = model.context * layout.micro_batch
+    rows = model.context // max(layout.context, 1) * layout.micro_batch
     parts = layout.tensor if layout.sequence_parallel else 1
     # A weight's gradient multiplies over all rows, of which a matmul's side has to be even too.
     if rows % _FP8_WIDTH or rows % (_FP8_ROWS * parts):

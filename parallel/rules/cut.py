@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
-from configs.schema import Schedule
+from configs.schema import ContextBy, Schedule
 from parallel.rules.case import Case
 from parallel.rules.fault import Fault, Rule
 from parallel.rules.nearest import above, around, below, multiples_around, to
@@ -155,17 +156,68 @@ def sequence_parallel_has_tensor_ranks(case: Case) -> Iterator[Fault]:
 
 
 def sequence_parallel_splits_context(case: Case) -> Iterator[Fault]:
-    """Under sequence parallel the tensor ranks divide the context."""
-    context, tensor = case.run.model.context, case.layout.tensor
-    if case.layout.sequence_parallel and not splits(context, tensor):
+    """Under sequence parallel the tensor ranks divide the tokens of a context rank."""
+    context, tensor, ranks = case.run.model.context, case.layout.tensor, case.layout.context
+    tokens = context // ranks if ranks > 1 else context
+    if case.layout.sequence_parallel and not splits(tokens, tensor):
         yield Fault(
             setting="model.context",
-            why=f"{context} tokens do not split over tensor {tensor}, as sequence_parallel does",
+            why=f"{tokens} tokens do not split over tensor {tensor}, as sequence_parallel does",
             source="Megatron-core tensor_parallel/mappings.py",
             fixes=(
-                *multiples_around("model.context", context, tensor),
+                *multiples_around("model.context", context, math.lcm(tensor * ranks, 2 * ranks)),
                 to({"layout.sequence_parallel": False}),
                 below("layout.tensor", tensor, case.shape.heads),
+            ),
+        )
+
+
+def context_ranks_have_two_slices_each(case: Case) -> Iterator[Fault]:
+    """Context ranks divide the sequence into twice as many slices, for causal work to be even."""
+    context, ranks = case.run.model.context, case.layout.context
+    if ranks > 1 and not splits(context, 2 * ranks):
+        yield Fault(
+            setting="layout.context",
+            why=f"model.context={context} does not split into 2 x {ranks} slices, of which each "
+            "rank has one from either end",
+            source="models/context_slices.py",
+            fixes=(
+                *around("layout.context", ranks, context),
+                *multiples_around("model.context", context, 2 * ranks),
+            ),
+        )
+
+
+def exchanged_heads_split(case: Case) -> Iterator[Fault]:
+    """An exchange gives each context rank a share of the heads, and of the query groups."""
+    layout, groups = case.layout, case.shape.query_groups
+    if layout.context_by is not ContextBy.exchange or min(layout.context, layout.tensor) < 1:
+        return
+    if not splits(groups, layout.tensor) or splits(groups // layout.tensor, layout.context):
+        return
+    yield Fault(
+        setting="layout.context_by",
+        why=f"{groups // layout.tensor} query groups of a tensor rank do not split over "
+        f"context={layout.context}; keys and values can be gathered or go round instead",
+        source="Jacobs et al. 2023 (DeepSpeed-Ulysses)",
+        fixes=(
+            to({"layout.context_by": ContextBy.gather}),
+            to({"layout.context_by": ContextBy.ring}),
+            below("layout.context", layout.context, groups),
+        ),
+    )
+
+
+def a_way_of_attention_has_ranks(case: Case) -> Iterator[Fault]:
+    """`context_by` says how context ranks attend, and needs two of them."""
+    if case.layout.context_by is not None and case.layout.context == 1:
+        yield Fault(
+            setting="layout.context_by",
+            why="it says how ranks that share a sequence attend, and context=1 is only one",
+            source="a setting without effect is an error",
+            fixes=(
+                to({"layout.context_by": None}),
+                above("layout.context", 1, case.run.model.context),
             ),
         )
 
@@ -179,4 +231,7 @@ RULES: tuple[Rule, ...] = (
     interleave_has_stages,
     sequence_parallel_has_tensor_ranks,
     sequence_parallel_splits_context,
+    context_ranks_have_two_slices_each,
+    exchanged_heads_split,
+    a_way_of_attention_has_ranks,
 )

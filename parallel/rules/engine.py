@@ -1,10 +1,10 @@
-"""What each engine supports of ZeRO and of pipelines."""
+"""What each engine supports of ZeRO, of pipelines and of documents."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from configs.schema import OptimizerName, Precision
+from configs.schema import OptimizerName, Precision, Schedule
 from parallel.engines.registry import EngineKind, able
 from parallel.rules.case import Case
 from parallel.rules.fault import Change, Fault, Rule
@@ -23,14 +23,14 @@ def _without_pipeline(case: Case) -> Change:
 
 
 def zero_has_data_ranks(case: Case) -> Iterator[Fault]:
-    """ZeRO needs two data ranks or more, unless the optimizer is offloaded."""
+    """ZeRO needs two data or context ranks or more, unless the optimizer is offloaded."""
     layout = case.layout
     if case.run.engine.offload_optimizer:  # the host shares the work
         return
-    if 1 <= layout.zero <= 3 and layout.data == 1:
+    if 1 <= layout.zero <= 3 and layout.copies == 1:
         yield Fault(
             setting="layout.zero",
-            why="it shards over the data ranks, and data=1 is only one",
+            why="it shards over data and context ranks, and data=1, context=1 is only one",
             source="a setting without effect is an error",
             fixes=(
                 to({"layout.zero": 0}),
@@ -144,11 +144,11 @@ def muon_stays_on_the_device(case: Case) -> Iterator[Fault]:
 
 
 def halves_are_added_up_in_float32(case: Case) -> Iterator[Fault]:
-    """Sums of half-precision gradients over data ranks must not lose small ones."""
+    """Sums of half-precision gradients over ranks must not lose small ones."""
     layout, precision, kind = case.layout, case.run.precision, case.engine
     if not kind.sums_halves_as_halves or precision is Precision.float32:
         return
-    if layout.zero == 0 and layout.data > 1:
+    if layout.zero == 0 and layout.copies > 1:
         other = able(lambda each: not each.sums_halves_as_halves)
         yield Fault(
             setting="layout.zero",
@@ -160,8 +160,31 @@ def halves_are_added_up_in_float32(case: Case) -> Iterator[Fault]:
             fixes=(
                 to({"layout.zero": 1}),
                 *([to({"engine": other.name})] if other else []),
-                to({"layout.data": 1}),
+                to({"layout.data": 1, "layout.context": 1, "layout.context_by": None}),
             ),
+        )
+
+
+def documents_reach_every_stage(case: Case) -> Iterator[Fault]:
+    """Where documents begin is told to a stage before each pass; positions restart only there."""
+    train = case.run.train
+    if train.document_mask and case.layout.dualpipev:
+        yield Fault(
+            setting="train.document_mask",
+            why="DualPipeV's stages take micro-batches from both ends, and are not told where "
+            "their documents begin",
+            source="DeepSpeed runtime/pipe/dualpipev.py",
+            fixes=(
+                to({"layout.schedule": Schedule.standard}),
+                to({"train.document_mask": False, "train.restart_positions": False}),
+            ),
+        )
+    if train.restart_positions and not train.document_mask:
+        yield Fault(
+            setting="train.restart_positions",
+            why="positions restart where train.document_mask=true keeps documents apart",
+            source="two tokens of one position would see each other",
+            fixes=(to({"train.document_mask": True}), to({"train.restart_positions": False})),
         )
 
 
@@ -191,4 +214,5 @@ RULES: tuple[Rule, ...] = (
     the_engine_offloads,
     muon_stays_on_the_device,
     halves_are_added_up_in_float32,
+    documents_reach_every_stage,
 )

@@ -67,6 +67,7 @@ RANGES = (
             "model.context",
             "model.recipe.tokens",
             "layout.tensor",
+            "layout.context",
             "layout.pipeline",
             "layout.data",
             "layout.interleave",

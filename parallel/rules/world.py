@@ -21,6 +21,8 @@ def _is_whole(case: Case) -> bool:
 def _product(case: Case) -> str:
     """The axes that one copy of the model takes, with their sizes."""
     sizes = {axis: case.layout.size(axis) for axis in AXES if axis != "data"}
+    if sizes["context"] == 1:
+        del sizes["context"]
     return " x ".join(f"{axis} {size}" for axis, size in sizes.items())
 
 
@@ -53,6 +55,7 @@ def one_copy_fits_the_ranks(case: Case) -> Iterator[Fault]:
             more_nodes(case),
             *around(f"layout.{axis}", getattr(case.layout, axis), ranks),
             below("layout.tensor", case.layout.tensor, ranks),
+            below("layout.context", case.layout.context, ranks),
             _with_idle_ranks(case, ranks),
             _alone(case),
         ),
@@ -63,16 +66,18 @@ def _with_idle_ranks(case: Case, ranks: int) -> Fix:
     """As many replicas as fit; ranks may stay idle only if we start them."""
     if case.run.launch.name is not LaunchName.local:
         return ()
-    smaller = range(min(case.layout.tensor, ranks // case.layout.pipeline), 0, -1)
+    others = case.layout.pipeline * case.layout.context
+    smaller = range(min(case.layout.tensor, ranks // others), 0, -1)
     return [
-        {"layout.tensor": tensor, "layout.data": ranks // (tensor * case.layout.pipeline)}
-        for tensor in smaller
+        {"layout.tensor": tensor, "layout.data": ranks // (tensor * others)} for tensor in smaller
     ]
 
 
 def _alone(case: Case) -> Fix:
     """A copy of the model on one rank, where neither axis alone would suffice."""
-    sizes = {"layout.tensor": 1, "layout.pipeline": 1}
+    sizes: dict[str, object] = {"layout.tensor": 1, "layout.pipeline": 1}
+    if case.layout.context > 1:
+        sizes |= {"layout.context": 1, "layout.context_by": None}
     return to({**sizes, "layout.data": 1} if case.run.layout.data else sizes)
 
 
@@ -95,6 +100,7 @@ def asked_world_is_at_hand(case: Case) -> Iterator[Fault]:
             *around("layout.data", layout.data, ranks),
             below("layout.pipeline", layout.pipeline, ranks),
             below("layout.tensor", layout.tensor, ranks),
+            below("layout.context", layout.context, ranks),
             _alone(case),
         ),
     )

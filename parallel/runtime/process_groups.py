@@ -27,13 +27,18 @@ def checkpoint_group() -> torch.distributed.ProcessGroup:
 
 
 def data_group() -> torch.distributed.ProcessGroup:
-    """The ranks that hold the same part of the model as this one."""
+    """The ranks that read other samples than this one, for the same part of the model."""
     return parallel_state.get_data_parallel_group()
 
 
 def data_rank() -> int:
     """This rank's index in its `data_group`."""
     return int(parallel_state.get_data_parallel_rank())
+
+
+def copies_group() -> torch.distributed.ProcessGroup:
+    """The ranks that hold the same part of the model as this one: data x context."""
+    return parallel_state.get_data_parallel_group(with_context_parallel=True)
 
 
 @contextmanager
@@ -49,6 +54,7 @@ def process_groups(
     timeout = backend_timeout(timeout_s)
     parallel_state.initialize_model_parallel(
         tensor_model_parallel_size=layout.tensor,
+        context_parallel_size=layout.context,
         pipeline_model_parallel_size=layout.pipeline,
         virtual_pipeline_model_parallel_size=layout.interleave if layout.interleave > 1 else None,
         create_gloo_process_groups=False,
@@ -68,6 +74,7 @@ def _check_groups(layout: Layout) -> None:
     rank = torch.distributed.get_rank()
     made = {
         "tensor": parallel_state.get_tensor_model_parallel_group(),
+        "context": parallel_state.get_context_parallel_group(),
         "data": parallel_state.get_data_parallel_group(),
         "pipeline": parallel_state.get_pipeline_model_parallel_group(),
     }

@@ -60,7 +60,7 @@ def attention_errors(
     """
     import torch
 
-    from models.ops.banded_attention import AttentionBackend, band_mask, banded_attention
+    from models.ops.attention.banded import AttentionBackend, band_mask, banded_attention
 
     device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
     dtype = getattr(torch, dtype_name)

@@ -6,7 +6,7 @@ import importlib.util
 
 import pytest
 
-from models.ops.banded_attention import AttentionBackend
+from models.ops.attention.banded import AttentionBackend
 from tests.gpu import jobs
 from tests.gpu.kit import Check
 from tests.gpu.machine import Machine

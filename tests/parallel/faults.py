@@ -69,6 +69,33 @@ FAULTS: dict[str, tuple[str, str, int | None]] = {
         "model.context",
         None,
     ),
+    "sequence over tensor and context": (
+        f"{NANO} layout.tensor=4 layout.sequence_parallel=true layout.context=2 model.context=244",
+        "model.context",
+        None,
+    ),
+    "context over slices": (f"{NANO} layout.context=3", "layout.context", None),
+    "exchange over query groups": (
+        f"{NANO} model.query_groups=2 layout.context=4 layout.context_by=exchange",
+        "layout.context_by",
+        None,
+    ),
+    "exchange over heads of a tensor rank": (
+        f"{NANO} layout.tensor=2 layout.context=4 layout.context_by=exchange",
+        "layout.context_by",
+        None,
+    ),
+    "a way without context ranks": (f"{NANO} layout.context_by=ring", "layout.context_by", None),
+    "documents in both directions": (
+        f"{DEEPSPEED} layout.pipeline=2 layout.schedule=dualpipev train.document_mask=true",
+        "train.document_mask",
+        None,
+    ),
+    "positions of no documents": (
+        f"{NANO} train.restart_positions=true",
+        "train.restart_positions",
+        None,
+    ),
     "batch over micro-batch": (f"{NANO} layout.micro_batch=3", "train.global_batch", None),
     "batch over data": (f"{NANO} layout.data=8", "train.global_batch", None),
     "micro-batch beyond batch": (f"{NANO} layout.micro_batch=32", "train.global_batch", None),

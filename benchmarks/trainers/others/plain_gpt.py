@@ -15,7 +15,7 @@ from benchmarks.trainers.others.plain_llama import PlainLlama
 from benchmarks.trainers.others.taking import take_weights
 from configs.network import Positions
 from configs.schema import OptimizerConfig
-from models.ops.banded_attention import band_mask
+from models.ops.attention.banded import band_mask
 from models.shape import ModelShape
 from parallel.engines.named_parameters import NamedParameter
 

@@ -36,6 +36,7 @@ def running(run: Run, layout: Layout, device: Device) -> Iterator[DeepSpeedEngin
             seed=run.train.seed,
             global_batch=run.train.global_batch,
             cuda=run.cuda,
+            restart_positions=run.train.restart_positions,
         )
         with closing(engine):
             yield engine

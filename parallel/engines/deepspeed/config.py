@@ -31,7 +31,8 @@ def deepspeed_config(
     """
     stage = effective_zero(layout, precision)
     config: dict[str, Any] = {
-        "train_batch_size": global_batch,
+        # Context ranks are data ranks to it, of which each has a micro-batch.
+        "train_batch_size": global_batch * layout.context,
         "train_micro_batch_size_per_gpu": layout.micro_batch,
         "gradient_accumulation_steps": layout.micro_batches(global_batch),
         "gradient_clipping": optimizer.clip if stage else 0.0,
@@ -67,9 +68,9 @@ def effective_zero(layout: Layout, precision: Precision) -> int:
     """The ZeRO stage passed to DeepSpeed.
 
     Without ZeRO its half-precision optimizers accumulate gradients in half precision. With a single
-    data rank ZeRO 1 is equivalent, with float32 accumulation.
+    copy ZeRO 1 is equivalent, with float32 accumulation.
     """
-    if layout.zero == 0 and precision is not Precision.float32 and layout.data == 1:
+    if layout.zero == 0 and precision is not Precision.float32 and layout.copies == 1:
         return 1
     return layout.zero
 

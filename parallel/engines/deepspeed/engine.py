@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import deepspeed
 import torch
-from deepspeed.runtime.pipe.schedule import ReduceTiedGrads
+from deepspeed.runtime.pipe.schedule import ForwardPass, ReduceTiedGrads
 from megatron.core import parallel_state
 from torch import Tensor, nn
 
 from configs.cuda import CudaConfig
 from configs.schema import EngineConfig, EngineName, OptimizerConfig, Precision
 from models.shape import ModelShape
+from models.training.pipeline import CurrentDocuments
 from parallel.engines.base import Batch, StepResult
 from parallel.engines.cuda_features import cuda_features
 from parallel.engines.deepspeed.config import deepspeed_config
@@ -24,12 +25,14 @@ from parallel.engines.deepspeed.model import build_pipeline, build_whole, set_pa
 from parallel.engines.deepspeed.optimizer import build_optimizer
 from parallel.engines.deepspeed.optimizer_state import optimizer_state
 from parallel.engines.grad_norm import clip_by_global_norm
+from parallel.engines.inputs import inputs_of
 from parallel.engines.megatron.config import layer_notices, transformer_config
 from parallel.engines.muon import Muon
 from parallel.engines.named_parameters import NamedParameter
 from parallel.engines.state import EngineState
 from parallel.layout import Layout
 from parallel.runtime.device import Device
+from parallel.runtime.process_groups import copies_group
 
 
 class DeepSpeedEngine(EngineState):
@@ -49,6 +52,7 @@ class DeepSpeedEngine(EngineState):
         seed: int,
         global_batch: int,
         cuda: CudaConfig | None = None,
+        restart_positions: bool = False,
     ) -> None:
         cuda = cuda or CudaConfig()
         self.shape = shape
@@ -65,7 +69,17 @@ class DeepSpeedEngine(EngineState):
             global_batch=global_batch,
         )
         features = cuda_features(cuda, layout, EngineName.deepspeed, precision, device.name)
-        megatron = transformer_config(shape, layout, precision, device.name, cuda, features)
+        megatron = transformer_config(
+            shape,
+            layout,
+            precision,
+            device.name,
+            cuda,
+            features,
+            restart_positions=restart_positions,
+        )
+        self.restart_positions = restart_positions
+        self._documents = megatron.documents = CurrentDocuments()
         self.model: nn.Module
         if layout.pipeline > 1:
             self.model, parameters = build_pipeline(shape, layout, megatron, device, seed)
@@ -85,6 +99,9 @@ class DeepSpeedEngine(EngineState):
         if layout.pipeline > 1:
             self.engine._INSTRUCTION_MAP = {
                 **self.engine._INSTRUCTION_MAP,
+                ForwardPass: partial(
+                    _forward_within, self._documents, self.engine._INSTRUCTION_MAP[ForwardPass]
+                ),
                 ReduceTiedGrads: partial(
                     _reduce_over_the_model, _of_partial_gradients(parameters, shape, layout)
                 ),
@@ -93,8 +110,7 @@ class DeepSpeedEngine(EngineState):
             adam.register_step_pre_hook(self._clip)
         if precision is Precision.fp16:
             self.optimizer.loss_scaler.cur_scale = optimizer.loss_scale
-        data_group = parallel_state.get_data_parallel_group()
-        state = optimizer_state(self.optimizer, adam, parameters, data_group)
+        state = optimizer_state(self.optimizer, adam, parameters, copies_group())
         if isinstance(adam, Muon):
             adam.tell(parameters, state, shape)
         super().__init__(parameters, adam, state)
@@ -113,7 +129,7 @@ class DeepSpeedEngine(EngineState):
         """Runs DeepSpeed's pipeline, or each micro-batch in turn without one. Collective."""
         for group in self.adam.param_groups:
             group["lr"] = learning_rate
-        samples = len(batch.micro_batches) * self.layout.micro_batch * self.layout.data
+        samples = len(batch.micro_batches) * self.layout.micro_batch * self.layout.copies
         if samples != self.engine.train_batch_size():
             self.engine.set_train_batch_size(samples)
         loss_scale = self._loss_scale()
@@ -130,50 +146,50 @@ class DeepSpeedEngine(EngineState):
         )
 
     def _train_pipeline(self, batch: Batch) -> float:
-        return float(self.engine.train_batch(self._pairs(batch.micro_batches)))
+        return float(self.engine.train_batch(self._pairs(batch)))
 
-    def _pairs(self, micro_batches: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        for tokens in micro_batches:
-            yield tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
+    def _pairs(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
+        """For the first stage and the last, which read; all are told where documents begin."""
+        self._documents.coming = iter(batch.starts or ())
+        for samples in batch.micro_batches:
+            tokens, labels, _ = inputs_of(samples, samples.device)
+            yield tokens, labels
 
     def _train_whole(self, batch: Batch) -> float:
         self.engine.train()
         total = torch.zeros((), device=self.device.torch_device)
         last = len(batch.micro_batches) - 1
-        for number, tokens in enumerate(batch.micro_batches):
+        for number, (samples, starts) in enumerate(batch.with_starts()):
             # Set explicitly, since a growing batch would desynchronize DeepSpeed's own count.
             self.engine.set_gradient_accumulation_boundary(number == last)
-            loss = self._loss(tokens)
+            loss = self._loss(samples, starts)
             total += loss.detach()
             self.engine.backward(loss)
             self.engine.step()
-        return self._mean_over_data(total / len(batch.micro_batches))
+        return self._mean_over_copies(total / len(batch.micro_batches))
 
-    def _loss(self, tokens: Tensor) -> Tensor:
-        tokens = tokens.to(self.device.torch_device, non_blocking=True)
-        labels, tokens = tokens[:, 1:].contiguous(), tokens[:, :-1].contiguous()
-        return self._forward(tokens, labels).float().mean()
+    def _loss(self, samples: Tensor, starts: Tensor | None) -> Tensor:
+        """The mean over this rank's tokens."""
+        restarting = starts if self.restart_positions else None
+        tokens, labels, positions = inputs_of(samples, self.device.torch_device, restarting)
+        return self.engine(tokens, positions, starts, labels=labels).float().mean()
 
-    def _forward(self, tokens: Tensor, labels: Tensor | None) -> Tensor:
-        positions = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
-        return self.engine(tokens, positions, None, labels=labels)
-
-    def _mean_over_data(self, loss: Tensor) -> float:
-        if self.layout.data > 1:
-            group = parallel_state.get_data_parallel_group()
-            torch.distributed.all_reduce(loss, group=group)
-        return float(loss) / self.layout.data
+    def _mean_over_copies(self, loss: Tensor) -> float:
+        # Of as many tokens on each rank, so that the mean of their means is that of all.
+        if self.layout.copies > 1:
+            torch.distributed.all_reduce(loss, group=copies_group())
+        return float(loss) / self.layout.copies
 
     @torch.no_grad()
     def evaluate(self, batch: Batch) -> float:
         """Mean loss in nats over all data ranks, forward only. Collective."""
         count = len(batch.micro_batches)
         if self.layout.pipeline > 1:
-            pairs = self._pairs(batch.micro_batches)
+            pairs = self._pairs(batch)
             return float(self.engine.eval_batch(pairs, num_micro_batches=count))
         self.engine.eval()
-        total = sum((self._loss(tokens) for tokens in batch.micro_batches), torch.zeros(()))
-        return self._mean_over_data(total / count)
+        total = sum((self._loss(*each) for each in batch.with_starts()), torch.zeros(()))
+        return self._mean_over_copies(total / count)
 
     def _scaler(self) -> Any:
         return self.optimizer.loss_scaler if self.engine.fp16_enabled() else None
@@ -202,6 +218,14 @@ class DeepSpeedEngine(EngineState):
         scaler.cur_scale = state["scale"]
         scaler.last_overflow_iter = scaler.cur_iter - int(state["growth_tracker"]) - 1
         scaler.cur_hysteresis = max(int(state["hysteresis_tracker"]), 1)
+
+
+def _forward_within(
+    documents: CurrentDocuments, forward: Callable[..., None], engine: Any, **more: Any
+) -> None:
+    """DeepSpeed's forward pass of the next micro-batch: every stage takes them in order."""
+    documents.starts_BT = next(documents.coming, None)
+    forward(engine, **more)
 
 
 def _reduce_over_the_model(partly: list[nn.Parameter], engine: Any) -> None:

@@ -19,16 +19,20 @@ from deepspeed.utils import groups
 from megatron.core import parallel_state
 
 from parallel.layout import Layout
+from parallel.runtime.process_groups import copies_group
 
 
 def topology(layout: Layout) -> PipeModelDataParallelTopology:
-    """DeepSpeed's pipeline topology; raises if its rank lists differ from the Layout's."""
+    """DeepSpeed's pipeline topology; raises if its rank lists differ from the Layout's.
+
+    Ranks of a context group are data ranks to it: their gradients are averaged in the same way.
+    """
     made = PipeModelDataParallelTopology(
-        num_pp=layout.pipeline, num_mp=layout.tensor, num_dp=layout.data
+        num_pp=layout.pipeline, num_mp=layout.tensor, num_dp=layout.copies
     )
     meant = {
         "model": layout.groups("tensor"),
-        "data": layout.groups("data"),
+        "data": layout.copy_groups(),
         "pipe": layout.groups("pipeline"),
     }
     for axis, expected in meant.items():
@@ -59,16 +63,16 @@ class TensorAndDataRanks:
     get_tensor_model_parallel_group = get_model_parallel_group
 
     def get_data_parallel_rank(self) -> int:
-        """This rank's index in its data group."""
-        return parallel_state.get_data_parallel_rank()
+        """This rank's index among those that hold the same parameters."""
+        return copies_group().rank()
 
     def get_data_parallel_world_size(self) -> int:
-        """The size of the data group."""
-        return parallel_state.get_data_parallel_world_size()
+        """How many ranks hold the same parameters."""
+        return copies_group().size()
 
     def get_data_parallel_group(self) -> Any:
-        """The data group, which ZeRO shards over."""
-        return parallel_state.get_data_parallel_group()
+        """The ranks that ZeRO shards over: data x context."""
+        return copies_group()
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from parallel.engines.megatron.model import check_layers, name_parameters
 from parallel.engines.named_parameters import NamedParameter, initial_value, part_here, unfused
 from parallel.layout import Layout
 from parallel.runtime.device import Device
+from parallel.runtime.process_groups import copies_group
 
 _TIED_KEY = "embedding"
 
@@ -38,10 +39,9 @@ def build_whole(
 ) -> tuple[nn.Module, list[NamedParameter]]:
     """Without a pipeline: the `megatron` engine's model, partitioned as it is built in ZeRO 3."""
     sharded = layout.zero == 3
-    data_group = parallel_state.get_data_parallel_group()
     mpu = TensorAndDataRanks()
     within = (
-        Init(data_parallel_group=data_group, config_dict_or_path=deepspeed_config, mpu=mpu)
+        Init(data_parallel_group=copies_group(), config_dict_or_path=deepspeed_config, mpu=mpu)
         if sharded
         else nullcontext()
     )

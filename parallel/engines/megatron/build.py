@@ -26,4 +26,5 @@ def running(run: Run, layout: Layout, device: Device) -> Iterator[MegatronEngine
             device=device,
             seed=run.train.seed,
             cuda=run.cuda,
+            restart_positions=run.train.restart_positions,
         )

@@ -14,8 +14,8 @@ from megatron.core.transformer import TransformerConfig
 from configs.cuda import CudaConfig, Fp8Scaling, LayerKind
 from configs.errors import InputError
 from configs.network import Biases, Mlp, Norm, QkNorm
-from configs.schema import DeviceName, OptimizerConfig, Precision, Recompute
-from models.ops.banded_attention import attention_backend
+from configs.schema import ContextBy, DeviceName, OptimizerConfig, Precision, Recompute
+from models.ops.attention.banded import attention_backend
 from models.shape import ModelShape
 from parallel.engines.cuda_features import (
     ACCUMULATION_KERNEL,
@@ -34,8 +34,13 @@ def transformer_config(
     device: DeviceName,
     cuda: CudaConfig,
     features: CudaFeatures,
+    *,
+    restart_positions: bool = False,
 ) -> TransformerConfig:
     """Sizes, splits and precision of the network; no dropout; weights are initialized elsewhere.
+
+    Args:
+        restart_positions: positions count from the beginning of each document.
 
     Raises InputError for layers or a precision that this process cannot have.
     """
@@ -59,6 +64,7 @@ def transformer_config(
         add_bias_linear=shape.biases is Biases.all,
         add_qkv_bias=shape.biases.of_qkv,
         tensor_model_parallel_size=layout.tensor,
+        context_parallel_size=layout.context,
         pipeline_model_parallel_size=layout.pipeline,
         virtual_pipeline_model_parallel_size=layout.interleave if interleaved else None,
         pipeline_model_parallel_layout=_stages(layout),
@@ -91,6 +97,8 @@ def transformer_config(
         **_fp8(precision, cuda.fp8_scaling),
     )
     config.transformer_engine = uses_transformer_engine(device, cuda, precision, layout.zero)
+    config.context_by = layout.context_by or ContextBy.gather
+    config.restart_positions = restart_positions
     config.on_cpu = device is DeviceName.cpu
     config.attention_backend = attention_backend(device.value, dtype, config.attention_dropout)
     return config
@@ -176,8 +184,8 @@ def layer_notices(device: DeviceName, cuda: CudaConfig) -> list[str]:
 
 
 def overlaps(layout: Layout, device: DeviceName) -> bool:
-    """Whether data ranks communicate while they compute, which gloo does not."""
-    return device is DeviceName.cuda and layout.data > 1
+    """Whether gradients are reduced while ranks compute, which gloo does not."""
+    return device is DeviceName.cuda and layout.copies > 1
 
 
 def ddp_config(

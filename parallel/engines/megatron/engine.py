@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from megatron.core import parallel_state
 from megatron.core.distributed import finalize_model_grads
 from megatron.core.optimizer import get_megatron_optimizer, get_standard_config_overrides
 from megatron.core.optimizer.optimizer_config import OptimizerConfig as MegatronOptimizerConfig
@@ -20,6 +19,7 @@ from configs.schema import EngineName, OptimizerConfig, OptimizerName, Precision
 from models.shape import ModelShape
 from parallel.engines.base import Batch, StepResult
 from parallel.engines.cuda_features import cuda_features
+from parallel.engines.inputs import inputs_of
 from parallel.engines.megatron import gradient_norm
 from parallel.engines.megatron.config import (
     layer_notices,
@@ -33,6 +33,7 @@ from parallel.engines.muon import Muon
 from parallel.engines.state import EngineState
 from parallel.layout import Layout
 from parallel.runtime.device import Device
+from parallel.runtime.process_groups import copies_group
 
 
 class MegatronEngine(EngineState):
@@ -48,6 +49,7 @@ class MegatronEngine(EngineState):
         device: Device,
         seed: int,
         cuda: CudaConfig | None = None,
+        restart_positions: bool = False,
     ) -> None:
         cuda = cuda or CudaConfig()
         self.notices = layer_notices(device.name, cuda)
@@ -56,7 +58,16 @@ class MegatronEngine(EngineState):
         self.device = device
         gradient_norm.install()
         self.features = cuda_features(cuda, layout, EngineName.megatron, precision, device.name)
-        config = transformer_config(shape, layout, precision, device.name, cuda, self.features)
+        config = transformer_config(
+            shape,
+            layout,
+            precision,
+            device.name,
+            cuda,
+            self.features,
+            restart_positions=restart_positions,
+        )
+        self.restart_positions = restart_positions
         self.chunks, parameters = build_chunks(
             shape, layout, config, precision, device, seed, self.features
         )
@@ -80,7 +91,7 @@ class MegatronEngine(EngineState):
             )
         else:
             self._set_adam(optimizer)
-        state = optimizer_state(self.optimizer, parallel_state.get_data_parallel_group())
+        state = optimizer_state(self.optimizer, copies_group())
         if muon:
             self.optimizer.optimizer.tell(parameters, state, shape)
         super().__init__(parameters, self.optimizer.optimizer, state)
@@ -114,7 +125,7 @@ class MegatronEngine(EngineState):
         self.optimizer.zero_grad()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        losses = self._schedule(batch.micro_batches, forward_only=False)
+        losses = self._schedule(batch, forward_only=False)
         scaler = self._scaler()
         scale = None if scaler is None else scaler.scale  # read once the step is done
         updated, grad_norm, _ = self.optimizer.step()
@@ -133,26 +144,36 @@ class MegatronEngine(EngineState):
             if self.features.graphs and chunk.ddp_config.overlap_param_gather:
                 # A graph of a layer is replayed without the hooks that gather its parameters.
                 chunk.start_param_sync(force_sync=True)
-        losses = self._schedule(batch.micro_batches, forward_only=True)
+        losses = self._schedule(batch, forward_only=True)
         return self._mean_over_world(losses, len(batch.micro_batches))
 
-    def _schedule(self, micro_batches: list[Tensor], *, forward_only: bool) -> list[Any]:
+    def _schedule(self, batch: Batch, *, forward_only: bool) -> list[Any]:
         """Runs Megatron's schedule; returns micro-batch losses, on the last stage only."""
-        rows, length = micro_batches[0].shape
-        iterators = [iter(micro_batches) for _ in self.chunks]
+        rows, length = batch.micro_batches[0].shape
+        iterators = [batch.with_starts() for _ in self.chunks]
         return self._run_schedule(
-            forward_step_func=partial(_forward_step, self.device.torch_device),
+            forward_step_func=self._forward_step,
             data_iterator=iterators if len(iterators) > 1 else iterators[0],
             model=self.chunks if len(self.chunks) > 1 else self.chunks[0],
-            num_microbatches=len(micro_batches),
+            num_microbatches=len(batch.micro_batches),
             seq_length=length - 1,
             micro_batch_size=rows,
             forward_only=forward_only,
         )
 
+    def _forward_step(
+        self, micro_batches: Iterator[tuple[Tensor, Tensor | None]], model: Any
+    ) -> tuple[Tensor, Callable[..., Any]]:
+        samples, starts = next(micro_batches)
+        restarting = starts if self.restart_positions else None
+        tokens, labels, positions = inputs_of(samples, self.device.torch_device, restarting)
+        losses = model(tokens, positions, starts, labels=labels)
+        return losses, partial(_loss_of, self.layout.context)
+
     def _mean_over_world(self, losses: list[Tensor], micro_batches: int) -> float:
-        # Only last stages have losses, each replicated `tensor` times.
-        copies = micro_batches * self.layout.data * self.layout.tensor
+        # Only last stages have losses, each replicated `tensor` times; context ranks have as many
+        # tokens each, so that the mean of their means is that of all.
+        copies = micro_batches * self.layout.copies * self.layout.tensor
         total = torch.zeros((), dtype=torch.float64, device=self.device.torch_device)
         for loss in losses:
             total += loss
@@ -185,16 +206,11 @@ class MegatronEngine(EngineState):
         )
 
 
-def _forward_step(
-    device: torch.device, micro_batches: Iterator[Tensor], model: Any
-) -> tuple[Tensor, Callable[..., Any]]:
-    tokens = next(micro_batches).to(device, non_blocking=True)
-    labels, tokens = tokens[:, 1:].contiguous(), tokens[:, :-1].contiguous()
-    positions = torch.arange(tokens.shape[1], device=device).expand_as(tokens)
-    return model(tokens, positions, None, labels=labels), _loss_of
+def _loss_of(context_ranks: int, losses_BT: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean over this rank's tokens to differentiate, and the same to report.
 
-
-def _loss_of(losses_BT: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean over tokens to differentiate, and the same to report."""
+    The schedule multiplies the first by the context ranks, as if it were a sum over them; gradients
+    are averaged over these ranks later, as over data ranks.
+    """
     loss = losses_BT.float().mean()
-    return loss, loss.detach().clone()
+    return loss / context_ranks, loss.detach().clone()

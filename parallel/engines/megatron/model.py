@@ -12,7 +12,7 @@ from megatron.core.transformer.module import Float16Module
 
 from configs.schema import DeviceName, Precision, Run
 from models.layer_table import OUTPUT, WORDS
-from models.ops.banded_attention import attention_backend
+from models.ops.attention.banded import attention_backend
 from models.shape import ModelShape
 from models.training.gpt import GPT, build_gpt
 from parallel.engines.cuda_features import CudaFeatures
@@ -73,7 +73,8 @@ def banded_attention_by(run: Run, shape: ModelShape, device: DeviceName) -> str 
     """The implementation of banded attention; None if no layer is banded."""
     if not any(shape.is_banded(layer) for layer in range(shape.layers)):
         return None
-    if uses_transformer_engine(device, run.cuda, run.precision, run.layout.zero):
+    engine = uses_transformer_engine(device, run.cuda, run.precision, run.layout.zero)
+    if engine and run.layout.context == 1:
         return "Transformer Engine"
     return str(attention_backend(device.value, DTYPES[run.precision]))
 

@@ -31,7 +31,7 @@ def overlapping(shape: ModelShape, layout: Layout, precision: Precision) -> Iter
     modes = base.UserBufferQuantizationMode
     try:
         base.initialize_ub(
-            shape=[shape.context * layout.micro_batch, shape.hidden],
+            shape=[shape.context * layout.micro_batch // layout.context, shape.hidden],
             tp_size=layout.tensor,
             quantization_modes=[modes.FP8 if precision is Precision.fp8 else modes.NONE],
             dtype=DTYPES[precision],

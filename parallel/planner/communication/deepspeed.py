@@ -36,7 +36,7 @@ def deepspeed_traffic(step: Step, ledger: Ledger) -> None:
 def _whole(step: Step, ledger: Ledger) -> None:
     for size in step.own_tokens_parameters:
         ledger.add(Group.tensor, CollectiveKind.all_reduce, size * step.number, step.micro_batches)
-    ledger.add(Group.data, CollectiveKind.all_reduce, FLOAT)  # the loss
+    ledger.add(Group.data_context, CollectiveKind.all_reduce, FLOAT)  # the loss
 
 
 def _pipeline(step: Step, ledger: Ledger) -> None:
@@ -53,7 +53,7 @@ def _pipeline(step: Step, ledger: Ledger) -> None:
     if partial:
         ledger.add(Group.tensor, CollectiveKind.all_reduce, partial * FLOAT)
     if step.last:
-        ledger.add(Group.data, CollectiveKind.all_reduce, FLOAT)  # the loss
+        ledger.add(Group.data_context, CollectiveKind.all_reduce, FLOAT)  # the loss
     ledger.add(
         Group.pipeline, CollectiveKind.broadcast, 2 * FLOAT
     )  # this data rank's loss and the mean
@@ -86,9 +86,9 @@ def _zero(step: Step, ledger: Ledger, zero: int) -> None:
     """ZeRO 1 and 2: full buckets are reduced, whatever part of them is kept."""
     layout = step.layout
     bf16_optimizer = zero == 1 and step.precision.stored is Precision.bf16
-    flat = [_rounded_up(sum(group), 2 * layout.data) for group in _groups(step)]
+    flat = [_rounded_up(sum(group), 2 * layout.copies) for group in _groups(step)]
     for numbers in flat:
-        ledger.add(Group.data, CollectiveKind.all_gather, numbers * step.number)
+        ledger.add(Group.data_context, CollectiveKind.all_gather, numbers * step.number)
     if bf16_optimizer:
         _reduce(flat, BUCKET, ledger)
         ledger.add(Group.model, CollectiveKind.all_reduce, FLOAT)  # the norm
@@ -98,7 +98,7 @@ def _zero(step: Step, ledger: Ledger, zero: int) -> None:
     order = [size for group in _groups(step) for size in group]
     for _ in range(sums):
         _reduce_before(order if zero == 1 else reversed(_parameters(step)), bucket, ledger)
-    for over in (Group.data, Group.model):
+    for over in (Group.data_context, Group.model):
         ledger.add(over, CollectiveKind.all_reduce, FLOAT, len(_groups(step)))  # norms
         if step.precision is not Precision.float32:
             ledger.add(over, CollectiveKind.all_reduce, 1)  # overflow
@@ -106,20 +106,20 @@ def _zero(step: Step, ledger: Ledger, zero: int) -> None:
 
 def _zero3(step: Step, ledger: Ledger) -> None:
     """ZeRO 3: parameters are gathered for each pass, gradients scattered after each backward."""
-    data, m = step.layout.data, step.micro_batches
+    data, m = step.layout.copies, step.micro_batches
     padded = [_rounded_up(size, data) for size in _as_used(step)]
     # Norms and biases stay replicated, and are gathered one by one after the update.
     small = 10 * step.shape.hidden
     for size in (size for size in padded if size < small):
-        ledger.add(Group.data, CollectiveKind.all_gather, size * step.number)
+        ledger.add(Group.data_context, CollectiveKind.all_gather, size * step.number)
     cut = [size for size in padded if size >= small]
     for sizes in (cut, _released(cut, tied=step.shape.tied)):
         for fetched in _fetches(sizes, min(BUCKET, step.shape.hidden**2)):
-            ledger.add(Group.data, CollectiveKind.all_gather, fetched * step.number, m)
+            ledger.add(Group.data_context, CollectiveKind.all_gather, fetched * step.number, m)
     for bucket in _buckets_before(reversed(padded), _bucket(step)):
-        ledger.add(Group.data, CollectiveKind.reduce_scatter, bucket * FLOAT, m)
+        ledger.add(Group.data_context, CollectiveKind.reduce_scatter, bucket * FLOAT, m)
     norms = sum(_sub_groups([-(-size // data) for size in group]) for group in _groups(step))
-    for over in (Group.data, Group.model):
+    for over in (Group.data_context, Group.model):
         ledger.add(over, CollectiveKind.all_reduce, DOUBLE, norms)
         if step.precision is Precision.fp16:
             ledger.add(over, CollectiveKind.all_reduce, 1)  # overflow
@@ -179,15 +179,15 @@ def _reduce(sizes: Iterable[int], bucket: int, ledger: Ledger) -> None:
     for size in sizes:
         waiting += size
         if waiting > bucket:
-            ledger.add(Group.data, CollectiveKind.all_reduce, waiting * FLOAT)
+            ledger.add(Group.data_context, CollectiveKind.all_reduce, waiting * FLOAT)
             waiting = 0
     if waiting:
-        ledger.add(Group.data, CollectiveKind.all_reduce, waiting * FLOAT)
+        ledger.add(Group.data_context, CollectiveKind.all_reduce, waiting * FLOAT)
 
 
 def _reduce_before(sizes: Iterable[int], bucket: int, ledger: Ledger) -> None:
     for together in _buckets_before(sizes, bucket):
-        ledger.add(Group.data, CollectiveKind.all_reduce, together * FLOAT)
+        ledger.add(Group.data_context, CollectiveKind.all_reduce, together * FLOAT)
 
 
 def _buckets_before(sizes: Iterable[int], bucket: int) -> list[int]:

@@ -13,6 +13,7 @@ from models.shape import ModelShape
 from parallel.engines.cuda_features import cuda_features
 from parallel.engines.registry import ENGINES
 from parallel.layout import Layout
+from parallel.planner.communication.context import layer_messages
 from parallel.planner.communication.groups import Ledger
 from parallel.planner.communication.muon import muon_traffic
 from parallel.planner.communication.stage_step import FLOAT, Step
@@ -31,6 +32,7 @@ def step_traffic(
     clips: bool = True,
     optimizer: OptimizerName = OptimizerName.adam,
     cuda: CudaConfig | None = None,
+    context_rank: int = 0,
 ) -> list[Traffic]:
     """The collectives of each rank of `stage` in a step other than the first.
 
@@ -39,6 +41,7 @@ def step_traffic(
         device: selects the engine's settings, which determine buckets.
         clips: whether optimizer.clip is above 0.
         cuda: None: the defaults.
+        context_rank: of the first rank by default; others send more or fewer tokens of a window.
     """
     step = Step(
         shape=shape,
@@ -50,13 +53,27 @@ def step_traffic(
         clips=clips,
         optimizer=optimizer,
         features=cuda_features(cuda or CudaConfig(), layout, engine, precision, device),
+        context_rank=context_rank,
     )
     ledger = Ledger(layout, stage)
     layers(step, ledger)
+    attention(step, ledger)
     ENGINES[engine].load("traffic")(step, ledger)
     if optimizer is OptimizerName.muon:
         muon_traffic(step, ledger)
     return ledger.traffic()
+
+
+def attention(step: Step, ledger: Ledger) -> None:
+    """Traffic between the ranks that share sequences; recomputed attention communicates again."""
+    forward = 1 + (step.layout.recompute is not Recompute.none)
+    for banded, count in ((False, step.layers - step.banded_layers), (True, step.banded_layers)):
+        messages = layer_messages(
+            step.shape, step.layout, step.number, banded=banded, rank=step.context_rank
+        )
+        for each in messages.forward * forward + messages.backward:
+            times = step.micro_batches * count * each.count
+            ledger.add(Group.context, each.kind, each.bytes, times)
 
 
 def layers(step: Step, ledger: Ledger) -> None:

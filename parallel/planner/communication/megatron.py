@@ -44,10 +44,12 @@ def _gradients(step: Step, ledger: Ledger) -> None:
     for number in range(step.layout.interleave):
         for bucket in _buckets(step, number):
             if step.layout.zero == 1:
-                ledger.add(Group.data, CollectiveKind.reduce_scatter, bucket * step.gradient)
-                ledger.add(Group.data, CollectiveKind.all_gather, bucket * step.number)
+                ledger.add(
+                    Group.data_context, CollectiveKind.reduce_scatter, bucket * step.gradient
+                )
+                ledger.add(Group.data_context, CollectiveKind.all_gather, bucket * step.number)
             else:
-                ledger.add(Group.data, CollectiveKind.all_reduce, bucket * step.gradient)
+                ledger.add(Group.data_context, CollectiveKind.all_reduce, bucket * step.gradient)
 
 
 def _buckets(step: Step, chunk: int) -> list[int]:
@@ -62,7 +64,7 @@ def _buckets(step: Step, chunk: int) -> list[int]:
     def close() -> None:
         nonlocal start, end
         if sharded:
-            end = _rounded_up(end, math.lcm(layout.data, 128))
+            end = _rounded_up(end, math.lcm(layout.copies, 128))
         buckets.append(end - start)
         start = end
 

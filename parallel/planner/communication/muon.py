@@ -14,11 +14,11 @@ def muon_traffic(step: Step, ledger: Ledger) -> None:
     layers if they are of more than a billion elements per data rank.
     """
     layout = step.layout
-    dealt = -(-step.layers // layout.data)
+    dealt = -(-step.layers // layout.copies)
     for matrix in (each for each in step.shape.layer if each.is_matrix):
         shard = FLOAT * matrix.numbers_on_rank(layout.tensor)
         if layout.zero:
-            ledger.add(Group.data, CollectiveKind.all_reduce, shard, step.layers)
-        ledger.add(Group.data, CollectiveKind.broadcast, shard, step.layers)
+            ledger.add(Group.data_context, CollectiveKind.all_reduce, shard, step.layers)
+        ledger.add(Group.data_context, CollectiveKind.broadcast, shard, step.layers)
         for kind in (CollectiveKind.all_gather, CollectiveKind.broadcast):
             ledger.add(Group.tensor, kind, FLOAT * matrix.numbers, dealt)

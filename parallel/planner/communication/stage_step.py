@@ -26,6 +26,7 @@ class Step:
     clips: bool
     optimizer: OptimizerName
     features: CudaFeatures
+    context_rank: int = 0
 
     @property
     def gradient(self) -> int:
@@ -39,12 +40,12 @@ class Step:
 
     @property
     def tokens(self) -> int:
-        """Of a micro-batch."""
-        return self.shape.context * self.layout.micro_batch
+        """Of a micro-batch, those that a context rank has."""
+        return self.shape.context * self.layout.micro_batch // self.layout.context
 
     @property
     def hidden(self) -> int:
-        """Bytes of the hidden states of a micro-batch, of all tokens."""
+        """Bytes of the hidden states of a micro-batch, of all its tokens on the tensor ranks."""
         return self.tokens * self.shape.hidden * self.number
 
     @property
@@ -66,6 +67,12 @@ class Step:
     def layers(self) -> int:
         """Layers on the stage, over all its chunks."""
         return sum(map(len, self.layout.layers_on(self.stage, self.shape.layers)))
+
+    @property
+    def banded_layers(self) -> int:
+        """Those of its layers that see only a window."""
+        held = self.layout.layers_on(self.stage, self.shape.layers)
+        return sum(self.shape.is_banded(layer) for layers in held for layer in layers)
 
     @property
     def embedding(self) -> int:

@@ -17,7 +17,9 @@ class Group(StrEnum):
     """The ranks that communicate. A group that matches two of these uses the first."""
 
     tensor = "tensor"
+    context = "context"
     data = "data"
+    data_context = "data_context"  # data x context: all that hold the same parameters
     pipeline = "pipeline"
     embedding = "embedding"  # the stages that hold the tied embedding
     model = "model"  # tensor x pipeline: one copy of the model
@@ -27,7 +29,9 @@ class Group(StrEnum):
 
 SPANS: dict[Group, tuple[str, ...]] = {
     Group.tensor: ("tensor",),
+    Group.context: ("context",),
     Group.data: ("data",),
+    Group.data_context: ("context", "data"),
     Group.pipeline: ("pipeline",),
     Group.embedding: (),  # the two stages that hold it, one rank of each
     Group.model: ("tensor", "pipeline"),

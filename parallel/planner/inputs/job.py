@@ -62,8 +62,8 @@ class Job:
 
     @property
     def tokens(self) -> int:
-        """Tokens per micro-batch."""
-        return self.shape.context * self.layout.micro_batch
+        """Tokens per micro-batch that a rank has, of sequences which a context group shares."""
+        return self.shape.context * self.layout.micro_batch // self.layout.context
 
     @property
     def micro_batches(self) -> int:

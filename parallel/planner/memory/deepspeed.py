@@ -42,7 +42,7 @@ def moments(job: Job, numbers: int, held: int) -> Iterator[Moment]:
 
 def _of_older(job: Job, numbers: int) -> Moment:
     """Older DeepSpeed created float32 gradients of its shard before the update."""
-    zero, data = job.layout.zero, job.layout.data
+    zero, data = job.layout.zero, job.layout.copies
     copies = 4 * numbers / (data if zero >= 1 else 1)
     whole = zero >= 1 and job.precision != Precision.bf16
     buffers = 4 * min(BUCKET, numbers) if whole else 0
@@ -79,13 +79,13 @@ def _of_zero_1(job: Job, numbers: int, later: bool) -> Iterator[Moment]:
     yield Moment(gradients=sums * later, buffers=bucket, logits=0)
     # A bucket's gradients are freed once copied into it; it is copied again for the reduction.
     # A pipeline needs one more bucket.
-    share = FLOAT32 * numbers / job.layout.data if job.number_bytes == 2 else 0.0
+    share = FLOAT32 * numbers / job.layout.copies if job.number_bytes == 2 else 0.0
     yield _behind(job, sums + share, bucket * (2 if job.layout.pipeline > 1 else 1))
 
 
 def _of_zero_2(job: Job, numbers: int, later: bool) -> Iterator[Moment]:
     numbers_of_bucket, number = min(BUCKET, numbers), job.number_bytes
-    share = FLOAT32 * numbers / job.layout.data
+    share = FLOAT32 * numbers / job.layout.copies
     filling = 2 * number * numbers_of_bucket  # one is filled while the other is reduced
     yield _at_loss(job, share * later)
     yield Moment(gradients=share * later, buffers=filling, logits=0)
@@ -105,7 +105,7 @@ def _of_zero_2(job: Job, numbers: int, later: bool) -> Iterator[Moment]:
 
 def _of_zero_3(job: Job, numbers: int) -> Iterator[Moment]:
     bucket = FLOAT32 * min(BUCKET, numbers)
-    share = FLOAT32 * numbers / job.layout.data
+    share = FLOAT32 * numbers / job.layout.copies
     # Weights stay gathered until this many elements are live.
     gathered = job.number_bytes * min(MOST_KEPT, numbers)
     yield _at_loss(job, share, bucket + gathered)

@@ -16,11 +16,11 @@ def moments(job: Job, numbers: int, _held: int) -> Iterator[Moment]:
     yield Moment(gradients=kept)
     if job.software == OURS and job.gradient_bytes < FLOAT32:
         # The update copies them to float32, each rank its shard of them.
-        copies = FLOAT32 * numbers / (job.layout.data if job.layout.zero == 1 else 1)
+        copies = FLOAT32 * numbers / (job.layout.copies if job.layout.zero == 1 else 1)
         yield Moment(gradients=kept + copies, kept=0, logits=0)
 
 
 def kept_gradients(job: Job, numbers: int) -> float:
     """Bytes of the permanent gradients; for other software, as published."""
     kept = (job.kept_gradient_bytes or job.gradient_bytes) if job.number_bytes == 2 else 4
-    return kept * numbers / (job.layout.data if job.layout.zero >= 2 else 1)
+    return kept * numbers / (job.layout.copies if job.layout.zero >= 2 else 1)

@@ -120,8 +120,8 @@ def _states(job: Job, stage: int, numbers: int) -> tuple[float, float]:
         matrices = job.layers_of(stage) * job.shape.matrix_numbers_on_rank(layout.tensor)
         moments -= (MOMENTS - MOMENTUM) * matrices
     return (
-        job.number_bytes * numbers / (layout.data if layout.zero == 3 else 1),
-        (moments + master * numbers) / (layout.data if layout.zero >= 1 else 1),
+        job.number_bytes * numbers / (layout.copies if layout.zero == 3 else 1),
+        (moments + master * numbers) / (layout.copies if layout.zero >= 1 else 1),
     )
 
 
@@ -133,7 +133,7 @@ def layer_activations(job: Job) -> float:
     # Ours only: attention's output, transposed for the next linear.
     divided = work.kept_split + (shape.query if job.software == OURS else 0)
     kept = number * job.tokens * (work.kept / split + divided / layout.tensor)
-    heads = layout.micro_batch * shape.heads / layout.tensor
+    heads = layout.micro_batch * shape.heads / layout.tensor / layout.context
     if job.flash:
         return kept + 4 * heads * shape.context  # the softmax's sums
     if job.recompute is Recompute.selective:
@@ -152,7 +152,7 @@ def _activations(job: Job, stage: int, held: int) -> tuple[float, float]:
         return held * layers * hidden, layer
     again = 0.0
     if job.recompute is Recompute.selective and not job.flash:
-        heads = layout.micro_batch * job.shape.heads / layout.tensor
+        heads = layout.micro_batch * job.shape.heads / layout.tensor / layout.context
         again = SCORES_BYTES * job.number_bytes / 2 * heads * job.shape.context**2
     return held * layers * layer, again
 

@@ -12,6 +12,7 @@ from functools import cached_property
 
 from configs.schema import Recompute
 from models.flops import attended_pairs
+from parallel.planner.communication.context import layer_messages
 from parallel.planner.inputs.calibration import Constants
 from parallel.planner.inputs.job import Job
 from parallel.planner.inputs.machine import Machine
@@ -78,6 +79,15 @@ class Passes:
         moved = tokens * kernels.number_bytes * (work.moved / split + work.moved_split / tensor)
         element_wise = kernels.moving(moved)
         attention_forward, attention_backward = self._attention(banded=banded)
+        messages = layer_messages(job.shape, job.layout, job.number_bytes, banded=banded)
+        # On a ring they are sent while a rank computes, as long as that takes.
+        together = max if messages.hidden else float.__add__
+        attention_forward = together(
+            attention_forward, self.links.context_messages(messages.forward)
+        )
+        attention_backward = together(
+            attention_backward, self.links.context_messages(messages.backward)
+        )
         forward = sum(kernels.matmul(m, n, k) for m, n, k in linears)
         forward += attention_forward + element_wise + 8 * kernels.launch
         backward = sum(kernels.matmul(m, k, n) + kernels.matmul(k, n, m) for m, n, k in linears)
@@ -95,7 +105,8 @@ class Passes:
     def _attention(self, *, banded: bool) -> tuple[float, float]:
         """Scores, softmax and the weighted sum, forward and backward."""
         job, kernels, shape = self.job, self.kernels, self.job.shape
-        heads = job.layout.micro_batch * shape.heads / job.layout.tensor
+        # Context ranks have as much of each sequence's work as the others.
+        heads = job.layout.micro_batch * shape.heads / job.layout.tensor / job.layout.context
         if job.flash:
             pairs = attended_pairs(shape.context, shape.window if banded else None)
             forward = kernels.attention_flops(4 * pairs * shape.head_width * heads)

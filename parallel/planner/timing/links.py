@@ -6,9 +6,12 @@ Between nodes a group's ring goes through as many network cards as it has ranks 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from parallel.layout import Layout
+from parallel.planner.communication.context import Message
+from parallel.planner.communication.traffic import CollectiveKind
 from parallel.planner.inputs.calibration import Constants
 from parallel.planner.inputs.machine import Machine
 
@@ -25,6 +28,11 @@ class Links:
     def tensor_in_node(self) -> bool:
         """Whether a tensor group fits into one node."""
         return self.layout.tensor <= self.machine.gpus_per_node
+
+    @property
+    def context_crosses_nodes(self) -> bool:
+        """Whether a context group spans several nodes."""
+        return self.layout.tensor * self.layout.context > self.machine.gpus_per_node
 
     @property
     def node_bandwidth(self) -> float:
@@ -47,16 +55,32 @@ class Links:
         whole_node = self.network_bandwidth * self.machine.gpus_per_node
         return 2 * size / whole_node + 2 * latency
 
+    def context_messages(self, messages: Iterable[Message]) -> float:
+        """Those of a layer's attention, one after another; what is received is sent meanwhile."""
+        return sum(each.count * self._context_message(each) for each in messages)
+
+    def _context_message(self, message: Message) -> float:
+        ranks, inside = self.layout.context, not self.context_crosses_nodes
+        bandwidth = self.node_bandwidth if inside else self.network_bandwidth
+        if message.kind is CollectiveKind.recv:
+            return 0.0
+        if message.kind is CollectiveKind.send:
+            return message.bytes / bandwidth + self.constants.hop_us * 1e-6
+        if message.kind is not CollectiveKind.all_to_all and not inside:
+            # A ring between nodes goes through as many cards as it has ranks on a node.
+            bandwidth *= max(self.machine.gpus_per_node // self.layout.tensor, 1)
+        return (ranks - 1) / ranks * message.bytes / bandwidth + self.constants.tensor_us * 1e-6
+
     @property
     def data_ranks_in_node(self) -> int:
         """How many ranks of a data group share a node."""
         free = max(self.machine.gpus_per_node // self.layout.tensor, 1)
-        return min(self.layout.data, free)
+        return min(self.layout.copies, free)
 
     @property
     def data_crosses_nodes(self) -> bool:
         """Whether a data group spans several nodes."""
-        return self.layout.data > self.data_ranks_in_node
+        return self.layout.copies > self.data_ranks_in_node
 
     def data_ring(self, *, one_card: bool = False) -> float:
         """Bytes/s of a ring over the data ranks."""
@@ -66,14 +90,14 @@ class Links:
 
     def data_all_gather(self, size: float, *, one_card: bool = False) -> float:
         """`size` is the full size in bytes; also a reduce-scatter."""
-        ranks = self.layout.data
+        ranks = self.layout.copies
         return (ranks - 1) / ranks * size / self.data_ring(one_card=one_card)
 
     @property
     def stages_cross_nodes(self) -> bool:
-        """Whether they do: neighbouring stages are tensor x data ranks apart."""
+        """Whether they do: neighbouring stages are tensor x context x data ranks apart."""
         layout = self.layout
-        return layout.tensor * layout.data >= self.machine.gpus_per_node
+        return layout.tensor * layout.copies >= self.machine.gpus_per_node
 
     def hop(self, size: float) -> float:
         """A message of `size` bytes to the next stage."""

@@ -18,7 +18,7 @@ def muon_seconds(job: Job, kernels: Kernels, links: Links) -> float:
     """Of the rank that is dealt most."""
     layout = job.layout
     layers = max(job.layers_of(stage) for stage in range(layout.pipeline))
-    dealt = -(-layers // layout.data)
+    dealt = -(-layers // layout.copies)
     matrices = [each for each in job.shape.layer if each.is_matrix]
     work = [0.0] * layout.tensor
     between = 0.0

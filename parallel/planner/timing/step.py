@@ -77,7 +77,7 @@ class Step:
         weights = self.job.number_bytes * self.job.shape.layer_parameters
         layout = self.job.layout
         gather = self.links.data_all_gather(weights, one_card=self.job.one_card)
-        gather += self.constants.gather_us * 1e-6 * (layout.data.bit_length() - 1)
+        gather += self.constants.gather_us * 1e-6 * (layout.copies.bit_length() - 1)
         return Pass(
             self._hidden(layer.forward, gather),
             self._hidden(layer.backward, 2 * gather),
@@ -153,7 +153,7 @@ class Step:
     def data_parallel(self) -> float:
         """Seconds of reducing gradients and gathering weights that are not overlapped."""
         job, layout = self.job, self.job.layout
-        if layout.data == 1 or layout.zero == 3:
+        if layout.copies == 1 or layout.zero == 3:
             return 0.0
         gradients = self.links.data_all_gather(job.gradient_bytes * self.parameters)
         weights = self.links.data_all_gather(
@@ -168,8 +168,8 @@ class Step:
     def optimizer(self) -> float:
         """Seconds of the update, by the bytes it moves: each rank updates its share under ZeRO."""
         layout = self.job.layout
-        updated = self.parameters / (layout.data if layout.zero else 1)
-        held = self.parameters / (layout.data if layout.zero == 3 else 1)
+        updated = self.parameters / (layout.copies if layout.zero else 1)
+        held = self.parameters / (layout.copies if layout.zero == 3 else 1)
         kernels = self.passes.kernels
         moving = kernels.moving(UPDATE_BYTES * updated + CAST_BYTES * held)
         if self.job.optimizer is OptimizerName.muon:

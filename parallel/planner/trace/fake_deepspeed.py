@@ -27,7 +27,7 @@ from parallel.runtime.dtypes import DTYPES
 @contextmanager
 def shapes_known(shape: ModelShape, layout: Layout, precision: Precision) -> Iterator[None]:
     """Lets DeepSpeed's engines be built and run inside the block."""
-    tokens = shape.context // (layout.tensor if layout.sequence_parallel else 1)
+    tokens = shape.context // layout.context // (layout.tensor if layout.sequence_parallel else 1)
     hidden = [tokens, layout.micro_batch, shape.hidden]
     with ExitStack() as undo:
         replace(

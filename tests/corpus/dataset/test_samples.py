@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs.errors import InputError, RunError
-from corpus.dataset.epoch import open_tokens
+from corpus.dataset.epoch import Epoch, open_tokens
 from corpus.dataset.megatron_import import quiet_import
 from corpus.dataset.samples import Samples
 from corpus.store.prepared import Prepared
@@ -160,3 +160,42 @@ def test_a_truncated_file_is_refused(prepared: Prepared, tmp_path: Path, name: s
     (folder / name).write_bytes((folder / name).read_bytes()[:-2])
     with pytest.raises(InputError, match=rf"{name} has .* delete the folder {folder}"):
         Samples(folder / "text.train", context=CONTEXT, seed=0)
+
+
+def test_a_sample_says_where_its_documents_begin(samples: Samples, prepared: Prepared) -> None:
+    """By the token file alone, whatever tokens there are."""
+    tokens = open_tokens(prepared.tokens("text", "train"))
+    several = 0
+    for number in (*range(len(samples)), 3 * len(samples) + 1):
+        place, offset = (int(each[0]) for each in samples.positions(np.array([number])))
+        # Walks through the epoch's documents from where the sample begins.
+        order = samples.epoch(number // len(samples)).document_index
+        at = int(np.flatnonzero(order == place)[0])
+        expected: list[int] = []
+        left, begin = len(tokens[int(order[at])]) - offset, 0
+        for position in range(CONTEXT):
+            if not left:
+                at, begin = at + 1, position
+                left = len(tokens[int(order[at])])
+            expected.append(begin)
+            left -= 1
+        starts = samples.starts(number)
+        assert starts.dtype == np.int32
+        assert starts.tolist() == expected
+        several += expected[-1] > 0
+    assert several
+
+
+def test_documents_of_one_token_and_one_longer_than_a_sample(tmp_path: Path) -> None:
+    lengths = [1, 1, 1, 70, 1, 5, 16, 16, 1]
+    builder = IndexedDatasetBuilder(str(tmp_path / "tokens.bin"), dtype=np.int32)
+    for number, length in enumerate(lengths):
+        builder.add_document(np.full(length, number, dtype=np.int32), [length])
+    builder.finalize(str(tmp_path / "tokens.idx"))
+    epoch = Epoch(open_tokens(tmp_path / "tokens"), context=CONTEXT, seed=3, number=0)
+    for index in range(len(epoch)):
+        inputs, starts = epoch.tokens(index)[:-1], epoch.starts(index)
+        # Each document's tokens are its number, so that here they show where it begins.
+        changes = np.flatnonzero(np.diff(inputs, prepend=inputs[0] - 1))
+        expected = changes[np.searchsorted(changes, np.arange(CONTEXT), side="right") - 1]
+        assert starts.tolist() == expected.tolist()

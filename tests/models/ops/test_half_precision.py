@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.ops import half_precision
-from models.ops.banded_attention import AttentionBackend
+from models.ops.attention.banded import AttentionBackend
 from models.ops.half_precision import upcast_if_unsupported
 from models.ops.linear import host_linear
 from models.shape import ModelShape

@@ -10,13 +10,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.ops.banded_attention import AttentionBackend, band_mask
+from configs.schema import ContextBy
+from models.ops.attention.banded import AttentionBackend, band_mask
 from models.shape import ModelShape
 from models.training.attention import BandedAttention, DenseAttention
 
 SHAPE = ModelShape(layers=1, hidden=24, heads=3, context=64, vocab=9)
 CONFIG = SimpleNamespace(
-    attention_dropout=0.0, attention_backend=AttentionBackend.blocked, on_cpu=True
+    attention_dropout=0.0,
+    attention_backend=AttentionBackend.blocked,
+    on_cpu=True,
+    context_parallel_size=1,
+    context_by=ContextBy.gather,
+    restart_positions=False,
 )
 
 

@@ -34,8 +34,8 @@ def tiny_run(case: Case, global_batch: int = 0) -> Run:
 
 
 def stage_ranks(layout: Layout) -> list[int]:
-    """The first rank of each stage. All ranks of a stage do the same."""
-    return [stage * layout.tensor * layout.data for stage in range(layout.pipeline)]
+    """The first rank of each stage. All of a stage with its context rank do the same."""
+    return [stage * layout.tensor * layout.copies for stage in range(layout.pipeline)]
 
 
 def trace_here(asked: list[tuple[Run, Layout, int]], device: DeviceName) -> list[RankTrace]:

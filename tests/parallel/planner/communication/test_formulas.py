@@ -83,6 +83,7 @@ def test_a_formula_says_what_each_rank_counts(cases: TrainedCases, case: Case) -
             precision=precision,
             micro_batches=layout.micro_batches(GLOBAL_BATCH),
             device=DeviceName.cpu,
+            context_rank=layout.coordinates(rank).context,
         )
         assert said == traffic, f"rank {rank}"
 

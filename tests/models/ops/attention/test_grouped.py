@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.ops.banded_attention import band_mask, blocked_attention, flex_attention
-from models.ops.grouped_attention import _repeated, attend
+from models.ops.attention.banded import band_mask, blocked_attention
+from models.ops.attention.flex import flex_attention
+from models.ops.attention.grouped import _repeated, attend
 
 GROUPS = [1, 2, 6]  # of six heads
 

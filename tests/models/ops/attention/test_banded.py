@@ -15,17 +15,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.ops.banded_attention import (
+from models.ops.attention.banded import (
     AttentionBackend,
-    _flex,
     attention_backend,
     band_mask,
     banded_attention,
     blocked_attention,
     flash_fault,
-    flex_attention,
     inference_backend,
 )
+from models.ops.attention.flex import _flex, flex_attention
 from parallel.planner.trace.memory_tracker import Storages
 
 LENGTHS = [(64, 64), (65, 64), (100, 7), (129, 1), (200, 70), (257, 64), (300, 128)]
