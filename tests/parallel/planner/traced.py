@@ -14,6 +14,7 @@ from tests.pool import RankPool
 from tests.runs import run_of
 from tests.trained import Case
 
+AT_ONCE = 60  # in one job of the pool, which has minutes for it
 TRACERS = 2  # one a core: what torch learns of operations is paid for in each process
 
 
@@ -50,5 +51,9 @@ def trace_here(asked: list[tuple[Run, Layout, int]], device: DeviceName) -> list
 def trace_all(
     ranks: RankPool, asked: list[tuple[Run, Layout, int]], device: DeviceName
 ) -> list[RankTrace]:
-    answers = ranks.run(TRACERS, trace_here, asked, device)
-    return [answers[number % TRACERS][number // TRACERS] for number in range(len(asked))]
+    found = []
+    for first in range(0, len(asked), AT_ONCE):
+        part = asked[first : first + AT_ONCE]
+        answers = ranks.run(TRACERS, trace_here, part, device)
+        found += [answers[number % TRACERS][number // TRACERS] for number in range(len(part))]
+    return found
