@@ -9,6 +9,7 @@ states. Neither way holds more than a few rows of a model in memory.
 from __future__ import annotations
 
 import shutil
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from configs.errors import InputError
+from configs.errors import InputError, RunError
 from configs.override import override, shell_command
 from configs.schema import Run
 from corpus.tokenizer.special_tokens import AskedTokens
@@ -43,7 +44,7 @@ def convert(run: Run, overrides: list[str]) -> None:
             "formats, or convert.source=DIR, to read one"
         )
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    with _one_core_a_file():
+    with _one_core_a_file(), _cleaning_up_when_ended():
         if run.convert.to is not None:
             _export(run, Path(run.convert.to).expanduser().resolve(), console)
         else:
@@ -63,6 +64,20 @@ def _one_core_a_file() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def _cleaning_up_when_ended() -> Iterator[None]:
+    """SIGTERM ends the block as an interrupt does, so that nothing is left half-written."""
+
+    def end(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _export(run: Run, target: Path, console: Console) -> None:
@@ -98,12 +113,36 @@ def _import(run: Run, overrides: list[str], console: Console) -> None:
     given = HuggingFaceFolder(source, f"convert.source={source}", AskedTokens.of(run.model))
     shape, weights = given.shape(), given.weights()
     given.require_whole()
-    with owning(folder.path, run.launch.lease_s):
-        if folder.has_entries():
-            raise InputError(f"{override('run_dir', run.run_dir)}: is there already; give another")
+    with owning(folder.path, run.launch.lease_s), _whole_or_nothing(run.run_dir, folder):
         _make_run(run, given, weights, folder, overrides)
     command = shell_command("phalanx", "generate", override("run_dir", run.run_dir))
     console.print(f"wrote {folder.path}: {shape.parameters:,} parameters\n{command}")
+
+
+@contextmanager
+def _whole_or_nothing(run_dir: str, folder: RunFolder) -> Iterator[None]:
+    """All that is written inside the block stays, or nothing of it.
+
+    What a conversion left that was killed makes room. Raises InputError if anything else is there,
+    or the disk is full.
+    """
+    setting = override("run_dir", run_dir)
+    if folder.is_converting():
+        folder.clear()
+    if folder.has_entries():
+        raise InputError(f"{setting}: is there already; give another")
+    try:
+        try:
+            folder.converting.touch()
+            yield
+            folder.converting.unlink()
+        except BaseException:
+            folder.clear()
+            raise
+    except OSError as error:
+        raise InputError(f"{setting}: {error.strerror or error}") from None
+    except RunError as error:
+        raise InputError(f"{setting}: {error}") from None
 
 
 def _make_run(
