@@ -48,6 +48,14 @@ def with_its_model(run: Run, typed: Sequence[str]) -> Run:
     folder = folder_of(run)
     if folder is None:
         return run
+    return replace(with_model_of(folder, run, typed), checkpoint=str(folder.path))
+
+
+def with_model_of(folder: HuggingFaceFolder, run: Run, typed: Sequence[str]) -> Run:
+    """The run with a folder's network and tokenizer, but for settings that were typed.
+
+    Raises InputError if the folder is not supported, or does not fit what was typed.
+    """
     shape = folder.shape()
     theirs = {"name": folder.path.name, **shape.settings()}
     if f"{_MODEL}tokenizer" not in typed:
@@ -63,7 +71,7 @@ def with_its_model(run: Run, typed: Sequence[str]) -> Run:
     kept = {name: value for name, value in theirs.items() if name not in names}
     model = replace(run.model, **kept)
     require_same_parameters(folder, shape, ModelShape.of(model))
-    return replace(run, model=model, checkpoint=str(folder.path))
+    return replace(run, model=model)
 
 
 def require_same_parameters(folder: HuggingFaceFolder, there: ModelShape, here: ModelShape) -> None:

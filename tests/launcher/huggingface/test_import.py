@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
+import shutil
 import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import pytest
 from torch import Tensor
 
+from configs import load
+from corpus.tokenizer.tokenizer import Tokenizer
 from launcher.cli import guarded
 from launcher.commands import convert
 from models.huggingface.reading import Weights
+from models.shape import ModelShape
+from parallel.checkpoint import manifest
 from parallel.checkpoint.manifest import find
 from tests import pretrained
 from tests.asking import tokenizer_json
-from tests.cli import phalanx
+from tests.cli import TEXT, phalanx
+from tests.runs import run_of
 
 Convert = Callable[..., tuple[int, str]]
 
@@ -126,3 +134,115 @@ def test_a_full_disk_is_told_in_one_line(theirs: Path, tmp_path: Path) -> None:
     assert not made.exists()
     again = phalanx(*given, run_dir=made)
     assert again.status == 0, again.errors
+
+
+def changed(theirs: Path, folder: Path, **changes: Any) -> Path:
+    """A copy with another config.json."""
+    shutil.copytree(theirs, folder)
+    config = json.loads((theirs / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, **changes}), encoding="utf-8")
+    return folder
+
+
+ROPE = {**pretrained.LLAMA3, "rope_theta": 1e4}
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (
+            {"rope_parameters": {**ROPE, "rope_theta": 1.0}},
+            "model.rotary.base=1.0: has to be above 1; nearest: model.rotary.base=10000.0",
+        ),
+        (
+            {"rope_parameters": {**ROPE, "low_freq_factor": 4.0}},
+            "model.rotary.high_frequency_factor=4.0: it is not above "
+            "model.rotary.low_frequency_factor=4; nearest: model.rotary.high_frequency_factor=16.0",
+        ),
+        ({"rope_parameters": {**ROPE, "factor": 0.25}}, "model.rotary.factor=0.25: has to be"),
+    ],
+    ids=["base", "factors", "factor"],
+)
+def test_a_network_that_no_training_takes_is_refused(
+    theirs: Path, imported: Convert, tmp_path: Path, changes: dict[str, Any], says: str
+) -> None:
+    source = changed(theirs, tmp_path / "theirs", **changes)
+    status, said = imported(source)
+    assert (status, said.count("\n")) == (2, 1)
+    assert f"convert.source={source}: {says}" in said
+    assert not (tmp_path / "made").exists()
+    nearest = said.rpartition("nearest: ")[2].strip()
+    assert imported(source, nearest) == (0, "")
+    key, _, value = nearest.removeprefix("model.rotary.").partition("=")
+    rotary = manifest.shape_in(find(tmp_path / "made")).rotary
+    assert getattr(rotary, key) == float(value)
+
+
+def test_a_context_that_no_machine_has_memory_for_is_refused(
+    theirs: Path, imported: Convert, tmp_path: Path
+) -> None:
+    source = changed(theirs, tmp_path / "theirs", max_position_embeddings=1 << 39)
+    status, said = imported(source)
+    assert (status, said.count("\n")) == (2, 1)
+    assert f"convert.source={source}: model.context={1 << 39}: its rotary positions take" in said
+    assert imported(source, said.rpartition("nearest: ")[2].strip()) == (0, "")
+    asked = phalanx("generate", f"checkpoint={source}")
+    assert (asked.status, f"model.context={1 << 39}: its rotary" in asked.errors) == (2, True)
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(
+    imported: Convert, tmp_path: Path
+) -> None:
+    source = tmp_path / "theirs"
+    pretrained.write(source, "llama3", vocab_size=258)
+    (source / "tokenizer.json").write_text(tokenizer_json(), encoding="utf-8")
+    size = Tokenizer.load(source / "tokenizer.json").size
+    says = f"its tokenizer has {size} tokens, its model knows 258"
+    assert imported(source) == (2, f"phalanx: convert.source={source}: {says}\n")
+    trained = phalanx("train", f"checkpoint={source}", f"corpus.text={TEXT}", "--dry-run")
+    assert (trained.status, f"checkpoint={source}: {says}" in trained.errors) == (2, True)
+
+
+def test_a_tokenizer_that_cannot_be_read_is_told_of_its_folder(
+    theirs: Path, imported: Convert, tmp_path: Path
+) -> None:
+    source = Path(shutil.copytree(theirs, tmp_path / "theirs"))
+    (source / "tokenizer.json").write_text('{"model":')
+    status, said = imported(source)
+    assert (status, said.count("\n")) == (2, 1)
+    assert f"convert.source={source}: {source}/tokenizer.json is not a tokenizer.json: " in said
+    assert "model.tokenizer" not in said
+    (source / "tokenizer.json").unlink()
+    status, said = imported(source)
+    assert (status, "; nearest: the model's own, saved into it by" in said) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        ("model.layers=8", "weights of another shape; nearest: model.layers=2"),
+        ("convert.family=mistral", "has no effect with convert.source"),
+        ("checkpoint=other", "has no effect with convert.source"),
+        ("model.tokenizer=gpt2", "has no effect with convert.source"),
+    ],
+)
+def test_what_the_folder_contradicts_is_refused(
+    theirs: Path, imported: Convert, tmp_path: Path, typed: str, says: str
+) -> None:
+    status, said = imported(theirs, typed)
+    assert (status, said.count("\n"), said.startswith(f"phalanx: {typed}: ")) == (2, 1, True)
+    assert says in said
+    assert not (tmp_path / "made").exists()
+
+
+def test_what_is_typed_is_kept(theirs: Path, imported: Convert, tmp_path: Path) -> None:
+    assert imported(theirs, "model=gpt3_125m", "model.context=32") == (0, "")
+    made = load.read(tmp_path / "made" / "settings.yaml").model
+    assert ModelShape.of(made) == manifest.shape_in(find(tmp_path / "made"))
+    assert (made.context, made.vocab, made.layers) == (32, 300, 2)
+    assert made.recipe == run_of("model=gpt3_125m").model.recipe
+    # And it is a run that goes on.
+    result = phalanx(
+        "train", f"corpus.text={TEXT}", "train.steps=1", "--dry-run", run_dir=tmp_path / "made"
+    )
+    assert result.status == 0, result.errors
