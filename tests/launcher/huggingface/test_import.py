@@ -246,3 +246,16 @@ def test_what_is_typed_is_kept(theirs: Path, imported: Convert, tmp_path: Path) 
         "train", f"corpus.text={TEXT}", "train.steps=1", "--dry-run", run_dir=tmp_path / "made"
     )
     assert result.status == 0, result.errors
+
+
+def test_no_vocabulary_is_advised_where_there_are_weights(tmp_path: Path) -> None:
+    source, made = tmp_path / "theirs", tmp_path / "made"
+    pretrained.write(source, "llama3", vocab_size=320)
+    (source / "tokenizer.json").write_text(tokenizer_json(), encoding="utf-8")
+    text = (f"corpus.text={TEXT}", "train.steps=1", "layout=single", "layout.micro_batch=1")
+    begin = ("train", f"checkpoint={source}", *text)
+    for result in (phalanx(*begin, run_dir=made), phalanx(*begin, "--dry-run", run_dir=made)):
+        assert result.status == 0, result.errors
+        assert "are never used" not in result.output
+    composed = phalanx("train", *text, "model.vocab=4096", f"model.tokenizer={source}", "--dry-run")
+    assert "rows of the embedding are never used; nearest: model.vocab=" in composed.output
