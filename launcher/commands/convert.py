@@ -38,6 +38,8 @@ from parallel.checkpoint.manifest import TrainState
 from parallel.rules import check_model
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from models.huggingface.reading import Weights
 
 
@@ -191,7 +193,7 @@ def _make_run(made: Run, given: HuggingFaceFolder, weights: Weights, folder: Run
 
     shape = ModelShape.of(made.model)
     masters = {
-        f"master.{name}": Streamed(torch.Size(each.shape), partial(weights.stream, name))
+        f"master.{name}": Streamed(torch.Size(each.shape), partial(_stream, given, weights, name))
         for name, each in parameters(shape).items()
     }
     state = TrainState.before_training(shape, made.train.seed)
@@ -202,6 +204,11 @@ def _make_run(made: Run, given: HuggingFaceFolder, weights: Weights, folder: Run
         shutil.copyfile(tokenizer, kept)
     made = replace(made, model=replace(made.model, tokenizer=str(kept)))
     folder.write(made, made, "")
+
+
+def _stream(given: HuggingFaceFolder, weights: Weights, name: str, out: Tensor, first: int) -> None:
+    with given.named():
+        weights.stream(name, out, first)
 
 
 app = hydra_app(convert)

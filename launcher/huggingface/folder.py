@@ -57,14 +57,14 @@ class HuggingFaceFolder:
 
     def shape(self) -> ModelShape:
         """From config.json, checked against the size of the weights."""
-        with self._named():
+        with self.named():
             return self._family_and_shape()[1]
 
     def weights(self) -> Weights:
         """Its parameters, of which nothing is read yet but what there is of them."""
         from models.huggingface.reading import Weights
 
-        with self._named():
+        with self.named():
             family, shape, stored = self._checked()
             return Weights(family, shape, {name: it.file for name, it in stored.items()})
 
@@ -72,7 +72,7 @@ class HuggingFaceFolder:
         """Checks what `weights` does, and that a stored output layer is the embedding it is tied
         to, which reads both.
         """
-        with self._named():
+        with self.named():
             family, shape, stored = self._checked()
             output = f"{family.output}.weight"
             if shape.tied and output in stored:
@@ -114,7 +114,8 @@ class HuggingFaceFolder:
         return (self.path / manifest.TOKENIZER).exists()
 
     @contextmanager
-    def _named(self) -> Iterator[None]:
+    def named(self) -> Iterator[None]:
+        """Names the setting in what is raised inside the block."""
         try:
             yield
         except InputError as error:

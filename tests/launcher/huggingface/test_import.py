@@ -15,6 +15,7 @@ from threading import Event
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from configs import load
@@ -259,3 +260,36 @@ def test_no_vocabulary_is_advised_where_there_are_weights(tmp_path: Path) -> Non
         assert "are never used" not in result.output
     composed = phalanx("train", *text, "model.vocab=4096", f"model.tokenizer={source}", "--dry-run")
     assert "rows of the embedding are never used; nearest: model.vocab=" in composed.output
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
+def test_weights_that_are_no_numbers_are_refused(
+    theirs: Path, imported: Convert, tmp_path: Path, number: str
+) -> None:
+    source = Path(shutil.copytree(theirs, tmp_path / "theirs"))
+    weights = load_file(source / "model.safetensors")
+    name = "model.layers.1.mlp.up_proj.weight"
+    weights[name][3, 5] = float(number)
+    save_file(weights, source / "model.safetensors")
+    says = f"convert.source={source}: {name}: has numbers that are infinite or NaN"
+    assert imported(source) == (2, f"phalanx: {says}\n")
+    assert not (tmp_path / "made").exists()
+
+
+def test_what_fp16_cannot_hold_is_not_written(
+    theirs: Path, imported: Convert, tmp_path: Path
+) -> None:
+    source, made = Path(shutil.copytree(theirs, tmp_path / "theirs")), tmp_path / "made"
+    weights = load_file(source / "model.safetensors")
+    name = "model.layers.1.mlp.up_proj.weight"
+    weights[name][3, 5] = 1e5
+    save_file(weights, source / "model.safetensors")
+    assert imported(source) == (0, "")
+    out = tmp_path / "out"
+    refused = phalanx("convert", f"convert.to={out / 'it'}", "precision=fp16", run_dir=made)
+    assert (refused.status, refused.errors.count("\n")) == (2, 1)
+    says = f"checkpoint={find(made)}: {name}: has numbers that are too large for precision=fp16"
+    assert f"{says}; nearest: precision=bf16" in refused.errors
+    assert not list(out.iterdir())
+    done = phalanx("convert", f"convert.to={out / 'it'}", "precision=bf16", run_dir=made)
+    assert done.status == 0, done.errors
