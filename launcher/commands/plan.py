@@ -31,7 +31,7 @@ from launcher.console.plan_tables import (
     why_the_runner_up_lost,
 )
 from launcher.console.tables import print_lines, print_table
-from launcher.huggingface.begin import with_its_model
+from launcher.huggingface.begin import but_for_typed, with_its_model
 from launcher.run.settings import key_of
 from models.shape import ModelShape
 from parallel.advice import advice
@@ -99,15 +99,13 @@ def _with_model_there(run: Run, typed: list[str]) -> Run:
     """
     if run.checkpoint is None:
         return run
-    path = Path(run.checkpoint).expanduser().resolve()
+    path = Path(run.checkpoint).expanduser()
     if manifest.is_huggingface(path):
         return with_its_model(run, typed)
     checkpoint = manifest.find(path)
     if not {"model", "experiment"} & set(typed):
-        given = {key.split(".")[1] for key in typed if key.startswith("model.")}
-        there = {"name": path.name, **manifest.shape_in(checkpoint).settings()}
-        kept = {name: value for name, value in there.items() if name not in given}
-        run = replace(run, model=replace(run.model, **kept))
+        there = {"name": path.resolve().name, **manifest.shape_in(checkpoint).settings()}
+        run = replace(run, model=but_for_typed(run.model, there, typed))
     TrainState.read(checkpoint).require_shape(ModelShape.of(run.model), checkpoint)
     return run
 
