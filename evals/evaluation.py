@@ -14,7 +14,6 @@ from evals.language_model import LanguageModel
 from evals.scoring import Answer, Score, answers_of, score_of
 from evals.tasks import Task, fitting_shots, prompt_of
 
-RESULTS, HARNESS_RESULTS = "results.json", "harness.json"  # of our tasks, of the harness
 _CACHED = 1 << 16  # cached token counts of texts
 
 

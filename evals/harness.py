@@ -20,8 +20,8 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from configs.asking import EvaluateConfig
 from configs.errors import InputError
-from evals.evaluation import HARNESS_RESULTS
 from evals.language_model import LanguageModel
+from evals.results import HARNESS_RESULTS
 from evals.tasks import FEW
 from parallel.inference.decoding import GREEDY, Draw, Tokens
 

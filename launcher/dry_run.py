@@ -51,7 +51,8 @@ def dry_run(run: Run, overrides: list[str]) -> None:
     print_table(console, layout_table(plan.shape, plan.layout))
     if prepared is not None:
         print_table(console, mixture_table(plan.run, prepared))
-        for line in notes(plan.run, prepared):
+        has_weights = plan.run.checkpoint is not None or folder.has_checkpoint()
+        for line in notes(plan.run, prepared, begun=has_weights):
             console.print(line)
     print_lines(console, run_summary(plan, prepared, folder.path))
     console.print(f"starts   {begins}")

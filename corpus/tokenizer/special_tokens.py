@@ -26,6 +26,7 @@ from configs.words import listed
 END_OF_TEXT = ("<|endoftext|>", "</s>")  # of a file without roles
 USUAL_ENDS = (*END_OF_TEXT, "<|end_of_text|>")  # of GPT-2, Pythia, OLMo, Qwen; Llama 2; Llama 3
 NO_TOKEN = "none"
+SETTING = "model.tokenizer"
 STOP_TOKENS = "model.stop_tokens"
 
 Content = dict[str, Any]  # of a JSON file
@@ -89,14 +90,16 @@ def mark(
     asked: AskedTokens,
     name: str,
     folder: Path | None = None,
+    setting: str | None = None,
 ) -> str:
     """The tokenizer.json with the roles of its tokens, unchanged if it is read like that anyway.
 
     They are those asked for, else those of the file, else what the folder or the tokenizer says.
-    Raises InputError for a name that the tokenizer lacks, or a folder's file that cannot be read.
+    Raises InputError for a name that the tokenizer lacks, or naming `setting` for a folder's file
+    that cannot be read.
     """
     content: Content = json.loads(text)
-    special = _choose(inner, content, asked, name, folder)
+    special = _choose(inner, content, asked, name, folder, setting)
     try:
         if read_roles(inner, content, name) == special:
             return text
@@ -125,14 +128,15 @@ def _choose(
     asked: AskedTokens,
     name: str,
     folder: Path | None,
+    setting: str | None,
 ) -> SpecialTokens:
-    for setting, token in asked.by_setting:
-        _require_token(inner, _set(setting, token), token, setting)
+    for key, token in asked.by_setting:
+        _require_token(inner, _set(key, token), token, key)
     if any(map(_roles, _added(content))):
         own = read_roles(inner, content, name)
         begin, ends = own.begin, [own.end, *own.stops]
     elif folder is not None:
-        begin, ends = _said_by(folder, inner)
+        begin, ends = _said_by(folder, inner, setting or f"{SETTING}={folder}")
     else:
         begin, ends = _own_begin(inner), []
     if asked.begin is not None:
@@ -142,7 +146,7 @@ def _choose(
     if not ends:
         added = {token["content"] for token in _added(content) if token["special"]}
         usual = sorted(USUAL_ENDS, key=lambda token: token not in added)
-        ends = [_usual_end(inner, name, usual)]
+        ends = [_usual_end(inner, name, usual, setting or SETTING)]
     stops = frozenset(ends[1:] if asked.stops is None else asked.stops)
     return SpecialTokens(begin=begin, end=ends[0], stops=stops - {ends[0]})
 
@@ -154,9 +158,11 @@ def _own_begin(inner: tokenizers.Tokenizer) -> str | None:
     return inner.id_to_token(full[0]) if full[:1] != plain[:1] else None
 
 
-def _said_by(folder: Path, inner: tokenizers.Tokenizer) -> tuple[str | None, list[str]]:
+def _said_by(
+    folder: Path, inner: tokenizers.Tokenizer, setting: str
+) -> tuple[str | None, list[str]]:
     """What transformers makes of the folder: the token before a text, and those that end one."""
-    files = {name: _json(folder / name) for name in (*_WITH_NAMES, *_WITH_IDS)}
+    files = {name: _json(folder / name, setting) for name in (*_WITH_NAMES, *_WITH_IDS)}
     begins: list[str] = []
     ends: list[str] = []
     for name in _WITH_NAMES:
@@ -164,7 +170,7 @@ def _said_by(folder: Path, inner: tokenizers.Tokenizer) -> tuple[str | None, lis
             value = files[name].get(key)
             token = value.get("content") if isinstance(value, dict) else value
             if isinstance(token, str):
-                said = f"model.tokenizer={folder}: {key}={token!r} in its {name}"
+                said = f"{setting}: {key}={token!r} in its {name}"
                 _require_token(
                     inner, said, token, f"model.{'begin' if begins is found else 'end'}_token"
                 )
@@ -192,12 +198,14 @@ def _set(setting: str, token: str) -> str:
     return override(setting, [token] if setting == STOP_TOKENS else token)
 
 
-def _usual_end(inner: tokenizers.Tokenizer, name: str, usual: Sequence[str]) -> str:
+def _usual_end(
+    inner: tokenizers.Tokenizer, name: str, usual: Sequence[str], setting: str = SETTING
+) -> str:
     for token in usual:
         if inner.token_to_id(token) is not None:
             return token
     raise InputError(
-        f"model.tokenizer: {name} has no end-of-text token ({listed(usual, apart=' or ')}); "
+        f"{setting}: {name} has no end-of-text token ({listed(usual, apart=' or ')}); "
         "nearest: model.end_token=NAME, one of its own"
     )
 
@@ -239,7 +247,7 @@ def _template(inner: tokenizers.Tokenizer, begin: str | None) -> Content | None:
     }
 
 
-def _json(path: Path) -> Content:
+def _json(path: Path, setting: str) -> Content:
     """Empty if there is no such file."""
     if not path.exists():
         return {}
@@ -247,7 +255,7 @@ def _json(path: Path) -> Content:
         found = json.loads(read_small(path))
     except (OSError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"model.tokenizer={path.parent}: {path.name}: {reason}") from None
+        raise InputError(f"{setting}: {path.name}: {reason}") from None
     if not isinstance(found, dict):
-        raise InputError(f"model.tokenizer={path.parent}: {path.name} is not a JSON object")
+        raise InputError(f"{setting}: {path.name} is not a JSON object")
     return found

@@ -11,7 +11,7 @@ import tokenizers
 
 from configs.errors import InputError
 from configs.reading import read_small
-from corpus.tokenizer.special_tokens import SpecialTokens, read_roles
+from corpus.tokenizer.special_tokens import SETTING, SpecialTokens, read_roles
 
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 
@@ -85,22 +85,22 @@ def size_of(inner: tokenizers.Tokenizer) -> int:
     return max(inner.get_vocab(with_added_tokens=True).values()) + 1
 
 
-def read_json(path: Path | str) -> tuple[str, tokenizers.Tokenizer]:
+def read_json(path: Path | str, setting: str = SETTING) -> tuple[str, tokenizers.Tokenizer]:
     """The text of a tokenizer.json, and what it is.
 
-    Raises InputError if there is no such file, or it is something else.
+    Raises InputError, naming `setting`, if there is no such file, or it is something else.
     """
     try:
         text = read_small(Path(path).expanduser())
     except OSError as error:
-        raise InputError(f"model.tokenizer: cannot read {path}: {error.strerror}") from error
+        raise InputError(f"{setting}: cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"model.tokenizer: {path} is not a tokenizer.json") from error
+        raise InputError(f"{setting}: {path} is not a tokenizer.json") from error
     try:
         return text, tokenizers.Tokenizer.from_str(text)
     except Exception as error:  # the library raises nothing narrower
         reason = str(error).splitlines()[0]
-        raise InputError(f"model.tokenizer: {path} is not a tokenizer.json: {reason}") from error
+        raise InputError(f"{setting}: {path} is not a tokenizer.json: {reason}") from error
 
 
 def _from_json(text: str, name: str, special: SpecialTokens) -> Tokenizer:

@@ -15,7 +15,7 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 from configs.errors import InputError
 from configs.network import ModelConfig
 from configs.words import listed
-from corpus.tokenizer.special_tokens import END_OF_TEXT, AskedTokens, mark
+from corpus.tokenizer.special_tokens import END_OF_TEXT, SETTING, AskedTokens, mark
 from corpus.tokenizer.tokenizer import read_json, size_of
 
 TOKENIZER = "tokenizer.json"
@@ -57,21 +57,22 @@ def _download(path: Path) -> str:
     return f"; nearest: hf download {path} --include 'tokenizer*' --local-dir {path}"
 
 
-def published(path: Path, asked: AskedTokens) -> tuple[str, int]:
+def published(path: Path, asked: AskedTokens, setting: str | None = None) -> tuple[str, int]:
     """A tokenizer.json, or that of a Hugging Face folder, with its tokens' roles; and its size.
 
-    Raises InputError if there is none, it cannot be used, or lacks a token that was asked for.
+    Raises InputError, naming `setting`, if there is none, it cannot be used, or lacks a token that
+    was asked for.
     """
     file = path / TOKENIZER if path.is_dir() else path
     if not file.is_file():
         what = f"no {TOKENIZER} in the folder" if path.is_dir() else "no file"
         raise InputError(
-            f"model.tokenizer: {what} {path} (trained, gpt2, or the path of a tokenizer.json or of "
+            f"{SETTING}: {what} {path} (trained, gpt2, or the path of a tokenizer.json or of "
             f"a Hugging Face folder with one){_download(path)}"
         )
-    text, inner = read_json(file)
-    _require_all_text(inner, file)
-    marked = mark(text, inner, asked, str(path), path if path.is_dir() else None)
+    text, inner = read_json(file, setting or SETTING)
+    _require_all_text(inner, file, setting or SETTING)
+    marked = mark(text, inner, asked, str(path), path if path.is_dir() else None, setting)
     return marked, size_of(inner)
 
 
@@ -132,15 +133,15 @@ def _from_file(path: Path, size: int, asked: AskedTokens) -> Vocabulary:
     return Vocabulary(identity=f"file {digest}", trains=False, make=lambda text: content)
 
 
-def _require_all_text(inner: tokenizers.Tokenizer, path: Path) -> None:
+def _require_all_text(inner: tokenizers.Tokenizer, path: Path, setting: str) -> None:
     """Raises InputError if letters would be dropped or fail."""
     for letter in string.ascii_letters + string.digits:
         try:
             found = inner.encode(letter, add_special_tokens=False).ids
         except Exception as error:  # the library raises nothing narrower
-            raise InputError(f"model.tokenizer={path} fails on {letter!r}: {error}") from error
+            raise InputError(f"{setting}: {path} fails on {letter!r}: {error}") from error
         if not found:
-            raise InputError(f"model.tokenizer={path} has no token for {letter!r}")
+            raise InputError(f"{setting}: {path} has no token for {letter!r}")
 
 
 def _byte_level(model: models.BPE) -> tokenizers.Tokenizer:

@@ -27,7 +27,7 @@ from configs.schema import Run
 from configs.text import BenchmarkConfig, ContaminationAction
 from corpus.decontaminate import study_corpus
 from corpus.sources.sources import expanded
-from evals.evaluation import HARNESS_RESULTS, RESULTS
+from evals.results import HARNESS_RESULTS, RESULTS
 from launcher.command_line.compose import hydra_app
 from launcher.commands.decontaminate import study_table
 from launcher.console.progress_bar import progress_bar

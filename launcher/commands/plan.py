@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import warnings
 from dataclasses import replace
@@ -15,6 +16,7 @@ from configs.atomic import write_atomic
 from configs.errors import InputError
 from configs.override import override
 from configs.schema import DeviceName, PlanFormat, Run
+from configs.words import listed
 from launcher.command_line.compose import hydra_app
 from launcher.console.plan_tables import (
     asked_line,
@@ -29,9 +31,12 @@ from launcher.console.plan_tables import (
     why_the_runner_up_lost,
 )
 from launcher.console.tables import print_lines, print_table
-from launcher.huggingface.begin import with_its_model
+from launcher.huggingface.begin import but_for_typed, with_its_model
 from launcher.run.settings import key_of
+from models.shape import ModelShape
 from parallel.advice import advice
+from parallel.checkpoint import manifest
+from parallel.checkpoint.manifest import TrainState
 from parallel.hardware import choose_device, cuda_devices
 from parallel.layout import Layout
 from parallel.planner.inputs.calibration import calibrated
@@ -39,15 +44,15 @@ from parallel.planner.inputs.cluster import machine_of
 from parallel.planner.plan import Plan
 from parallel.planner.report.as_json import answer, search_answer, trace_answer
 from parallel.planner.report.perfetto import perfetto
-from parallel.planner.search import Found, fits_somewhere, search
-from parallel.rules import check
+from parallel.planner.search import Found, candidates, fits_somewhere, search
+from parallel.rules import allowed, check
 
 PAGE = "plan.html"
 
 
 def plan(run: Run, overrides: list[str]) -> None:
     """Plans the layout, or the fastest one found by a search, and prints or writes the result."""
-    run = with_its_model(run, [key_of(each) for each in overrides])
+    run = _with_model_there(run, [key_of(each) for each in overrides])
     device, ranks = _ranks(run)
     found = _search(run, device, ranks) if run.plan.search else None
     requested = _layout(run, ranks, overrides)
@@ -85,6 +90,24 @@ def plan(run: Run, overrides: list[str]) -> None:
         if beside is not None:
             print_lines(console, asked_line(beside))
         print_lines(console, "\n".join(report["advice"]))
+
+
+def _with_model_there(run: Run, typed: list[str]) -> Run:
+    """The run with the model of the checkpoint or the folder that it names, but for what was typed.
+
+    Raises InputError if there is none, or it contradicts what was typed.
+    """
+    if run.checkpoint is None:
+        return run
+    path = Path(run.checkpoint).expanduser()
+    if manifest.is_huggingface(path):
+        return with_its_model(run, typed)
+    checkpoint = manifest.find(path)
+    if not {"model", "experiment"} & set(typed):
+        there = {"name": path.resolve().name, **manifest.shape_in(checkpoint).settings()}
+        run = replace(run, model=but_for_typed(run.model, there, typed))
+    TrainState.read(checkpoint).require_shape(ModelShape.of(run.model), checkpoint)
+    return run
 
 
 def _write_timeline(path: str, planned: Plan) -> None:
@@ -140,15 +163,58 @@ def _search(run: Run, device: DeviceName, ranks: int | None) -> Found:
     calibration = calibrated(run.cluster.software, machine.gpu)
     found = search(run, ranks, device, machine, calibration)
     if found.leanest is None:
+        nearest = _nearest_batches(run, ranks, device)
+        if not nearest:  # whatever the batch: the rules say why of the simplest layout
+            check(_with_batch(run, ranks), Layout(data=ranks), ranks=ranks, device=device)
         raise InputError(
             f"plan.search=true: none of {found.tried} layouts of {ranks} ranks is valid for "
             f"model={run.model.name}, train.global_batch={run.train.global_batch}, "
             f"optimizer.ramp_start={run.optimizer.ramp_start}; nearest: "
-            f"optimizer.ramp_tokens=0 train.global_batch={ranks}"
+            f"{listed(nearest, apart=' or ')}"
         )
     if not found.ranked:
         raise InputError(_fits_nowhere(run, ranks, found))
     return found
+
+
+def _nearest_batches(run: Run, ranks: int, device: DeviceName) -> list[str]:
+    """Overrides with which some layout is valid: the nearest global batch below and above, with the
+    ramp-up if one works with it. Empty if no batch helps.
+    """
+    batch, start = run.train.global_batch, max(run.optimizer.ramp_start, 1)
+    constant = _with_batch(run, batch)
+    for ramped, before in ((run, ""), (constant, "optimizer.ramp_tokens=0")):
+        # A batch is a multiple of the replicas, whose number divides the ranks, and of the ramp's
+        # first batch if there is one.
+        units = [size for size in range(1, ranks + 1) if ranks % size == 0]
+        units += [math.lcm(size, start) for size in units]
+        below = sorted({batch // unit * unit for unit in units} - {0}, reverse=True)
+        above = sorted({(batch // unit + 1) * unit for unit in units})
+        found = [
+            next((each for each in side if _is_valid(ramped, each, ranks, device)), None)
+            for side in (below, above)
+        ]
+        ways = [it for it in dict.fromkeys(found) if it is not None]
+        if before and batch in ways:
+            return [before]
+        if ways:
+            return [f"{before} {override('train.global_batch', it)}".strip() for it in ways]
+    return []
+
+
+def _with_batch(run: Run, batch: int) -> Run:
+    """The run with this global batch from the first step on."""
+    constant = replace(run.optimizer, ramp_tokens=0)
+    return replace(run, optimizer=constant, train=replace(run.train, global_batch=batch))
+
+
+def _is_valid(run: Run, batch: int, ranks: int, device: DeviceName) -> bool:
+    """Whether any layout is, with this global batch."""
+    tried = replace(run, train=replace(run.train, global_batch=batch))
+    return any(
+        allowed(tried, layout, ranks=ranks, device=device)
+        for layout in candidates(tried, ranks, machine_of(run.cluster).gpus_per_node)
+    )
 
 
 def _fits_nowhere(run: Run, ranks: int, found: Found) -> str:

@@ -119,7 +119,7 @@ def prepare(
     print_table(console, layout_table(plan.shape, plan.layout))
     if prepared is not None:
         print_table(console, mixture_table(plan.run, prepared))
-        for line in notes(plan.run, prepared):
+        for line in notes(plan.run, prepared, begun=checkpoint is not None):
             console.print(line)
     print_lines(console, "\n".join([*plan.notes, run_summary(plan, prepared, folder.path)]))
     if missing:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from configs.errors import InputError
+from configs.network import ModelConfig
 from configs.override import override
 from configs.schema import Run
 from corpus.tokenizer.special_tokens import AskedTokens
@@ -48,22 +49,34 @@ def with_its_model(run: Run, typed: Sequence[str]) -> Run:
     folder = folder_of(run)
     if folder is None:
         return run
+    return replace(with_model_of(folder, run, typed), checkpoint=str(folder.path))
+
+
+def with_model_of(folder: HuggingFaceFolder, run: Run, typed: Sequence[str]) -> Run:
+    """The run with a folder's network and tokenizer, but for settings that were typed.
+
+    Raises InputError if the folder is not supported, or does not fit what was typed.
+    """
     shape = folder.shape()
     theirs = {"name": folder.path.name, **shape.settings()}
     if f"{_MODEL}tokenizer" not in typed:
         with folder.tokenizer():  # one that can be used
             theirs["tokenizer"] = str(folder.path) if folder.has_tokenizer() else "gpt2"
+    model = but_for_typed(run.model, theirs, typed)
+    require_same_parameters(folder, shape, ModelShape.of(model))
+    return replace(run, model=model)
+
+
+def but_for_typed(model: ModelConfig, theirs: dict[str, Any], typed: Sequence[str]) -> ModelConfig:
+    """The model with these values, but for those of settings that were typed."""
     names = {key.removeprefix(_MODEL) for key in typed if key.startswith(_MODEL)}
     rotary = {
-        name.removeprefix("rotary."): getattr(run.model.rotary, name.removeprefix("rotary."))
+        name.removeprefix("rotary."): getattr(model.rotary, name.removeprefix("rotary."))
         for name in names
         if name.startswith("rotary.")
     }
-    theirs["rotary"] = replace(shape.rotary, **rotary)
-    kept = {name: value for name, value in theirs.items() if name not in names}
-    model = replace(run.model, **kept)
-    require_same_parameters(folder, shape, ModelShape.of(model))
-    return replace(run, model=model, checkpoint=str(folder.path))
+    theirs = {**theirs, "rotary": replace(theirs["rotary"], **rotary)}
+    return replace(model, **{name: it for name, it in theirs.items() if name not in names})
 
 
 def require_same_parameters(folder: HuggingFaceFolder, there: ModelShape, here: ModelShape) -> None:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from configs.atomic import atomic_folder
+from configs.errors import InputError
 from configs.schema import Precision
 from corpus.tokenizer.tokenizer import Tokenizer
 from models.huggingface.family import Family
 from models.layer_table import Parameter
 from models.shape import ModelShape
 from parallel.checkpoint import manifest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from models.huggingface.writing import Writer
 
 _DTYPES = {
     Precision.float32: "float32",
@@ -26,7 +33,8 @@ def export(
 ) -> None:
     """Writes weights, config.json and the tokenizer, and nothing at all if that fails.
 
-    Raises InputError if the target is taken, the disk too small or the checkpoint damaged.
+    Raises InputError if the target is taken, the disk too small, the checkpoint damaged or a number
+    of it too large for the precision.
     """
     from models.huggingface.writing import Writer, write_config
     from parallel.checkpoint.stream import stream_weights
@@ -38,13 +46,22 @@ def export(
         folder = filling.folder
         with Writer(folder, family, shape, DTYPES[precision]) as writer:
             whole = {name: each.shape for name, each in parameters(shape).items()}
-            stream_weights(checkpoint, whole, writer.take)
+            stream_weights(checkpoint, whole, partial(_take, checkpoint, writer))
         tokens = _tokens(tokenizer)
         write_config(folder, family, shape, dtype=_DTYPES[precision], **tokens)
         if tokenizer is not None:
             (folder / manifest.TOKENIZER).write_text(tokenizer.to_json(), encoding="utf-8")
             _write_json(folder / "tokenizer_config.json", _tokenizer_config(tokenizer, shape))
             _write_json(folder / "generation_config.json", tokens)
+
+
+def _take(
+    checkpoint: Path, writer: Writer, name: str, offset: tuple[int, ...], rows: Tensor
+) -> None:
+    try:
+        writer.take(name, offset, rows)
+    except InputError as error:
+        raise InputError(f"checkpoint={checkpoint}: {error}") from None
 
 
 def parameters(shape: ModelShape) -> dict[str, Parameter]:

@@ -57,14 +57,14 @@ class HuggingFaceFolder:
 
     def shape(self) -> ModelShape:
         """From config.json, checked against the size of the weights."""
-        with self._named():
+        with self.named():
             return self._family_and_shape()[1]
 
     def weights(self) -> Weights:
         """Its parameters, of which nothing is read yet but what there is of them."""
         from models.huggingface.reading import Weights
 
-        with self._named():
+        with self.named():
             family, shape, stored = self._checked()
             return Weights(family, shape, {name: it.file for name, it in stored.items()})
 
@@ -72,7 +72,7 @@ class HuggingFaceFolder:
         """Checks what `weights` does, and that a stored output layer is the embedding it is tied
         to, which reads both.
         """
-        with self._named():
+        with self.named():
             family, shape, stored = self._checked()
             output = f"{family.output}.weight"
             if shape.tied and output in stored:
@@ -84,30 +84,38 @@ class HuggingFaceFolder:
         """Its tokenizer.json, with the roles of its tokens; without one, GPT-2's if the vocabulary
         sizes match.
         """
+        text, size = self._tokenizer_json()
+        vocab = self.shape().vocab
+        if size > vocab:
+            raise InputError(
+                f"{self.setting}: its tokenizer has {size:,} tokens, its model knows {vocab:,}"
+            )
         with TemporaryDirectory() as scratch:
             made = Path(scratch) / manifest.TOKENIZER
-            made.write_text(self._tokenizer_json(), encoding="utf-8")
+            made.write_text(text, encoding="utf-8")
             yield made
 
-    def _tokenizer_json(self) -> str:
+    def _tokenizer_json(self) -> tuple[str, int]:
         from corpus.tokenizer.vocabulary import GPT2_SIZE, gpt2, published
 
         if self.has_tokenizer():
-            return published(self.path, self.asked)[0]
+            return published(self.path, self.asked, self.setting)
         vocab = self.shape().vocab
         if vocab != GPT2_SIZE:
             raise InputError(
                 f"{self.setting}: there is no {manifest.TOKENIZER} in it, and its "
-                f"vocabulary of {vocab:,} is not GPT-2's"
+                f"vocabulary of {vocab:,} is not GPT-2's; nearest: the model's own, saved into it "
+                "by save_pretrained of transformers' AutoTokenizer"
             )
-        return gpt2(vocab).make(())
+        return gpt2(vocab).make(()), vocab
 
     def has_tokenizer(self) -> bool:
         """Whether there is a tokenizer.json."""
         return (self.path / manifest.TOKENIZER).exists()
 
     @contextmanager
-    def _named(self) -> Iterator[None]:
+    def named(self) -> Iterator[None]:
+        """Names the setting in what is raised inside the block."""
         try:
             yield
         except InputError as error:
@@ -166,6 +174,11 @@ def _weight_files(source: Path) -> list[Path]:
         if not (source / name).is_file():
             pickled = next((each.name for each in sorted(source.glob("pytorch_model*.bin"))), None)
             raise InputError(f"{name} is missing" + (_PICKLED.format(pickled) if pickled else ""))
+    if names != [_WEIGHTS] and (source / _WEIGHTS).is_file():
+        raise InputError(
+            f"{_WEIGHTS} is there, which transformers reads, and {_INDEX}, which names other "
+            "files; nearest: without one of the two"
+        )
     return [source / name for name in sorted(names)]
 
 
@@ -191,8 +204,7 @@ def _stored(source: Path) -> dict[str, _Stored]:
                         raise InputError(f"{name}: is in {found[name].file.name} and {path.name}")
                     found[name] = _Stored(path, tuple(tensor.get_shape()), tensor.get_dtype())
         except (OSError, SafetensorError) as error:
-            reason = " ".join(str(error).split())
-            raise InputError(f"{path.name}: {reason}") from None
+            raise InputError(f"{path.name}: {_what_is_wrong(path, error)}") from None
     if (source / _INDEX).exists():
         said = _index(source)
         for name, file in said.items():
@@ -201,6 +213,17 @@ def _stored(source: Path) -> dict[str, _Stored]:
         for name in found.keys() - said.keys():
             raise InputError(f"{_INDEX}: does not name {name}, which {found[name].file.name} has")
     return found
+
+
+def _what_is_wrong(path: Path, error: Exception) -> str:
+    from models.huggingface.read_once import told_size
+
+    size, told = path.stat().st_size, told_size(path)
+    if told is not None and told > size:
+        return f"is cut short: its header tells of {told:,} bytes, it has {size:,}"
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return f"is no file of safetensors ({' '.join(str(error).split())})"
 
 
 def _require_equal(stored: dict[str, _Stored], words: str, output: str) -> None:

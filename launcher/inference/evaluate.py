@@ -9,9 +9,10 @@ from typing import IO
 import torch
 
 from configs.schema import Run
-from evals.evaluation import RESULTS, Result, evaluate, write_result
+from evals.evaluation import Result, evaluate, write_result
 from evals.language_model import LanguageModel
 from evals.ranks import DistributedModel
+from evals.results import RESULTS
 from launcher.inference.session import load_model
 from launcher.inference.tasks import tasks_of
 from launcher.run.run_dir import RunFolder

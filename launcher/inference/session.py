@@ -20,6 +20,7 @@ from configs.schema import EngineName, LaunchName, Run, Schedule
 from corpus.tokenizer.special_tokens import AskedTokens
 from corpus.tokenizer.tokenizer import Tokenizer
 from launcher.huggingface.folder import HuggingFaceFolder
+from launcher.run.host_memory import context_fault
 from launcher.run.resolve import ResolvedRun, resolve
 from launcher.run.run_dir import RunFolder
 from launcher.run.settings import key_of
@@ -57,6 +58,8 @@ def source_of(run: Run, command: str) -> ModelSource:
     source = _found(run, command)
     if source.folder is not None and command:
         source.folder.require_whole()
+    if fault := context_fault(source.shape):
+        raise InputError(f"checkpoint={source.path}: {fault}")
     with source.tokenizer() as path:
         tokens = Tokenizer.load(path).size
     if tokens > source.shape.vocab:

@@ -122,12 +122,16 @@ def mixture_table(run: Run, prepared: Prepared) -> Table:
     return table
 
 
-def notes(run: Run, prepared: Prepared) -> list[str]:
-    """Warnings about the corpus that may be unintended, one line each."""
+def notes(run: Run, prepared: Prepared, begun: bool = False) -> list[str]:
+    """Warnings about the corpus that may be unintended, one line each.
+
+    Args:
+        begun: there are weights already, whose vocabulary is what it is.
+    """
     samples = samples_of_run(run)
     plans = plan_mixture(prepared, shares_of(run), context=run.model.context, samples=samples)
     found = [_skipped(prepared), *_unread(plans, samples), _repeated(run, plans)]
-    found += [_unused_vocabulary(run, prepared), *left_out_notes(run)]
+    found += ["" if begun else _unused_vocabulary(run, prepared), *left_out_notes(run)]
     return [line for line in found if line]
 
 

@@ -14,6 +14,7 @@ BYTES_A_PARAMETER = 16  # float32 weight and gradient, Adam's two moments
 BYTES_OF_A_COPY = 12  # the copy that an asynchronous checkpoint is written from
 BYTES_OFFLOADED = 16  # float32 master and gradient, Adam's two moments
 BYTES_A_RANK = 400 * 2**20  # a process that has imported torch and Megatron-core
+_BYTES_OF_A_NUMBER = 4
 _GIB = 2**30
 _LIMIT = Path("/sys/fs/cgroup/memory.max")
 
@@ -38,6 +39,28 @@ def memory_fault(run: Run, layout: Layout, device: DeviceName, ranks_here: int) 
         f"parameters need at least {needed / _GIB:,.0f} GiB{of}, this machine has "
         f"{there / _GIB:,.0f}; nearest: {way}"
     )
+
+
+def context_fault(shape: ModelShape) -> str | None:
+    """A message if the tables of rotary positions would exceed this machine's memory: those who use
+    a model make them for the whole of its context.
+    """
+    needed, there = shape.context * _bytes_of_a_position(shape), memory_bytes()
+    if needed <= there:
+        return None
+    return (
+        f"model.context={shape.context}: its rotary positions take {needed / _GIB:,.0f} GiB, this "
+        f"machine has {there / _GIB:,.0f}"
+    )
+
+
+def largest_context(shape: ModelShape) -> int:
+    """A power of two without such a fault."""
+    return int(2 ** ((memory_bytes() // _bytes_of_a_position(shape)).bit_length() - 1))
+
+
+def _bytes_of_a_position(shape: ModelShape) -> int:
+    return shape.rotated_channels * _BYTES_OF_A_NUMBER  # cosines and sines of half as many
 
 
 def needed_bytes(run: Run, layout: Layout, device: DeviceName, ranks_here: int) -> float:

@@ -14,6 +14,7 @@ failure.txt      the report of the last failure; failures.jsonl holds one line f
 left_out         nodes that jobs exclude
 DONE             written after the last step
 stopped.json     why the last start saved and ended early
+CONVERTING       while a folder of Hugging Face's is made a run: what a killed one left
 STOP  SAVE       created by the user: save and end; save now
 owner/           the current owner and earlier ones (launcher.run.ownership)
 checkpoints/  tensorboard/  logs/rank_N.log  loss.png
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -140,6 +142,26 @@ class RunFolder:
     def save_file(self) -> Path:
         """Users create it to make the run save a checkpoint now."""
         return self.path / "SAVE"
+
+    @property
+    def converting(self) -> Path:
+        """Exists while `phalanx convert` fills the directory, and after it was killed."""
+        return self.path / "CONVERTING"
+
+    def is_converting(self) -> bool:
+        """Whether all that is there was left by a conversion that did not end."""
+        return self.converting.exists() and not self.config.exists()
+
+    def clear(self) -> None:
+        """Deletes all but the record of its owner, and at last what says that it may be deleted."""
+        kept = (OWNER, self.converting.name)
+        for path in self.path.iterdir():
+            if path.is_dir() and path.name not in kept:
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name not in kept:
+                path.unlink()
+        if all(path.name in kept for path in self.path.iterdir()):
+            self.converting.unlink(missing_ok=True)
 
     def read_jobs(self) -> list[int]:
         """The ids of all jobs submitted for the run, oldest first."""

@@ -21,6 +21,8 @@ from models.scratch import Scratch
 _DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 _LENGTH = 8  # bytes at a file's begin that say how many its header takes
 
+_MOST = 100 * 10**6  # bytes of a header, as the library allows
+
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
@@ -54,6 +56,23 @@ class ReadOnce:
         finally:
             os.close(handle)
         return out
+
+
+def told_size(path: Path) -> int | None:
+    """The bytes that a file has to have by its own header; None if that is none."""
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(_LENGTH), "little")
+            if size > _MOST:
+                return None
+            text = file.read(size)
+        if len(text) < size:
+            return _LENGTH + size
+        header = json.loads(text)
+        ends = [it["data_offsets"][1] for name, it in header.items() if name != "__metadata__"]
+        return int(_LENGTH + size + max(ends, default=0))
+    except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
+        return None
 
 
 def _header(handle: int) -> dict[str, _Stored]:

@@ -13,10 +13,12 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from configs.errors import InputError
 from models.huggingface.family import Family
 from models.huggingface.read_once import ReadOnce
 from models.huggingface.tensors import Origin, Rows
 from models.initialise import Part
+from models.scratch import is_finite
 from models.shape import ModelShape
 
 
@@ -40,16 +42,26 @@ class Weights:
         return out
 
     def stream(self, name: str, out: Tensor, first: int) -> None:
-        """Fills `out` with the rows of a parameter from `first` on, read for this once."""
+        """Fills `out` with the rows of a parameter from `first` on, read for this once.
+
+        Raises InputError for a tensor with numbers that are infinite or NaN.
+        """
         origin = self._origins[name]
         if origin.transposed:
             self._fill(out, origin, first, 0)
-            return
-        for span in origin.spans(first, len(out)):
-            theirs = self._once.rows(self._files[span.tensor], span)
-            for at, rows in span.places:
-                begin = rows.start - span.start
-                out[at - first : at - first + rows.size] = theirs[begin : begin + rows.size]
+        else:
+            for span in origin.spans(first, len(out)):
+                theirs = self._once.rows(self._files[span.tensor], span)
+                for at, rows in span.places:
+                    begin = rows.start - span.start
+                    out[at - first : at - first + rows.size] = theirs[begin : begin + rows.size]
+        if not is_finite(out):
+            tensor = next(
+                rows.tensor
+                for at, rows in origin.overlapping(first, len(out))
+                if not is_finite(out[at - first : at - first + rows.size])
+            )
+            raise InputError(f"{tensor}: has numbers that are infinite or NaN")
 
     def part(self, name: str, part: Part, shape: tuple[int, ...]) -> Tensor:
         """A rank's part, of `shape`, float32; padding is 0."""

@@ -19,11 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from configs.errors import InputError
 from models.huggingface.families import family_for
 from models.huggingface.family import Family
 from models.huggingface.keys import CONFIG
 from models.huggingface.tensors import Span
-from models.scratch import Scratch
+from models.scratch import Scratch, is_finite
 from models.shape import ModelShape
 
 WEIGHTS = "model.safetensors"
@@ -74,7 +75,10 @@ class Writer:
             self._create(folder / file, {name: shapes[name] for name in names})
 
     def take(self, name: str, offset: tuple[int, ...], rows: Tensor) -> None:
-        """Writes a piece of a parameter, float32, that begins at `offset`."""
+        """Writes a piece of a parameter, float32, that begins at `offset`.
+
+        Raises InputError for numbers that the files could not hold.
+        """
         origin = self._origins[name]
         bits, _ = _BITS[self._dtype.itemsize]
         whole = rows.dim() == 1 or (rows.shape[1] == origin.columns and not origin.transposed)
@@ -83,6 +87,8 @@ class Writer:
             for at, theirs in span.places:
                 begin, first = theirs.start - span.start, at - offset[0]
                 part[begin : begin + theirs.size] = rows[first : first + theirs.size]
+            if not is_finite(part):
+                raise InputError(f"{span.tensor}: {_not_finite(rows, self._dtype)}")
             if whole:
                 self._write(span, part.view(bits))
             else:
@@ -184,6 +190,14 @@ def write_config(folder: Path, family: Family, shape: ModelShape, **more: object
     """Writes config.json, with `more` in it."""
     said = {**family.config(shape), **dict.fromkeys(TOKENS), **more}
     (folder / CONFIG).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+
+
+def _not_finite(rows: Tensor, dtype: torch.dtype) -> str:
+    """What is wrong with rows that are not finite as `dtype`."""
+    if not is_finite(rows):
+        return "has numbers that are infinite or NaN"
+    kind, wider = ("fp16", "bf16") if dtype == torch.float16 else ("bf16", "float32")
+    return f"has numbers that are too large for precision={kind}; nearest: precision={wider}"
 
 
 def _shards(sizes: dict[str, int], largest: int) -> dict[str, list[str]]:

@@ -6,7 +6,8 @@ data is hashed on its way back into memory as well.
 
 from __future__ import annotations
 
-import shutil
+import errno
+import os
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ from parallel.checkpoint.metadata import read_metadata
 from parallel.checkpoint.reader import HashingReader
 from parallel.checkpoint.shards import LoadPlanner, Saved, SavePlanner, Shards
 
-_OVERHEAD = 2  # a file of tiny tensors is up to this many times their size
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def write(
@@ -39,7 +40,8 @@ def write(
     """Writes this rank's part; collective over `group`, or in one process if `alone`.
 
     Returns the digests of the files that this rank wrote, computed in memory. Raises RunError if
-    the disk is full.
+    the disk is full, else what went wrong first on this rank, an interrupt among it. In a
+    collective call a failure of another rank, or before the first file, is a CheckpointException.
     """
     writer = FileSystemWriter(folder, sync_files=False, thread_count=files.FILES_AT_A_TIME)
     writer.fs = disk = _HashingFileSystem()
@@ -52,12 +54,14 @@ def write(
                 process_group=group,
                 no_dist=alone,
             )
-    except CheckpointException:
-        # torch's zip writer loses the cause, and deletes what it could not finish.
-        size = sum(shard.nbytes for shard in tensors.values())
-        if shutil.disk_usage(folder).free < size * _OVERHEAD:
-            raise RunError(f"the disk of {folder.parent} is full") from None
-        raise
+    except CheckpointException as error:
+        disk.fail(next(iter(error.failures.values()))[0])
+        if not alone:
+            raise
+    if isinstance(disk.failure, OSError) and disk.failure.errno in _FULL:
+        raise RunError(f"the disk of {folder.parent} is full") from None
+    if disk.failure is not None:
+        raise disk.failure
     return disk.digests
 
 
@@ -93,10 +97,20 @@ def read(
 
 
 class _HashingFileSystem(FileSystem):
-    """Writes files that are on disk once closed; records each one's digest by name."""
+    """Writes files that are on disk once closed; records each one's digest by name.
+
+    The first failure is kept here: torch's zip writer loses the cause of it, and torch the failure
+    itself if it is another thread's, whose file would then be missing without a word. After it no
+    thread writes any more.
+    """
 
     def __init__(self) -> None:
         self.digests: dict[str, Digest] = {}
+        self.failure: BaseException | None = None
+
+    def fail(self, error: BaseException) -> None:
+        """Keeps the first error, and lets no thread write on."""
+        self.failure = self.failure or error
 
     @contextmanager
     def create_stream(self, path: str | PathLike[str], mode: str) -> Generator[Any, None, None]:
@@ -104,10 +118,42 @@ class _HashingFileSystem(FileSystem):
             with super().create_stream(path, mode) as stream:
                 yield stream
             return
-        with _without_crc32(), DirectWriter(Path(path)) as file:
-            hashed = files.HashingFile(file)
-            yield hashed
-        self.digests[Path(path).name.removesuffix(".tmp")] = hashed.digest()
+        try:
+            with _without_crc32(), self._opened(Path(path)) as file:
+                hashed = files.HashingFile(_Guarded(file, self))
+                yield hashed
+        except Exception as error:
+            self.fail(error)  # `write` raises it, whichever thread this is
+        except BaseException as error:
+            self.fail(error)
+            raise
+        else:
+            self.digests[Path(path).name.removesuffix(".tmp")] = hashed.digest()
+
+    def _opened(self, path: Path) -> DirectWriter:
+        try:
+            return DirectWriter(path)
+        except OSError as error:
+            self.fail(error)
+            # What is raised before there is a file, torch's thread would print.
+            return DirectWriter(Path(os.devnull))
+
+
+class _Guarded:
+    """A file that tells of its failure, and takes nothing after another one's."""
+
+    def __init__(self, file: DirectWriter, disk: _HashingFileSystem) -> None:
+        self._file, self._disk = file, disk
+        self.tell, self.flush, self.close = file.tell, file.flush, file.close
+
+    def write(self, data: memoryview) -> int:
+        if self._disk.failure is not None:
+            raise RuntimeError("another file could not be written")
+        try:
+            return self._file.write(data)
+        except BaseException as error:
+            self._disk.fail(error)
+            raise
 
 
 @contextmanager

@@ -80,6 +80,16 @@ def check_ranges(run: Run, groups: Collection[str]) -> None:
         raise InputError("; ".join(map(str, found)))
 
 
+def check_model(run: Run) -> None:
+    """Raises InputError, in one line, for a model that no layout makes work.
+
+    For commands that need no layout.
+    """
+    found = violations(run, Layout(), ranks=None, device="cpu")
+    if faults := [str(each) for each in found if each.setting.startswith("model.")]:
+        raise InputError("; ".join(faults))
+
+
 def allowed(run: Run, layout: Layout, *, ranks: int | None, device: str) -> bool:
     """Whether no rule is broken: a quick check for searches over many layouts."""
     case = Case.of(run, layout, ranks, device)

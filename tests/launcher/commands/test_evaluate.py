@@ -98,3 +98,14 @@ def test_a_power_law_is_found_and_goes_on(
     scaling(compose_run(asked), [])
     assert "measured, +10.00 %, outside it" in capsys.readouterr().out
     assert json.loads((runs / "scaling.json").read_text())["laws"] == report["laws"]
+
+
+def test_a_folder_that_is_not_there_is_told_before_torch_is_imported(tmp_path: Path) -> None:
+    script = (
+        "import sys; from launcher.cli import _answered; "
+        f"status = _answered(['evaluate', 'checkpoint={tmp_path / 'nowhere'}']); "
+        "assert status == 2 and 'torch' not in sys.modules"
+    )
+    done = phalanx.python("-c", script)
+    assert done.errors == f"phalanx: checkpoint={tmp_path / 'nowhere'}: there is no such folder\n"
+    assert done.status == 0

@@ -16,6 +16,7 @@ from rich.console import Console
 from configs.schema import DeviceName, LayoutConfig
 from launcher.console.plan_tables import asked_line, plan_tables, summary
 from launcher.console.tables import print_table
+from parallel.checkpoint.manifest import find
 from parallel.layout import Layout
 from parallel.planner.plan import Plan
 from tests.cli import phalanx
@@ -165,3 +166,61 @@ def test_what_cannot_be_planned_is_told_with_status_2(overrides: list[str], expe
     assert result.status == 2
     assert expected in result.errors
     assert "Traceback" not in result.errors
+
+
+SEARCHED = ["model=gpt3_13b", "cluster=dgx_h100", "precision=bf16", "plan.search=true"]
+
+
+@pytest.mark.parametrize(
+    ("given", "nearest"),
+    [
+        (
+            ["cluster.nodes=8", "train.global_batch=100"],
+            ["train.global_batch=96", "train.global_batch=112"],  # whole steps of a ramp from 16
+        ),
+        (
+            ["cluster.nodes=16", "train.global_batch=1537", "optimizer.ramp_tokens=0"],
+            ["train.global_batch=1536", "train.global_batch=1538"],
+        ),
+        (["cluster.nodes=8", "train.global_batch=3"], ["train.global_batch=16"]),
+        (
+            ["cluster.nodes=16", "train.global_batch=96", "optimizer.ramp_start=3"],
+            ["optimizer.ramp_tokens=0"],
+        ),
+    ],
+    ids=["between", "no ramp", "few", "odd ramp"],
+)
+def test_the_nearest_batch_for_a_search_works(given: list[str], nearest: list[str]) -> None:
+    refused = phalanx("plan", *SEARCHED, *given)
+    assert (refused.status, refused.errors.count("\n")) == (2, 1)
+    assert refused.errors.strip().endswith(f"; nearest: {' or '.join(nearest)}"), refused.errors
+    for each in nearest:
+        key = each.partition("=")[0]
+        kept = [word for word in given if word.partition("=")[0] != key]
+        answer = phalanx("plan", *SEARCHED, *kept, *each.split())
+        assert answer.status == 0 or "valid layouts" in answer.errors, answer.errors
+
+
+def test_a_search_that_no_batch_helps_says_why() -> None:
+    refused = phalanx("plan", *SEARCHED, "cluster.nodes=8", "model.heads=7")
+    assert refused.status == 2
+    assert "this run cannot work, for 1 reason:\n  model.heads=7: hidden 5120 does not" in (
+        refused.errors
+    )
+
+
+def test_a_plan_is_of_the_checkpoint_s_model(trained: Path, tmp_path: Path) -> None:
+    of_run = planned(f"run_dir={trained}", "layout=tp2")
+    for path in (trained, find(trained)):
+        said = planned(f"checkpoint={path}", "layout=tp2")
+        assert said["parameters"] == of_run["parameters"]
+        assert said["model"] == path.name
+    assert said["parameters"] != planned("layout=tp2")["parameters"]
+    for typed in ("model.context=64", "model=gpt3_125m"):
+        other = phalanx("plan", f"checkpoint={trained}", typed)
+        assert (other.status, other.errors.count("\n")) == (2, 1)
+        assert f"checkpoint={find(trained)} is of another model: model." in other.errors
+    missing = tmp_path / "nowhere"
+    nothing = phalanx("plan", f"checkpoint={missing}")
+    says = f"phalanx: checkpoint={missing}: there is no such folder\n"
+    assert (nothing.status, nothing.errors) == (2, says)

@@ -19,6 +19,7 @@ from tests import pretrained
 from tests.asking import DENSE, large_weights
 
 PICKLED, INDEX = "pytorch_model.bin", "model.safetensors.index.json"
+ONE = "model.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +131,27 @@ def test_an_index_says_what_is_there(llama: Path) -> None:
     write_index(llama, files)
     (llama / files[name]).unlink()
     refuse(llama, f"{files[name]} is missing")
+
+
+def test_an_index_beside_the_one_file_is_refused(llama: Path, llama_written: Path) -> None:
+    in_two_files(llama)
+    shutil.copyfile(llama_written / "model.safetensors", llama / "model.safetensors")
+    refuse(llama, f"model.safetensors is there, which transformers reads, and {INDEX}, which names")
+    # One that names nothing else says the same.
+    write_index(llama, dict.fromkeys(json.loads((llama / INDEX).read_text())["weight_map"], ONE))
+    HuggingFaceFolder(llama, "").require_whole()
+
+
+def test_a_file_that_was_cut_is_told(llama: Path) -> None:
+    configure(llama, num_hidden_layers=1)  # which the bytes that are left suffice for
+    file = llama / ONE
+    size = file.stat().st_size
+    os.truncate(file, size - 100)
+    refuse(llama, f"{ONE}: is cut short: its header tells of {size:,} bytes, it has {size - 100:,}")
+    file.write_bytes(size.to_bytes(8, "little") + b" " * (size - 100))
+    refuse(llama, f"{ONE}: is cut short: its header tells of {size + 8:,} bytes, it has ")
+    file.write_bytes(b"x" * size)
+    refuse(llama, f"{ONE}: is no file of safetensors (")
 
 
 def changed(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
+import threading
+import time
 import zipfile
 from pathlib import Path
 
@@ -10,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from configs.errors import InputError
+from configs.errors import InputError, RunError
 from models.shape import ModelShape
 from parallel.checkpoint import manifest as files
 from parallel.checkpoint.manifest import Damaged, TrainState
@@ -107,3 +111,21 @@ def test_damage_is_found(checkpoint: Path) -> None:
             streamed(checkpoint, SIZES)
     finally:
         (checkpoint / name).write_bytes(content)
+
+
+def test_a_file_that_another_thread_cannot_write_is_missed(tmp_path: Path) -> None:
+    """torch starts a thread beside the first one, whose failures it passes over."""
+    (tmp_path / "tokenizer.json").write_text("{}")
+    main = threading.main_thread()
+
+    def fill(out: Tensor, _first: int) -> None:
+        if threading.current_thread() is not main:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        out.zero_()
+        time.sleep(0.2)  # so that the other one begins
+
+    saved = {f"master.{name}": Streamed(torch.Size(SIZES["wide"]), fill) for name in "ab"}
+    state = TrainState.before_training(SHAPE, 0)
+    with pytest.raises(RunError, match=r"the disk of .* is full"):
+        write_tensors(saved, state, tmp_path / "tokenizer.json", tmp_path / "checkpoints")
+    assert not list((tmp_path / "checkpoints").iterdir())

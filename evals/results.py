@@ -1,0 +1,5 @@
+"""What an evaluation writes. Imports nothing, so that a command that is refused does not wait."""
+
+from __future__ import annotations
+
+RESULTS, HARNESS_RESULTS = "results.json", "harness.json"  # of our tasks, of the harness
