@@ -15,7 +15,7 @@ from configs.network import (
     RopeScaling,
     RotaryConfig,
 )
-from configs.schema import Precision, Recompute, Schedule
+from configs.schema import ContextBy, Precision, Recompute, Schedule
 from models.shape import ModelShape
 from parallel.layout import Layout
 
@@ -75,6 +75,7 @@ THREE = replace(LLAMA, heads=6, query_groups=3, hidden=24, feed_forward=36)
 NAMES[THREE] = "three"
 
 FULL = Recompute.full
+RING, GATHER, EXCHANGE = ContextBy.ring, ContextBy.gather, ContextBy.exchange
 MEGATRON: list[tuple[ModelShape, Layout]] = [
     (LLAMA, Layout(tensor=2, micro_batch=4)),
     (LLAMA, Layout(tensor=2, data=2, zero=1, micro_batch=2, sequence_parallel=True)),
@@ -88,6 +89,11 @@ MEGATRON: list[tuple[ModelShape, Layout]] = [
     (NEOX, Layout(pipeline=2, interleave=2, micro_batch=2, recompute=FULL)),
     (OLMO, Layout(tensor=2, data=2, zero=1, micro_batch=2, sequence_parallel=True)),
     (EVERYTHING, Layout(tensor=2, pipeline=2, data=2, zero=1, micro_batch=1)),
+    (LLAMA, Layout(context=4, context_by=RING, micro_batch=4)),
+    (LLAMA, Layout(context=2, context_by=EXCHANGE, pipeline=2, micro_batch=2)),
+    (LLAMA, Layout(context=2, context_by=GATHER, pipeline=2, interleave=2, micro_batch=2)),
+    (OLMO, Layout(tensor=2, context=2, context_by=GATHER, micro_batch=4, sequence_parallel=True)),
+    (EVERYTHING, Layout(tensor=2, context=2, context_by=RING, micro_batch=4, zero=1)),
 ]
 DEEPSPEED: list[tuple[ModelShape, Layout]] = [
     (LLAMA, Layout(tensor=2, micro_batch=4)),
@@ -100,8 +106,14 @@ DEEPSPEED: list[tuple[ModelShape, Layout]] = [
     (NEOX, Layout(pipeline=2, data=2, micro_batch=1, zero=1)),
     (OLMO, Layout(tensor=2, data=2, micro_batch=2, zero=3, recompute=FULL)),
     (EVERYTHING, Layout(tensor=2, pipeline=2, micro_batch=2, sequence_parallel=True)),
+    (LLAMA, Layout(context=2, context_by=EXCHANGE, data=2, micro_batch=2, zero=1)),
+    (
+        LLAMA,
+        Layout(context=2, context_by=RING, pipeline=2, micro_batch=2, schedule=Schedule.dualpipev),
+    ),
 ]
 HALF: list[tuple[ModelShape, Layout, Precision]] = [
     (LLAMA, Layout(micro_batch=2, tensor=2, data=2, zero=1), Precision.bf16),
     (EVERYTHING, Layout(micro_batch=2, tensor=2, pipeline=2), Precision.fp16),
+    (LLAMA, Layout(micro_batch=4, context=2, context_by=RING, zero=1), Precision.bf16),
 ]

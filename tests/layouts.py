@@ -44,17 +44,13 @@ def variants() -> list[Layout]:
 
 RING, GATHER, EXCHANGE = ContextBy.ring, ContextBy.gather, ContextBy.exchange
 CONTEXT = [
-    *(Layout(context=ranks, context_by=by, micro_batch=4) for ranks in (2, 4) for by in ContextBy),
-    *(
-        Layout(tensor=2, context=2, context_by=by, micro_batch=4, sequence_parallel=True)
-        for by in ContextBy
-    ),
-    Layout(tensor=2, context=2, context_by=RING, micro_batch=2),
+    *(Layout(context=2, context_by=by, micro_batch=4) for by in ContextBy),
+    *(Layout(context=4, context_by=by, micro_batch=4) for by in (RING, EXCHANGE)),
+    Layout(context=4, context_by=GATHER, zero=1, micro_batch=4),
+    Layout(tensor=2, context=2, context_by=RING, micro_batch=4, sequence_parallel=True),
     Layout(context=2, context_by=RING, pipeline=2, micro_batch=2),
-    Layout(context=2, context_by=GATHER, pipeline=2, interleave=2, micro_batch=2),
     Layout(context=2, context_by=EXCHANGE, data=2, micro_batch=2),
     Layout(context=2, context_by=RING, data=2, zero=1, micro_batch=2),
-    Layout(context=4, context_by=GATHER, zero=1, micro_batch=4),
     Layout(
         tensor=2, context=2, context_by=GATHER, pipeline=2, sequence_parallel=True, micro_batch=2
     ),
@@ -92,11 +88,10 @@ DEEPSPEED = [
     Layout(tensor=2, data=2, micro_batch=2, zero=3, sequence_parallel=True),
     Layout(pipeline=2, data=2, micro_batch=1, zero=1),
     Layout(tensor=2, pipeline=2, data=2, micro_batch=1, zero=1, sequence_parallel=True),
-    *(Layout(context=2, context_by=RING, micro_batch=4, zero=zero) for zero in (0, 1, 2, 3)),
+    *(Layout(context=2, context_by=RING, micro_batch=4, zero=zero) for zero in (0, 2, 3)),
     Layout(context=4, context_by=EXCHANGE, micro_batch=4),
     Layout(tensor=2, context=2, context_by=GATHER, micro_batch=4, sequence_parallel=True),
     Layout(context=2, context_by=RING, pipeline=2, micro_batch=2),
-    Layout(tensor=2, context=2, context_by=EXCHANGE, pipeline=2, micro_batch=2),
     Layout(context=2, context_by=GATHER, data=2, pipeline=2, micro_batch=2, zero=1),
     Layout(pipeline=2, micro_batch=2, schedule=Schedule.dualpipev),
     Layout(tensor=2, pipeline=2, micro_batch=2, schedule=Schedule.dualpipev),

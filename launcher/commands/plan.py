@@ -45,6 +45,7 @@ from parallel.planner.plan import Plan
 from parallel.planner.report.as_json import answer, search_answer, trace_answer
 from parallel.planner.report.perfetto import perfetto
 from parallel.planner.search import Found, candidates, fits_somewhere, search
+from parallel.planner.ways import with_fastest_way
 from parallel.rules import allowed, check
 
 PAGE = "plan.html"
@@ -55,7 +56,7 @@ def plan(run: Run, overrides: list[str]) -> None:
     run = _with_model_there(run, [key_of(each) for each in overrides])
     device, ranks = _ranks(run)
     found = _search(run, device, ranks) if run.plan.search else None
-    requested = _layout(run, ranks, overrides)
+    requested = with_fastest_way(run, _layout(run, ranks, overrides), ranks, device)
     layout = found.ranked[0].layout if found else requested
     check(run, layout, ranks=ranks, device=device)
     planned = Plan.of(run, layout, device)

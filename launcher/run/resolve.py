@@ -17,6 +17,7 @@ from models.shape import ModelShape
 from parallel.advice import advice
 from parallel.hardware import choose_device, cuda_devices, interface_fault
 from parallel.layout import Layout
+from parallel.planner.ways import with_fastest_way
 from parallel.rules import refusal, violations
 
 
@@ -49,6 +50,7 @@ def resolve(run: Run, environment: Mapping[str, str] = os.environ) -> ResolvedRu
     else:
         ranks = _ranks_at_hand(run, device)
     run, layout, notes = _fitted(run, ranks, device)
+    layout = with_fastest_way(run, layout, ranks, device)
     faults = [str(fault) for fault in violations(run, layout, ranks=ranks, device=device)]
     faults += _other_faults(run, layout, device, starts_here(run, environment))
     if faults:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from configs.schema import DeviceName, Run
+from configs.schema import ContextBy, DeviceName, Run
 from models.flops import paper_training_flops, step_flops
 from models.shape import ModelShape
 from parallel.layout import Layout
@@ -141,6 +141,8 @@ class Plan:
             return False
         if group in (Group.data, Group.data_context):
             return self.job.overlap_data
+        if group is Group.context:
+            return self.layout.context_by is ContextBy.ring
         return group is Group.pipeline and self.layout.interleave > 1
 
     @cached_property

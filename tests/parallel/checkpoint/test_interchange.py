@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch.nn.functional as F
 
-from configs.schema import EngineConfig, Precision
+from configs.schema import ContextBy, EngineConfig, Precision
 from models.layer_table import OUTPUT, VOCAB_MULTIPLE, WORDS
 from models.shape import ModelShape
 from parallel.checkpoint import manifest
@@ -41,6 +41,15 @@ ACROSS: dict[str, tuple[ModelShape, list[Place]]] = {
             (DEEPSPEED, Layout(pipeline=4, micro_batch=2)),
             ZERO_3,
             (MEGATRON, Layout(tensor=2, data=2, zero=1, micro_batch=2, sequence_parallel=True)),
+        ],
+    ),
+    "sequences whole and split": (
+        training.SHAPE,
+        [
+            (MEGATRON, Layout(micro_batch=4)),
+            (MEGATRON, Layout(context=4, context_by=ContextBy.ring, zero=1, micro_batch=4)),
+            (DEEPSPEED, Layout(context=2, context_by=ContextBy.gather, zero=3, micro_batch=4)),
+            (MEGATRON, Layout(data=2, micro_batch=2)),
         ],
     ),
     "untied": (
