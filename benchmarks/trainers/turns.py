@@ -31,9 +31,14 @@ _READY, _DONE = "<ready>", "<done>"  # lines of a program's output
 class Program:
     """A program of one rank or several. Called, it takes so many steps, and returns after them."""
 
-    def __init__(self, arguments: list[str], ranks: int) -> None:
-        """`arguments`: of Python, such as -m and a module that calls `serve`."""
-        threads = {"OMP_NUM_THREADS": str(threads_of(ranks))} if ranks > 1 else {}
+    def __init__(self, arguments: list[str], ranks: int, threads_each: int | None = None) -> None:
+        """`arguments`: of Python, such as -m and a module that calls `serve`.
+
+        Args:
+            threads_each: of each rank; None: the machine's cores shared out.
+        """
+        each = threads_each or (threads_of(ranks) if ranks > 1 else None)
+        threads = {"OMP_NUM_THREADS": str(each)} if each else {}
         world = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": _free_port()}
         self._ranks = [
             subprocess.Popen(
