@@ -20,6 +20,7 @@ from launcher.commands.train import engine_config, go_on, require_same_text
 from launcher.console.plan_tables import summary
 from launcher.console.run_tables import layout_table, run_summary, shown
 from launcher.console.tables import print_lines, print_table
+from launcher.huggingface.notices import notices
 from launcher.run.corpus import NotPrepared, corpus_of_run, corpus_to_train_on, mixture_table, notes
 from launcher.run.ownership import Lease
 from launcher.run.resolve import ResolvedRun, resolve, starts_here
@@ -43,8 +44,8 @@ def dry_run(run: Run, overrides: list[str]) -> None:
     """
     if os.environ.get("RANK", "0") != "0":  # under torchrun only rank 0 prints
         return
-    run = begun(run, overrides)
-    plan = resolve(run)
+    asked, run = run, begun(run, overrides)
+    plan = resolve(run).noting(notices(asked, run))
     console = Console(soft_wrap=True, highlight=False, markup=False)
     folder = choose_folder(plan)
     plan, begins, prepared, fault = _begins(plan, run, folder, overrides, console)
@@ -53,7 +54,7 @@ def dry_run(run: Run, overrides: list[str]) -> None:
         print_table(console, mixture_table(plan.run, prepared))
         for line in notes(plan.run, prepared):
             console.print(line)
-    print_lines(console, run_summary(plan, prepared, folder.path))
+    print_lines(console, "\n".join([*plan.notes, run_summary(plan, prepared, folder.path)]))
     console.print(f"starts   {begins}")
     lease = Lease.newest(folder.path)
     if lease is not None and not lease.holder.released and not lease.holder.is_dead():

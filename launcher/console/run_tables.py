@@ -91,6 +91,7 @@ def run_summary(plan: ResolvedRun, prepared: Prepared | None, folder: Path) -> s
         f"corpus   {corpus_name(run)}, {text}\n"
         f"training {steps:,} steps of {_batch(run)} x {run.model.context} tokens = "
         f"{human(tokens)} tokens\n"
+        f"recipe   {_optimizer(run)}\n"
         f"engine   {run.engine.name} on {plan.device}, {run.precision}\n"
         f"run      {folder}"
     )
@@ -100,6 +101,14 @@ def _groups(plan: ResolvedRun) -> str:
     """How many heads share keys and values; nothing where none do."""
     heads, groups = plan.shape.heads, plan.shape.query_groups
     return f", {heads} heads in {groups} groups" if groups < heads else ""
+
+
+def _optimizer(run: Run) -> str:
+    optimizer = run.optimizer
+    return (
+        f"optimizer {optimizer.name}, learning rate {optimizer.learning_rate:g}, "
+        f"{optimizer.schedule}, weight decay {optimizer.weight_decay:g}"
+    )
 
 
 def _batch(run: Run) -> str:

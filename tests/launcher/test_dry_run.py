@@ -47,6 +47,7 @@ def test_a_new_run(dry: DryRun) -> None:
         "layout 2x1: 2 ranks",
         "LICENSE, not prepared\n",
         f"run      {dry.folder}/runs/gpt3_nano-2x1-",
+        "recipe   optimizer adam, learning rate 0.002, cosine, weight decay 0.1",
         "starts   with new weights",
         "starts   2 ranks on this machine",
         "memory   ",
