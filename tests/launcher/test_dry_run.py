@@ -61,8 +61,8 @@ def test_a_new_run(dry: DryRun) -> None:
 def test_several_runs_leave_nothing(dry: DryRun) -> None:
     status, out, _ = dry("layout=single", "--multirun", "train.seed=1,2")
     assert status == 0
-    assert "-train.seed=1\n" in out
-    assert "-train.seed=2\n" in out
+    assert "-train.seed_1\n" in out
+    assert "-train.seed_2\n" in out
     assert list(dry.folder.iterdir()) == []
 
 
