@@ -132,6 +132,11 @@ class Score:
     perplexity: float | None = None
 
 
+def score_text(value: float, error: float) -> str:
+    """A score as it is shown everywhere."""
+    return f"{value:.1f} ± {error:.1f}"
+
+
 def score_of(
     config: TaskConfig, answers: Sequence[Answer], examples: Sequence[Example]
 ) -> Score | None:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from configs.schema import Run
 from corpus.store.prepared import Prepared
-from launcher.console.tables import print_table
+from launcher.console.tables import in_words, print_table
 from launcher.run.corpus import corpus_name, human
 from launcher.run.resolve import ResolvedRun
 from launcher.run.run_dir import last_step
@@ -86,7 +86,7 @@ def run_summary(plan: ResolvedRun, prepared: Prepared | None, folder: Path) -> s
     samples = batch.samples_after(steps)
     tokens = samples * run.model.context
     return (
-        f"model    {run.model.name}, {plan.shape.parameters / 1e6:,.2f}M parameters, "
+        f"model    {run.model.name}, {in_words(plan.shape.parameters)} parameters, "
         f"{run.model.attention} attention{_groups(plan)}\n"
         f"corpus   {corpus_name(run)}, {text}\n"
         f"training {steps:,} steps of {_batch(run)} x {run.model.context} tokens = "
