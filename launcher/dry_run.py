@@ -61,7 +61,7 @@ def dry_run(run: Run, overrides: list[str]) -> None:
         console.print(f"held     by {lease.holder}, unless that is gone")
     engine_config(plan)
     how, *commands = LAUNCHERS[plan.run.launch.name].describe(plan, folder)
-    console.print(f"starts   {how}")
+    console.print(f"launch   {how}")
     for line in commands:
         console.print(line, end="" if line.endswith("\n") else "\n")
     _show_cost(plan, folder, overrides, console)

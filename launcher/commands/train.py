@@ -66,6 +66,7 @@ def train(run: Run, overrides: list[str]) -> None:
     folder = choose_folder(plan)
     launcher = LAUNCHERS[plan.run.launch.name]
     launcher.validate(plan, folder)
+    new = not folder.config.exists()
     with owning(folder.path, plan.run.launch.lease_s):
         plan_or_none = prepare(plan, run, folder, overrides, console)
         if plan_or_none is None:
@@ -73,7 +74,7 @@ def train(run: Run, overrides: list[str]) -> None:
         plan = plan_or_none
         if launcher.waits:
             launcher.start(plan, folder, console)
-            if run.run_dir is None:  # most likely a first-time user
+            if new:  # what is typed to go on with a run does not say all of it
                 from launcher.console.next_steps import next_steps
 
                 console.print(next_steps(plan.run, folder.path, overrides))

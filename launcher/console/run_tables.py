@@ -122,4 +122,6 @@ def _batch(run: Run) -> str:
 def _title(layout: Layout) -> str:
     folded = ", DualPipeV" if layout.dualpipev else ""
     ranks = "rank" if layout.world_size == 1 else "ranks"
-    return f"layout {layout}{folded}: {layout.world_size} {ranks}"
+    sizes = str(layout).count("x") + 1
+    axes = " x ".join(("tensor", "pipeline", "interleave", "data")[:sizes])
+    return f"layout {layout}{folded}: {layout.world_size} {ranks} ({axes})"

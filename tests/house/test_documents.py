@@ -25,6 +25,7 @@ from parallel.layout import Layout
 from parallel.planner.plan import Plan
 from parallel.rules import violations
 from tests.cli import ROOT
+from tests.runs import names
 
 OWN = ROOT / "docs" / "guide" / "your-own-configs.md"
 WORDS = "A few words of a text that is only there to be long enough to be trained on. "
@@ -263,3 +264,11 @@ def test_files_of_code_that_are_named_are_there(path: Path) -> None:
     named = set(re.findall(r"`([\w./]+\.py)`", TEXTS[path])) - GONE
     for file in sorted(each for each in named if "NAME" not in each):
         assert any(each.endswith(f"/{file}") for each in FILES), f"there is no {file}"
+
+
+def test_the_page_on_models_names_them_all() -> None:
+    rows = re.findall(r"^\| (`.*?) \|", text_of(ROOT / "docs" / "guide" / "models.md"), re.M)
+    named = [
+        each for row in rows for each in re.findall(r"`([\w.]+)`", row) if "model." not in each
+    ]
+    assert sorted(named) == names("model")
