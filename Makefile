@@ -48,8 +48,9 @@ $(READY): pyproject.toml constraints.txt constraints-cuda.txt
 	@echo "phalanx: 2 of 4, what builds packages"
 	@$(PIP) install --constraint $(PINS) pip setuptools wheel packaging ninja py-cpuinfo
 	@echo "phalanx: 3 of 4, torch, the largest (silent for a minute or two)"
-# Alone and with few retries: pip asks every index for every package, and this one may be out of reach.
-	@$(if $(TORCH_FROM),$(PIP) --retries 1 install --no-deps --constraint $(PINS) $(TORCH_FROM) torch==2.13.0,:)
+# Alone and with few retries: pip asks every index for every package, and this one may be out of reach, of which
+# pip would warn although PyPI then has it.
+	@$(if $(TORCH_FROM),$(PIP) -q --retries 1 install --no-deps --constraint $(PINS) $(TORCH_FROM) torch==2.13.0,:)
 	@$(PIP) install --constraint $(PINS) torch==2.13.0 numpy
 ifeq ($(TORCH),cuda)
 	@$(BIN)/python -c 'import sys, torch; sys.exit(None if torch.version.cuda else f"phalanx: pip took torch {torch.__version__}, which is not for CUDA; TORCH_FROM=--index-url=URL says where it is")'

@@ -3,3 +3,8 @@
 from __future__ import annotations
 
 RESULTS, HARNESS_RESULTS = "results.json", "harness.json"  # of our tasks, of the harness
+
+
+def score_text(value: float, error: float) -> str:
+    """A score as it is shown everywhere."""
+    return f"{value:.1f} ± {error:.1f}"

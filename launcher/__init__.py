@@ -1,7 +1,7 @@
 """The command line and the processes that it starts; the topmost package.
 
 Imports corpus, launcher.command_line, launcher.commands, launcher.console, launcher.failure,
-launcher.inference, launcher.run, launcher.start, launcher.training, parallel.
+launcher.huggingface, launcher.inference, launcher.run, launcher.start, launcher.training, parallel.
 Imported by nothing.
 """
 

@@ -20,6 +20,7 @@ from launcher.commands.train import engine_config, go_on, require_same_text
 from launcher.console.plan_tables import summary
 from launcher.console.run_tables import layout_table, run_summary, shown
 from launcher.console.tables import print_lines, print_table
+from launcher.huggingface.notices import notices
 from launcher.run.corpus import NotPrepared, corpus_of_run, corpus_to_train_on, mixture_table, notes
 from launcher.run.ownership import Lease
 from launcher.run.resolve import ResolvedRun, resolve, starts_here
@@ -43,8 +44,8 @@ def dry_run(run: Run, overrides: list[str]) -> None:
     """
     if os.environ.get("RANK", "0") != "0":  # under torchrun only rank 0 prints
         return
-    run = begun(run, overrides)
-    plan = resolve(run)
+    asked, run = run, begun(run, overrides)
+    plan = resolve(run).noting(notices(asked, run))
     console = Console(soft_wrap=True, highlight=False, markup=False)
     folder = choose_folder(plan)
     plan, begins, prepared, fault = _begins(plan, run, folder, overrides, console)
@@ -54,14 +55,14 @@ def dry_run(run: Run, overrides: list[str]) -> None:
         has_weights = plan.run.checkpoint is not None or folder.has_checkpoint()
         for line in notes(plan.run, prepared, begun=has_weights):
             console.print(line)
-    print_lines(console, run_summary(plan, prepared, folder.path))
+    print_lines(console, "\n".join([*plan.notes, run_summary(plan, prepared, folder.path)]))
     console.print(f"starts   {begins}")
     lease = Lease.newest(folder.path)
     if lease is not None and not lease.holder.released and not lease.holder.is_dead():
         console.print(f"held     by {lease.holder}, unless that is gone")
     engine_config(plan)
     how, *commands = LAUNCHERS[plan.run.launch.name].describe(plan, folder)
-    console.print(f"starts   {how}")
+    console.print(f"launch   {how}")
     for line in commands:
         console.print(line, end="" if line.endswith("\n") else "\n")
     _show_cost(plan, folder, overrides, console)

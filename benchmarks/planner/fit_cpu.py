@@ -1,6 +1,7 @@
 """Fits the planner's constants of this kind of machine's CPU to steps measured here.
 
-    python -m benchmarks.planner.fit_cpu  # trains some minutes, prints, writes calibration.json
+    python -m benchmarks.planner.fit_cpu           # trains some minutes, writes calibration.json
+    python -m benchmarks.planner.fit_cpu --memory  # only what a process takes beside its tensors
 
 Ranks share the cores and gloo goes through memory, so the constants are rough: what they are for is
 the order of magnitude that `phalanx train` shows beside its own time on a laptop.
@@ -16,17 +17,21 @@ import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.optimize import least_squares
 
 from benchmarks.planner.constants import Floats
 from benchmarks.planner.fit import TARGET
+from configs.schema import DeviceName, EngineName
 from launcher.command_line.compose import compose_run
 from parallel.layout import Layout
 from parallel.planner.inputs.calibration import Constants, Overheads
 from parallel.planner.inputs.cpu import NAME, cpu_machine
 from parallel.planner.inputs.job import Job
+from parallel.planner.memory.stages import Memory
+from parallel.planner.plan import Plan
 from parallel.planner.timing.step import Step
 
 LAYOUTS = (
@@ -42,6 +47,14 @@ LAYOUTS = (
     "layout=single model.layers=8 model.hidden=512 model.heads=8",
     "layout=tp2 model.layers=8 model.hidden=512 model.heads=8",
 )
+# Of a process beside its tensors, under each engine, in runs that save and evaluate as others do.
+MEMORY = [
+    f"model={model} layout={layout} engine={engine}"
+    for engine in EngineName
+    for model in ("gpt3_nano", "llama_nano")
+    for layout in ("single", "tp2_pp2")
+]
+SAVING = ("train.steps=30", "train.save_every=10", "train.eval_every=10")
 STEPS = 10
 SETTLED = 3
 START = Constants(
@@ -66,30 +79,67 @@ SHARES = ("matmul", "memory", "attention", "links")
 PRIOR = 1.0  # how far, in logarithms, a constant may usually go from its start
 
 
-def measure(overrides: list[str]) -> tuple[float, float]:
-    """Seconds of a settled step (the median), and GiB of rank 0."""
+def trained(words: list[str]) -> list[dict[str, float]]:
+    """The lines of a run's steps in its metrics.jsonl."""
     with tempfile.TemporaryDirectory() as folder:
         run_dir = Path(folder) / "run"
-        words = ["train", *overrides, f"run_dir={run_dir}", f"train.steps={STEPS}"]
-        quiet = ["train.save_every=0", "train.eval_every=0", "log.tensorboard=false", "device=cpu"]
-        subprocess.run(
-            [sys.executable, "-m", "launcher", *words, *quiet], check=True, capture_output=True
-        )
+        command = [sys.executable, "-m", "launcher", "train", *words, f"run_dir={run_dir}"]
+        subprocess.run([*command, "device=cpu"], check=True, capture_output=True)
         lines = (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [row for row in map(json.loads, lines) if "step_time_s" in row][SETTLED:]
-    return statistics.median(row["step_time_s"] for row in rows), rows[-1]["memory_gib"]
+    return [row for row in map(json.loads, lines) if "step_time_s" in row]
+
+
+def measure(overrides: list[str]) -> float:
+    """Seconds of a settled step (the median)."""
+    quiet = ["train.save_every=0", "train.eval_every=0", "log.tensorboard=false"]
+    rows = trained([*overrides, f"train.steps={STEPS}", *quiet])
+    return statistics.median(row["step_time_s"] for row in rows[SETTLED:])
+
+
+def overheads() -> dict[str, float]:
+    """What a process takes beside its tensors; prints what that comes to."""
+    counted, peaks = [], []
+    for words in MEMORY:
+        run = compose_run(words.split())
+        plan = Plan.of(run, Layout.resolve(run.layout, None), DeviceName.cpu)
+        nothing = replace(plan.calibration, overheads=Overheads(framework_gib=0.0))
+        counted.append(replace(plan, calibration=nothing).memories[0])
+        peaks.append(trained([*words.split(), *SAVING])[-1]["memory_gib"])
+        print(f"{words:<62} {peaks[-1]:6.3f} GiB", flush=True)
+    return fitted_overheads(counted, peaks)
+
+
+def fitted_overheads(counted: list[Memory], peaks: list[float]) -> dict[str, float]:
+    """Of runs in the order of MEMORY: the medians of what is left over, in GiB."""
+    tensors = [memory.total / 2**30 for memory in counted]
+    left: dict[bool, list[float]] = {False: [], True: []}
+    of_deepspeed = [f"engine={EngineName.deepspeed}" in words for words in MEMORY]
+    for is_deepspeed, counts, peak in zip(of_deepspeed, tensors, peaks, strict=True):
+        left[is_deepspeed].append(peak - counts)
+    beside = {each: statistics.median(left[each]) for each in left}
+    for words, is_deepspeed, counts, peak in zip(MEMORY, of_deepspeed, tensors, peaks, strict=True):
+        planned = counts + beside[is_deepspeed]
+        off = (planned / peak - 1) * 100
+        print(f"{words:<62} {peak:6.3f} GiB {planned:6.3f} GiB {off:+6.1f} %")
+    return {
+        "framework_gib": round(beside[False], 3),
+        "deepspeed_gib": round(beside[True] - beside[False], 3),
+        "activations": 1.0,
+    }
 
 
 def main() -> None:
-    jobs, seconds, memories = [], [], []
+    if sys.argv[1:] == ["--memory"]:
+        write({"overheads": overheads()})
+        return
+    jobs, seconds = [], []
     for words in LAYOUTS:
         run = compose_run(words.split())
         layout = Layout.resolve(run.layout, None)
-        time, memory = measure(words.split())
+        time = measure(words.split())
         jobs.append(Job.of(run, layout))
         seconds.append(time)
-        memories.append(memory)
-        print(f"{words:<62} {time:8.3f} s {memory:6.2f} GiB", flush=True)
+        print(f"{words:<62} {time:8.3f} s", flush=True)
     machines = [cpu_machine(job.layout.world_size) for job in jobs]
 
     def constants(x: Floats) -> Constants:
@@ -109,29 +159,16 @@ def main() -> None:
     x = least_squares(residuals, np.zeros(len(FITTED)), loss="soft_l1").x
     for words, time, plan in zip(LAYOUTS, seconds, planned(x), strict=True):
         print(f"{words:<62} {time:8.3f} s {plan:8.3f} s {(plan / time - 1) * 100:+6.1f} %")
-    write(constants(x), len(jobs), _framework(jobs, memories))
+    fitted = constants(x)
+    values = {n: float(f"{getattr(fitted, n):.4g}") for n in Constants.__dataclass_fields__}
+    basis = f"{len(jobs)} runs of ours on two cores"
+    write({"basis": basis, "constants": values, "overheads": overheads()})
 
 
-def _framework(jobs: list[Job], memories: list[float]) -> float:
-    """GiB of a process beside its tensors: the median of what is left over."""
-    from parallel.planner.memory.stages import stage_memories
-
-    nothing = Overheads(framework_gib=0.0)
-    left = [
-        memory - stage_memories(job, nothing)[0].total / 2**30
-        for job, memory in zip(jobs, memories, strict=True)
-    ]
-    return round(statistics.median(left), 3)
-
-
-def write(constants: Constants, runs: int, framework_gib: float) -> None:
+def write(found: dict[str, Any]) -> None:
+    """Puts what was found into calibration.json."""
     data = json.loads(TARGET.read_text(encoding="utf-8"))
-    values = {n: float(f"{getattr(constants, n):.4g}") for n in Constants.__dataclass_fields__}
-    data["software"]["phalanx"]["gpus"][NAME] = {
-        "basis": f"{runs} runs of ours on two cores",
-        "constants": values,
-        "overheads": {"framework_gib": framework_gib, "activations": 1.0},
-    }
+    data["software"]["phalanx"]["gpus"].setdefault(NAME, {}).update(found)
     TARGET.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     print(f"wrote {TARGET}")
 

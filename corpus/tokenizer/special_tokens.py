@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ STOP_TOKENS = "model.stop_tokens"
 Content = dict[str, Any]  # of a JSON file
 
 _ROLES, _BEGIN, _END, _STOP = "roles", "begin", "end", "stop"
+_DECLARED = ("bos_token", "eos_token", "unk_token", "pad_token")  # roles of transformers alone
 _TOKENIZER_CONFIG = "tokenizer_config.json"
 _WITH_NAMES = (_TOKENIZER_CONFIG, "special_tokens_map.json")  # the first has the last word
 _WITH_IDS = ("generation_config.json", "config.json")
@@ -44,6 +45,8 @@ class SpecialTokens:
     begin: str | None  # before each document and prompt
     end: str  # after each document
     stops: frozenset[str] = frozenset()  # these too end a generated text
+    # what a folder of Hugging Face's calls bos_token and so on, for one that is made from it
+    declared: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def names(self) -> frozenset[str]:
@@ -81,7 +84,15 @@ def read_roles(inner: tokenizers.Tokenizer, content: Content, name: str) -> Spec
     )
     if not ends:
         return SpecialTokens(begin=None, end=_usual_end(inner, name, END_OF_TEXT))
-    return SpecialTokens(begin=next(iter(begin), None), end=ends[0], stops=frozenset(stops))
+    declared = {
+        role: token["content"]
+        for role in _DECLARED
+        for token in _added(content)
+        if role in _roles(token)
+    }
+    return SpecialTokens(
+        begin=next(iter(begin), None), end=ends[0], stops=frozenset(stops), declared=declared
+    )
 
 
 def mark(
@@ -107,6 +118,7 @@ def mark(
         pass
     with_role = [(_END, special.end), *((_STOP, each) for each in special.stops)]
     with_role += [(_BEGIN, special.begin)] if special.begin else []
+    with_role += special.declared.items()
     roles: dict[str, list[str]] = {}
     for role, each in with_role:
         roles.setdefault(each, []).append(role)
@@ -132,11 +144,14 @@ def _choose(
 ) -> SpecialTokens:
     for key, token in asked.by_setting:
         _require_token(inner, _set(key, token), token, key)
+    declared: Mapping[str, str] = {}
     if any(map(_roles, _added(content))):
         own = read_roles(inner, content, name)
-        begin, ends = own.begin, [own.end, *own.stops]
+        begin, ends, declared = own.begin, [own.end, *own.stops], own.declared
     elif folder is not None:
-        begin, ends = _said_by(folder, inner, setting or f"{SETTING}={folder}")
+        said = setting or f"{SETTING}={folder}"
+        begin, ends = _said_by(folder, inner, said)
+        declared = _declared_by(folder, inner, said)
     else:
         begin, ends = _own_begin(inner), []
     if asked.begin is not None:
@@ -148,7 +163,7 @@ def _choose(
         usual = sorted(USUAL_ENDS, key=lambda token: token not in added)
         ends = [_usual_end(inner, name, usual, setting or SETTING)]
     stops = frozenset(ends[1:] if asked.stops is None else asked.stops)
-    return SpecialTokens(begin=begin, end=ends[0], stops=stops - {ends[0]})
+    return SpecialTokens(begin=begin, end=ends[0], stops=stops - {ends[0]}, declared=declared)
 
 
 def _own_begin(inner: tokenizers.Tokenizer) -> str | None:
@@ -167,9 +182,8 @@ def _said_by(
     ends: list[str] = []
     for name in _WITH_NAMES:
         for key, found in (("bos_token", begins), ("eos_token", ends)):
-            value = files[name].get(key)
-            token = value.get("content") if isinstance(value, dict) else value
-            if isinstance(token, str):
+            token = _token(files[name].get(key))
+            if token is not None:
                 said = f"{setting}: {key}={token!r} in its {name}"
                 _require_token(
                     inner, said, token, f"model.{'begin' if begins is found else 'end'}_token"
@@ -183,6 +197,23 @@ def _said_by(
     adds = files[_TOKENIZER_CONFIG].get("add_bos_token")
     begin = _own_begin(inner) if adds is None else begins[0] if adds and begins else None
     return begin, list(dict.fromkeys(ends))
+
+
+def _declared_by(folder: Path, inner: tokenizers.Tokenizer, setting: str) -> dict[str, str]:
+    """The tokens that a folder names, of those that the tokenizer has."""
+    found: dict[str, str] = {}
+    for content in (_json(folder / name, setting) for name in _WITH_NAMES):
+        for key in _DECLARED:
+            token = _token(content.get(key))
+            if token is not None and inner.token_to_id(token) is not None:
+                found.setdefault(key, token)
+    return found
+
+
+def _token(value: object) -> str | None:
+    """Files spell one as text, or as an object with it."""
+    token = value.get("content") if isinstance(value, dict) else value
+    return token if isinstance(token, str) else None
 
 
 def _require_token(inner: tokenizers.Tokenizer, said: str, token: str, setting: str) -> None:

@@ -56,6 +56,11 @@ class Tokenizer:
         """The tokenizer.json, without the roles of its tokens, which no other program reads."""
         return self._inner.to_str()
 
+    def id_of(self, token: str) -> int | None:
+        """The id of a token by name; None if there is none."""
+        found: int | None = self._inner.token_to_id(token)
+        return found
+
     def encode(self, text: str) -> list[int]:
         """The ids of the text, without end-of-text."""
         return self._inner.encode(text, add_special_tokens=False).ids

@@ -149,7 +149,10 @@ def _wrong_value(key: str, setting: Setting, arguments: Arguments, reason: str) 
         near = nearest(value, list(setting.values), f"{key}=")
         hint = f"; {near}" if near.startswith("nearest") else ""
         return InputError(f"{given}: takes {'|'.join(setting.values)}{hint}")
-    return InputError(f"{given}: takes {setting.kind or 'settings'} ({setting.sentence})")
+    said = f"{given}: takes {setting.kind or 'settings'} ({setting.sentence})"
+    if setting.kind.startswith("list of ") and value and not set(value) & set("[]{}"):
+        said += f"; nearest: {key}=[{value}]"
+    return InputError(said)
 
 
 def _meaning(setting: Setting) -> str:

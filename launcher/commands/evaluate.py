@@ -27,7 +27,7 @@ from configs.schema import Run
 from configs.text import BenchmarkConfig, ContaminationAction
 from corpus.decontaminate import study_corpus
 from corpus.sources.sources import expanded
-from evals.results import HARNESS_RESULTS, RESULTS
+from evals.results import HARNESS_RESULTS, RESULTS, score_text
 from launcher.command_line.compose import hydra_app
 from launcher.commands.decontaminate import study_table
 from launcher.console.progress_bar import progress_bar
@@ -100,7 +100,10 @@ def _out(run: Run, source: ModelSource) -> tuple[Path, Callable[[Path], Path] | 
 def results_table(rows: list[dict[str, Any]]) -> Table:
     """One row per task, one column per number of examples; scores in percent, or BLEU."""
     asked = list(dict.fromkeys(row["asked"] for row in rows))
-    table = Table(title="scores, with their standard errors", box=box.SIMPLE_HEAD)
+    title = "scores in percent (BLEU of translations) ± their standard errors"
+    if "few" in asked:
+        title += "; K: the examples shown"
+    table = Table(title=title, box=box.SIMPLE_HEAD)
     table.add_column("task", no_wrap=True)
     table.add_column("questions", justify="right")
     for each in asked:
@@ -137,7 +140,7 @@ _HEADINGS = {"0": "zero-shot", "1": "one-shot", "few": "few-shot"}
 def _cell(row: dict[str, Any]) -> str:
     if "value" not in row:
         return "to be read"
-    said = f"{row['value']:.1f} ± {row['error']:.1f}"
+    said = score_text(row["value"], row["error"])
     if row["perplexity"] is not None:
         said += f", perplexity {row['perplexity']:.2f}"
     return f"{said} (K = {row['shots']})" if row["asked"] == "few" else said

@@ -23,6 +23,7 @@ from launcher.console.run_tables import layout_table, layout_text, run_summary, 
 from launcher.console.tables import print_lines, print_table
 from launcher.failure.heartbeat import owner
 from launcher.failure.watchdog import Watchdog
+from launcher.huggingface.notices import notices
 from launcher.run import versions
 from launcher.run.changes import changes, keep_schedule, lines, require_meant
 from launcher.run.corpus import (
@@ -59,12 +60,13 @@ def train(run: Run, overrides: list[str]) -> None:
     if "RANK" in os.environ:
         _train_as_rank(run, overrides)
         return
-    run = begun(run, overrides)
-    plan = resolve(run)
+    asked, run = run, begun(run, overrides)
+    plan = resolve(run).noting(notices(asked, run))
     console = Console(soft_wrap=True, highlight=False, markup=False)
     folder = choose_folder(plan)
     launcher = LAUNCHERS[plan.run.launch.name]
     launcher.validate(plan, folder)
+    new = not folder.config.exists()
     with owning(folder.path, plan.run.launch.lease_s):
         plan_or_none = prepare(plan, run, folder, overrides, console)
         if plan_or_none is None:
@@ -72,7 +74,7 @@ def train(run: Run, overrides: list[str]) -> None:
         plan = plan_or_none
         if launcher.waits:
             launcher.start(plan, folder, console)
-            if run.run_dir is None:  # most likely a first-time user
+            if new:  # what is typed to go on with a run does not say all of it
                 from launcher.console.next_steps import next_steps
 
                 console.print(next_steps(plan.run, folder.path, overrides))
@@ -207,8 +209,8 @@ def _train_in_world(
     from launcher.start.world import joined_world
     from launcher.training.broadcast import broadcast_from_rank0
 
-    run = begun(run, overrides)
-    plan = resolve(run)
+    asked, run = run, begun(run, overrides)
+    plan = resolve(run).noting(notices(asked, run))
     console = Console(soft_wrap=True, highlight=False, markup=False, quiet=rank != 0)
     with joined_world(plan.run, watchdog) as device, ExitStack() as owned:
         watchdog.stop()  # preparing text has no limit

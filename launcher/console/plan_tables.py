@@ -11,6 +11,7 @@ from rich import box
 from rich.table import Table
 
 from configs.schema import DeviceName, Run
+from launcher.console.tables import in_words
 from launcher.run.corpus import human
 from parallel.layout import Layout
 from parallel.planner.communication.traffic import Traffic
@@ -106,19 +107,33 @@ def _shown_stages(plan: Plan) -> list[int]:
 
 
 def traffic_table(plan: Plan) -> Table:
-    """Collectives per step of the first, the middle and the last stage."""
-    stages = sorted({0, plan.layout.pipeline // 2, plan.layout.pipeline - 1})
+    """Collectives per step; stages with the same ones share their rows."""
+    alike: dict[tuple[tuple[str, ...], ...], list[int]] = {}
+    for stage, traffic in enumerate(plan.traffic):
+        rows = tuple(_traffic_cells(plan, each) for each in traffic)
+        alike.setdefault(rows, []).append(stage)
     table = _table("traffic of a rank in a step")
-    for name in ("stage", "group", "collective", "link", "time"):
+    for name in ("stages", "group", "collective", "link", "time"):
         table.add_column(name)
     for name in ("count", "bytes"):
         table.add_column(name, justify="right")
-    for stage in stages:
-        for each in plan.traffic[stage]:
-            table.add_row(str(stage), *_traffic_cells(plan, each))
+    for rows, stages in alike.items():
+        for row in rows:
+            table.add_row(_ranges(stages), *row)
     if plan.layout.world_size == 1:
         table.add_row("0", "none: there is one rank")
     return table
+
+
+def _ranges(stages: list[int]) -> str:
+    """As 0, 2-5: ascending numbers, with those that follow each other as one range."""
+    runs: list[list[int]] = []
+    for stage in stages:
+        if runs and runs[-1][-1] == stage - 1:
+            runs[-1].append(stage)
+        else:
+            runs.append([stage])
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
 def _traffic_cells(plan: Plan, traffic: Traffic) -> tuple[str, ...]:
@@ -230,22 +245,23 @@ def summary(plan: Plan) -> str:
     peak = plan.memories[plan.fullest].total / _GIB
     limit = plan.machine.memory_bytes / _GIB
     verdict = "fits" if plan.fits else f"DOES NOT FIT; nearest: {_what_would_fit(plan)}"
-    price = ""
+    price, each = "", "GPU" if plan.device is DeviceName.cuda else "rank"
     if cost.dollars is not None:
-        dollars = f"{cost.dollars:,.0f}" if cost.dollars >= 10 else f"{cost.dollars:.2f}"
-        price = f", ${dollars} at ${cost.dollars_per_hour:g} a rank-hour"
+        dollars = _rounded(cost.dollars) if cost.dollars >= 10 else f"{cost.dollars:.2f}"
+        price = f", ${dollars} at ${cost.dollars_per_hour:g} a {each}-hour"
     lines = [
-        f"model    {run.model.name}, {plan.shape.parameters / 1e6:,.2f}M parameters",
+        f"model    {run.model.name}, {in_words(plan.shape.parameters)} parameters",
         f"layout   {layout} on {layout.world_size} x {plan.machine.gpu}, {run.engine.name}, "
         f"{run.precision}",
         f"memory   {peak:,.2f} of {limit:,.1f} GiB a rank, on stage {plan.fullest}: {verdict}",
-        f"step     {time.seconds:,.4g} s: pipeline {time.pipeline:,.4g} (tensor collectives "
-        f"{time.tensor:,.3g}), data {time.data:,.3g}, optimizer {time.optimizer:,.3g}; "
+        f"step     {_seconds(time.seconds)} s: pipeline {_seconds(time.pipeline)} (tensor "
+        f"collectives {_seconds(time.tensor)}), data {_seconds(time.data)}, optimizer "
+        f"{_seconds(time.optimizer)}; "
         f"bubble {time.bubble_fraction * 100:.1f} %",
         f"speed    {plan.tflops_per_gpu:,.4g} TFLOPS a rank, MFU {plan.mfu * 100:.1f} %, "
         f"{plan.job.global_batch * plan.shape.context / time.seconds:,.0f} tokens/s",
         f"training {human(cost.tokens)} tokens in {cost.steps:,} steps: {_span(cost.days)}, "
-        f"{_hours(cost.gpu_hours)} rank-hours{price}",
+        f"{_hours(cost.gpu_hours)} {each}-hours{price}",
         f"basis    {plan.calibration.basis}",
     ]
     if run.cluster.sustained_tflops is not None:
@@ -269,13 +285,26 @@ def _what_would_fit(plan: Plan) -> str:
 
 
 def _span(days: float) -> str:
+    if days * 24 * 60 < 1:
+        return f"{days * 24 * 3600:.0f} seconds"
+    if days * 24 < 1:
+        return f"{days * 24 * 60:.0f} minutes"
     if days < 1:
         return f"{_hours(days * 24)} hours"
-    return f"{days:,.2f} days" if days < 1000 else f"{days / 365.25:,.0f} years"
+    return f"{days:,.2f} days" if days < 1000 else f"{_rounded(days / 365.25)} years"
 
 
 def _hours(hours: float) -> str:
-    return f"{hours:,.0f}" if hours >= 10 else f"{hours:.2f}"
+    return _rounded(hours) if hours >= 10 else f"{hours:.2f}"
+
+
+def _seconds(seconds: float) -> str:
+    return _rounded(seconds) if seconds >= 1000 else f"{seconds:.4g}"
+
+
+def _rounded(value: float) -> str:
+    """A large number with the four digits that an estimate may have."""
+    return f"{float(f'{value:.4g}'):,.0f}"
 
 
 def _size(size: float) -> str:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from configs.schema import Run
 from corpus.store.prepared import Prepared
-from launcher.console.tables import print_table
+from launcher.console.tables import in_words, print_table
 from launcher.run.corpus import corpus_name, human
 from launcher.run.resolve import ResolvedRun
 from launcher.run.run_dir import last_step
@@ -89,11 +89,12 @@ def run_summary(plan: ResolvedRun, prepared: Prepared | None, folder: Path) -> s
     samples = batch.samples_after(steps)
     tokens = samples * run.model.context
     return (
-        f"model    {run.model.name}, {plan.shape.parameters / 1e6:,.2f}M parameters, "
+        f"model    {run.model.name}, {in_words(plan.shape.parameters)} parameters, "
         f"{run.model.attention} attention{_groups(plan)}\n"
         f"corpus   {corpus_name(run)}, {text}\n"
         f"training {steps:,} steps of {_batch(run)} x {run.model.context} tokens = "
         f"{human(tokens)} tokens\n"
+        f"recipe   {_optimizer(run)}\n"
         f"engine   {run.engine.name} on {plan.device}, {run.precision}\n"
         f"run      {folder}"
     )
@@ -103,6 +104,14 @@ def _groups(plan: ResolvedRun) -> str:
     """How many heads share keys and values; nothing where none do."""
     heads, groups = plan.shape.heads, plan.shape.query_groups
     return f", {heads} heads in {groups} groups" if groups < heads else ""
+
+
+def _optimizer(run: Run) -> str:
+    optimizer = run.optimizer
+    return (
+        f"optimizer {optimizer.name}, learning rate {optimizer.learning_rate:g}, "
+        f"{optimizer.schedule}, weight decay {optimizer.weight_decay:g}"
+    )
 
 
 def _batch(run: Run) -> str:
@@ -117,4 +126,6 @@ def _title(layout: Layout) -> str:
     folded = ", DualPipeV" if layout.dualpipev else ""
     ranks = "rank" if layout.world_size == 1 else "ranks"
     split = f", context by {layout.context_by}" if layout.context_by else ""
-    return f"layout {layout}{folded}{split}: {layout.world_size} {ranks}"
+    sizes = str(layout).count("x") + 1
+    axes = " x ".join(("tensor", "pipeline", "interleave", "data")[:sizes])
+    return f"layout {layout}{folded}{split}: {layout.world_size} {ranks} ({axes})"

@@ -126,3 +126,10 @@ def _sizes(console: Console, cells: Iterable[object], *, whole: bool) -> Sequenc
 
 def _measured(console: Console, table: Table) -> Measurement:
     return Measurement.get(console, console.options.update(width=_ANY_WIDTH), table)
+
+
+def in_words(count: float) -> str:
+    """1,340,000 as "1.34 million", 12,850,000,000 as "12.85 billion"."""
+    if count < 1e9:
+        return f"{count / 1e6:,.2f} million"
+    return f"{count / 1e9:,.2f} billion"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from configs.atomic import atomic_folder
 from configs.errors import InputError
 from configs.schema import Precision
+from corpus.tokenizer.special_tokens import SpecialTokens
 from corpus.tokenizer.tokenizer import Tokenizer
 from models.huggingface.family import Family
 from models.layer_table import Parameter
@@ -73,25 +74,35 @@ def parameters(shape: ModelShape) -> dict[str, Parameter]:
 
 
 def _tokens(tokenizer: Tokenizer | None) -> dict[str, Any]:
-    """The numbers of the tokens that begin and end a text, the end of a document first."""
+    """The numbers of the tokens that begin, end and fill a text, the end of a document first."""
     if tokenizer is None:
         return {}
-    end = tokenizer.end_of_text
+    end, special = tokenizer.end_of_text, tokenizer.special
     ends = [end, *sorted(tokenizer.ends - {end})]
+    begin, pad = _begin(special), special.declared.get("pad_token")
     return {
-        "bos_token_id": next(iter(tokenizer.begin), end),
+        "bos_token_id": None if begin is None else tokenizer.id_of(begin),
         "eos_token_id": ends if len(ends) > 1 else end,
+        "pad_token_id": None if pad is None else tokenizer.id_of(pad),
     }
+
+
+def _begin(special: SpecialTokens) -> str | None:
+    """As GPT-2 does, a tokenizer of ours names the end of a text as its beginning too; one that a
+    folder came with has what it had there.
+    """
+    if special.declared:
+        return special.begin or special.declared.get("bos_token")
+    return special.begin or special.end
 
 
 def _tokenizer_config(tokenizer: Tokenizer, shape: ModelShape) -> dict[str, Any]:
     special = tokenizer.special
+    named = {**special.declared, "bos_token": _begin(special), "eos_token": special.end}
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": shape.context,
-        "bos_token": special.begin or special.end,
-        "eos_token": special.end,
-        "unk_token": special.end,
+        **{name: token for name, token in named.items() if token is not None},
     }
 
 

@@ -105,7 +105,8 @@ def mixture_table(run: Run, prepared: Prepared) -> Table:
     table = Table(title=f"mixture of {corpus_name(run)}", box=box.SIMPLE_HEAD)
     for heading in ("source", "stands for"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("tokens", "weight", "samples", "epochs", "wraps at step"):
+    wrapping = any(plan.wraps_at is not None for plan in plans)
+    for heading in ("tokens", "weight", "samples", "epochs", *["wraps at step"] * wrapping):
         table.add_column(heading, justify="right")
     for plan in plans:
         config = run.corpus.sources.get(plan.name)
@@ -117,7 +118,7 @@ def mixture_table(run: Run, prepared: Prepared) -> Table:
             f"{plan.share:.2%}",
             f"{plan.samples:,.0f}",
             f"{plan.epochs:.2f}",
-            "" if wraps is None else f"{wraps:,}",
+            *["" if wraps is None else f"{wraps:,}"] * wrapping,
         )
     return table
 

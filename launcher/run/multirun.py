@@ -41,7 +41,8 @@ def job(number: int, jobs: Sequence[tuple[list[str], str | None]]) -> Iterator[N
 def own_name() -> str:
     """A folder-name suffix that distinguishes this job; "" outside a sweep."""
     own = [each for each in _JOB.get().own if not each.startswith("run_dir=")]
-    safe = re.sub(r"[^\w.,=+-]+", "_", ",".join(own))[:LONGEST]
+    # Without what has to be quoted when a command names the folder.
+    safe = re.sub(r"[^\w.+-]+", "_", "-".join(own))[:LONGEST]
     return f"-{safe}" if safe else ""
 
 

@@ -35,6 +35,10 @@ class ResolvedRun:
         """The model's shape."""
         return ModelShape.of(self.run.model)
 
+    def noting(self, lines: tuple[str, ...]) -> ResolvedRun:
+        """With these lines before the other notes."""
+        return replace(self, notes=(*lines, *self.notes))
+
 
 def resolve(run: Run, environment: Mapping[str, str] = os.environ) -> ResolvedRun:
     """Resolves `auto` and `null` and checks every rule.

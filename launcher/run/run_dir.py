@@ -26,22 +26,27 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from configs import load as config_files
 from configs.atomic import atomic_file, write_atomic
 from configs.errors import InputError
+from configs.override import override
 from configs.schema import Run
 from configs.words import listed
 from corpus.sources.sources import sources_of
 from launcher.huggingface.begin import folder_of, with_its_model
+from launcher.huggingface.notices import require_its_tokenizer
 from launcher.run import versions
 from launcher.run.multirun import own_name, require_own_folder
 from launcher.run.ownership import FOLDER as OWNER
 from launcher.run.resolve import ResolvedRun
 from launcher.run.settings import SETTINGS, key_of
+from models.shape import to_json
 from parallel.batch_schedule import steps_of
 from parallel.checkpoint import manifest
 from parallel.checkpoint.manifest import TrainState
@@ -269,10 +274,15 @@ def choose_folder(plan: ResolvedRun) -> RunFolder:
 
 
 def begun(run: Run, overrides: list[str]) -> Run:
-    """The run with the model of the folder of Hugging Face's that it begins with, if it does."""
+    """The run with the model of the folder of Hugging Face's that it begins with, if it does.
+
+    Raises InputError for a folder that is not supported, or typed settings that it cannot take.
+    """
     if run.run_dir is not None and RunFolder(Path(run.run_dir).expanduser()).config.exists():
         return run  # whose settings have it already
-    return with_its_model(run, [key_of(each) for each in overrides])
+    typed = [key_of(each) for each in overrides]
+    require_its_tokenizer(run, typed)
+    return with_its_model(run, typed)
 
 
 def checkpoint_to_load(plan: ResolvedRun, folder: RunFolder) -> Path | None:
@@ -298,8 +308,34 @@ def checkpoint_to_load(plan: ResolvedRun, folder: RunFolder) -> Path | None:
         if path is None:
             raise InputError(damage[0])
     if path is not None:
-        TrainState.read(path).require_shape(plan.shape, path)
+        _require_its_model(plan, path)
     return path
+
+
+def _require_its_model(plan: ResolvedRun, checkpoint: Path) -> None:
+    state = TrainState.read(checkpoint)
+    try:
+        state.require_shape(plan.shape, checkpoint)
+    except InputError as error:
+        raise InputError(f"{error}; nearest: {_its_model(plan, checkpoint, state)}") from None
+
+
+def _its_model(plan: ResolvedRun, checkpoint: Path, state: TrainState) -> str:
+    """The model of a checkpoint, as typed: by name if that is another of ours, else by settings."""
+    config = RunFolder(checkpoint.parent.parent).config
+    name = config_files.read(config).model.name if config.exists() else plan.run.model.name
+    if name != plan.run.model.name and files("configs").joinpath(f"model/{name}.yaml").is_file():
+        return override("model", name)
+    differ = _differences(to_json(state.shape()), to_json(plan.shape), "model")
+    return listed(list(differ), apart=" ")
+
+
+def _differences(there: dict[str, Any], here: dict[str, Any], prefix: str) -> Iterator[str]:
+    for key, value in there.items():
+        if isinstance(value, dict):
+            yield from _differences(value, here[key], f"{prefix}.{key}")
+        elif value != here[key]:
+            yield override(f"{prefix}.{key}", value)
 
 
 def state_of(checkpoint: Path, plan: ResolvedRun) -> TrainState:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from configs.schema import ContextBy, DeviceName, Run
+from configs.schema import ContextBy, DeviceName, EngineName, Run
 from models.flops import paper_training_flops, step_flops
 from models.shape import ModelShape
 from parallel.layout import Layout
@@ -22,7 +22,7 @@ from parallel.planner.inputs.cpu import NAME as CPU
 from parallel.planner.inputs.cpu import cpu_machine
 from parallel.planner.inputs.job import OURS, Job
 from parallel.planner.inputs.machine import Machine
-from parallel.planner.memory.stages import Memory, stage_memories
+from parallel.planner.memory.stages import MASTER, MOMENTS, Memory, stage_memories
 from parallel.planner.timing.simulate import Played
 from parallel.planner.timing.step import Step, StepTime
 
@@ -65,8 +65,21 @@ class Plan:
 
     @cached_property
     def memories(self) -> list[Memory]:
-        """One rank of each stage."""
-        return stage_memories(self.job, self.calibration.overheads)
+        """One rank of each stage; on a CPU with what the host keeps of a GPU's rank."""
+        memories = stage_memories(self.job, self.calibration.overheads)
+        if self.device is not DeviceName.cpu:
+            return memories
+        of_engine = 0.0
+        if self.run.engine.name is EngineName.deepspeed:
+            of_engine = self.calibration.overheads.deepspeed_gib * 2**30
+        copied = MASTER + MOMENTS if self.run.train.async_save else 0
+        return [
+            replace(
+                memory,
+                framework=memory.framework + of_engine + copied * numbers / self.layout.data,
+            )
+            for memory, numbers in zip(memories, self.parameters, strict=True)
+        ]
 
     @property
     def fullest(self) -> int:

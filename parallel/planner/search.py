@@ -17,6 +17,7 @@ from parallel.planner.timing.step import Step
 from parallel.rules import allowed
 
 MICRO_BATCHES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 64)
+LEAST_TOKENS = 4096  # of a sequence on a rank; shorter ones are split only where a run asks for it
 PLAYED = 40  # the fastest by estimate, whose schedules are then simulated
 
 
@@ -91,7 +92,10 @@ def candidates(run: Run, ranks: int, gpus_per_node: int) -> Iterator[Layout]:
         for context, pipeline in product(*[_divisors(ranks // tensor)] * 2):
             if model.layers % pipeline or ranks // tensor % (context * pipeline):
                 continue
-            if model.context % (2 * context) and context > 1:
+            asked = context in (1, run.layout.context)
+            if not asked and model.context // context < LEAST_TOKENS:
+                continue
+            if context > 1 and model.context % (2 * context):
                 continue
             data = ranks // tensor // pipeline // context
             sizes = [b for b in MICRO_BATCHES if batch % (b * data) == 0]

@@ -13,16 +13,19 @@ import hydra
 import pytest
 
 from configs.load import load
-from configs.schema import Run
+from configs.schema import DeviceName, Run
 from launcher.cli import main
 from launcher.command_line import reference
 from launcher.command_line.arguments import command_of, parse
 from launcher.command_line.catalogue import COMMANDS
 from launcher.command_line.explain import is_known
 from launcher.commands.parity import split_arguments
+from models.shape import ModelShape
 from parallel.layout import Layout
+from parallel.planner.plan import Plan
 from parallel.rules import violations
 from tests.cli import ROOT
+from tests.runs import names
 
 OWN = ROOT / "docs" / "guide" / "your-own-configs.md"
 WORDS = "A few words of a text that is only there to be long enough to be trained on. "
@@ -122,6 +125,19 @@ def test_every_command_is_one_that_could_run(line: str) -> None:
     for run in runs_of(line):
         if MORE not in line and words_of(line)[0] in RULED:
             assert not faults(run)
+
+
+def large(run: Run) -> bool:
+    return ModelShape.of(run.model).parameters > 1e9
+
+
+@pytest.mark.parametrize("line", [it for it in COMPOSED if words_of(it)[0] == "train"], ids=str)
+def test_what_is_trained_fits(line: str) -> None:
+    """A large model fits the cluster, which the command names."""
+    for run in filter(large, runs_of(line)):
+        cluster = run.cluster
+        layout = Layout.resolve(run.layout, cluster.nodes * (cluster.gpus_per_node or 1))
+        assert Plan.of(run, layout, DeviceName.cuda).fits
 
 
 def said_by(line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
@@ -248,3 +264,11 @@ def test_files_of_code_that_are_named_are_there(path: Path) -> None:
     named = set(re.findall(r"`([\w./]+\.py)`", TEXTS[path])) - GONE
     for file in sorted(each for each in named if "NAME" not in each):
         assert any(each.endswith(f"/{file}") for each in FILES), f"there is no {file}"
+
+
+def test_the_page_on_models_names_them_all() -> None:
+    rows = re.findall(r"^\| (`.*?) \|", text_of(ROOT / "docs" / "guide" / "models.md"), re.M)
+    named = [
+        each for row in rows for each in re.findall(r"`([\w.]+)`", row) if "model." not in each
+    ]
+    assert sorted(named) == names("model")

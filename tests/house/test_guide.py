@@ -75,7 +75,7 @@ def test_going_on_with_a_run(folder: Path) -> None:
     smaller = {
         "layout=pp4": ["train.stop_after=7", "train.steps=9"],
         "engine=deepspeed": ["train.stop_after=8"],
-        "train.steps=300": ["train.stop_after=9"],
+        "run_dir=runs/mine train.steps=300": ["train.stop_after=9"],
         "allow_changes": ["train.stop_after=10"],
         "runs/next": [*TINY, "train.steps=11"],
     }

@@ -44,11 +44,12 @@ def test_a_new_run(dry: DryRun) -> None:
     status, out, err = dry("layout=tp2", "train.steps=6")
     assert (status, err) == (0, "")
     for line in (
-        "layout 2x1: 2 ranks",
+        "layout 2x1: 2 ranks (tensor x pipeline)\n",
         "LICENSE, not prepared\n",
         f"run      {dry.folder}/runs/gpt3_nano-2x1-",
+        "recipe   optimizer adam, learning rate 0.002, cosine, weight decay 0.1",
         "starts   with new weights",
-        "starts   2 ranks on this machine",
+        "launch   2 ranks on this machine",
         "memory   ",
         "cost     phalanx plan ",
         "dry run: nothing was started or written",
@@ -60,8 +61,8 @@ def test_a_new_run(dry: DryRun) -> None:
 def test_several_runs_leave_nothing(dry: DryRun) -> None:
     status, out, _ = dry("layout=single", "--multirun", "train.seed=1,2")
     assert status == 0
-    assert "-train.seed=1\n" in out
-    assert "-train.seed=2\n" in out
+    assert "-train.seed_1\n" in out
+    assert "-train.seed_2\n" in out
     assert list(dry.folder.iterdir()) == []
 
 
@@ -110,7 +111,7 @@ def test_a_job_is_shown_although_its_text_is_elsewhere(dry: DryRun) -> None:
     status, out, err = dry(*GPUS, "launch=slurm", "launch.partition=gpu", "corpus.text=/no/text")
     assert status == 2
     assert "corpus.text: no file or folder /no/text" in err
-    assert "starts   8 ranks by this job.sbatch:\n#!/bin/bash\n#SBATCH --job-name" in out
+    assert "launch   8 ranks by this job.sbatch:\n#!/bin/bash\n#SBATCH --job-name" in out
     assert "#SBATCH --partition=gpu" in out
     _, _, err = dry(*GPUS, "launch=slurm")
     assert "is not prepared, and a job is no place for that; first: phalanx prepare" in err
@@ -122,7 +123,7 @@ def test_commands_of_torchrun_are_shown(dry: DryRun) -> None:
     words += ["cluster.gpus_per_node=1", "device=cpu"]
     status, out, err = dry(*words)
     assert status == 2
-    assert "starts   2 ranks by torchrun:\nnode 0: " in out
+    assert "launch   2 ranks by torchrun:\nnode 0: " in out
     assert "\nnode 1: " in out
     assert "is not prepared, and a job is no place for that" in err
     status, out, _ = dry(*words, "launch.submit=false")

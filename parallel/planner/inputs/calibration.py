@@ -45,6 +45,7 @@ class Overheads:
     """What a GPU's memory holds besides the tensors that a plan counts."""
 
     framework_gib: float = 1.0  # CUDA context, NCCL's and cuBLAS's own buffers
+    deepspeed_gib: float = 0.0  # more of it under DeepSpeed, where ranks are processes of a CPU
     activations: float = 1.0  # memory taken for each byte of activations: copies and fragments
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -10,9 +12,12 @@ import pytest
 
 from configs import load as config_files
 from configs.errors import InputError
+from evals.evaluation import Result
 from evals.scaling import compute_of
+from evals.scoring import Score
 from launcher.command_line.compose import compose_run
 from launcher.commands.scaling import scaling
+from launcher.inference.evaluate import Progress
 from models.shape import ModelShape
 from tests.cli import phalanx
 
@@ -23,8 +28,11 @@ def test_scores_answers_and_what_was_seen_in_training(trained: Path, tmp_path: P
     run = Path(shutil.copytree(trained, tmp_path / "run", symlinks=True))
     done = phalanx("evaluate", *ASKED, "evaluate.contamination=true", "layout=tp2", run_dir=run)
     assert done.status == 0, done.errors
+    assert re.search(
+        r"two_digit_addition: \d+\.\d ± \d+\.\d with 0 shown; 1 of 1 tasks\n", done.output
+    )
+    assert "scores in percent (BLEU of translations) ± their standard errors\n" in done.output
     assert "zero-shot" in done.output
-    assert "two_digit_addition" in done.output
     out = run / "evaluations" / "step_00000006"
     (row,) = json.loads((out / "results.json").read_text())
     assert (row["task"], row["asked"], row["shots"], row["count"]) == (
@@ -43,6 +51,8 @@ def test_scores_answers_and_what_was_seen_in_training(trained: Path, tmp_path: P
     ("settings", "says"),
     [
         (["evaluate.tasks=[sums]"], "evaluate.tasks=sums: is not defined; known: two_digit_add"),
+        (["evaluate.tasks=sums"], "takes list of text or null (names of the defined tasks"),
+        (["evaluate.tasks=sums"], "; nearest: evaluate.tasks=[sums]"),
         (["evaluate.shots=[many]"], "evaluate.shots=many: is neither a number"),
         (["task=reading"], "tasks.reading.path=null: needs a file"),
         (["task=riding"], "nearest: task=reading"),
@@ -53,6 +63,28 @@ def test_what_cannot_be_asked(trained: Path, settings: list[str], says: str) -> 
     done = phalanx("evaluate", *settings, run_dir=trained)
     assert done.status == 2
     assert says in done.errors
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_is_one_line_of_a_terminal_and_a_line_a_task_elsewhere() -> None:
+    for said in (Terminal(), io.StringIO()):
+        progress = Progress(said)
+        progress.begin(tasks=2, scores=2)
+        for shots in (0, 1):
+            score = Score(value=12.34, error=5.6, count=4)
+            result = Result(
+                task="sums", asked=str(shots), shots=shots, score=score, questions=[], answers=[]
+            )
+            progress.on_result(result)
+        progress.close()
+        text = said.getvalue()
+        assert "sums: 12.3 ± 5.6 with 0 shown, 12.3 ± 5.6 with 1 shown; 1 of 2 tasks" in text
+        assert text.count("\n") == (0 if said.isatty() else 1)
+        assert ("\r" in text) is said.isatty()
 
 
 def finished_run(folder: Path, model: str, loss: float) -> None:

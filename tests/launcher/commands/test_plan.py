@@ -18,6 +18,7 @@ from launcher.console.plan_tables import asked_line, plan_tables, summary
 from launcher.console.tables import print_table
 from parallel.checkpoint.manifest import find
 from parallel.layout import Layout
+from parallel.planner.inputs.cpu import nominal_machine
 from parallel.planner.plan import Plan
 from tests.cli import phalanx
 from tests.runs import run_of
@@ -37,7 +38,9 @@ def test_where_one_gpu_is_too_small_a_search_is_no_help() -> None:
     run = run_of("model=gpt3_2.7b cluster=single_v100 precision=fp16")
     report = summary(Plan.of(run, Layout(micro_batch=1), DeviceName.cuda))
     assert "51.35 of 32.0 GiB a rank, on stage 0: DOES NOT FIT; nearest: more GPUs" in report
-    assert " at $1.5 a rank-hour" in report
+    assert " GPU-hours, $" in report
+    assert " at $1.5 a GPU-hour" in report
+    assert "model    gpt3_2.7b, 2.65 billion parameters" in report
     two = Plan.of(replace(run, cluster=replace(run.cluster, nodes=2)), Layout(), DeviceName.cuda)
     assert "nearest: plan.search=true" in summary(two)
 
@@ -133,8 +136,32 @@ def test_numbers_are_whole_at_any_width(columns: str, monkeypatch: pytest.Monkey
     assert isinstance(console.file, io.StringIO)
     said = console.file.getvalue()
     assert "…" not in said
-    assert "115.03" in said
+    assert "151.78" in said
     assert "3,478.92 GB" in said
+
+
+def test_stages_with_the_same_traffic_share_their_rows() -> None:
+    run = run_of("layout=pp4 device=cpu")
+    planned = Plan.of(run, Layout.resolve(run.layout, None), DeviceName.cpu)
+    (traffic,) = (table for table, keys in plan_tables(planned) if keys == 3)
+    stages = list(traffic.columns[0].cells)
+    assert list(dict.fromkeys(stages)) == ["0, 3", "1-2"]
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ("train.steps=1", r"in 1 steps: \d+ seconds, "),
+        ("train.steps=300", r"in 300 steps: \d+ minutes, "),
+        ("model=gpt3_175b layout=single", r"\d,\d\d0,000 s: .*: \d+,\d00 years, "),
+    ],
+)
+def test_times_have_a_unit_and_the_digits_of_an_estimate(words: str, shown: str) -> None:
+    run = run_of(f"{words} device=cpu")
+    layout = Layout.resolve(run.layout, None)
+    machine = nominal_machine(layout.world_size)
+    planned = replace(Plan.of(run, layout, DeviceName.cpu), machine=machine)
+    assert re.search(shown, summary(planned), re.S), summary(planned)
 
 
 def test_a_layout_that_cannot_be_is_told_beside_a_search() -> None:

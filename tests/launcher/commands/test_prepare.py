@@ -149,6 +149,9 @@ def test_the_mixture_of_gpt3_is_shown_as_the_paper_has_it(
     }  # fmt: skip
     assert len(rows["common_crawl"]) == 5
     assert len(rows["webtext2"]) == 6
+    assert "wraps at step" in table
+    short = shown(mixture_table(run_of("corpus=gpt3 model=gpt3_nano"), prepared), capsys)
+    assert "wraps at step" not in short
 
 
 @pytest.mark.parametrize(

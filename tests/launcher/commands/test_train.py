@@ -79,12 +79,14 @@ def test_stopped_and_moved_to_another_layout(trained: Path, tmp_path: Path) -> N
     )
     assert first.status == 0, first.errors
     assert "2x1: 2 ranks" in first.output
+    assert "what next:\n  # text from it\n  " in first.output
     assert "banded   8 tokens, by blocked attention" in first.output
     traffic_is_as_predicted(first.output)
     assert [step for step, _, _ in curve(run)] == [1, 2, 3]
     second = phalanx("train", "layout=pp2", "layout.micro_batch=2", run_dir=run)
     assert second.status == 0, second.errors
     assert "going on from" in second.output
+    assert "what next" not in second.output
     traffic_is_as_predicted(second.output)
     for (step, loss, norm), (same, one_loss, one_norm) in zip(
         curve(run), curve(trained), strict=True

@@ -75,6 +75,7 @@ def test_transformers_reads_weights_and_tokens(run: Path, theirs: Path) -> None:
     tokenizer, ours = AutoTokenizer.from_pretrained(theirs), Tokenizer.load(find(run) / TOKENIZER)
     assert tokenizer("The License")["input_ids"] == ours.encode_prompt("The License")
     assert (tokenizer.bos_token, tokenizer.eos_token) == ("<|begin|>", "<|endoftext|>")
+    assert (tokenizer.unk_token, tokenizer.pad_token) == (None, None)
     model = pretrained.read(theirs)
     assert model.config.bos_token_id == ours.begin[0]
     assert model.config.eos_token_id[0] == ours.end_of_text
@@ -103,7 +104,10 @@ def test_there_and_back_loses_nothing(run: Path, theirs: Path, tmp_path: Path) -
     assert before.keys() == after.keys(), "no moments before the first step"
     assert all(torch.equal(before[name], after[name]) for name in before)
     tokenizers = [Tokenizer.load(find(each) / TOKENIZER) for each in (run, made)]
-    assert tokenizers[0].special == tokenizers[1].special
+    ours, back_again = (each.special for each in tokenizers)
+    assert (ours.begin, ours.end, ours.stops) == (
+        *(back_again.begin, back_again.end, back_again.stops),
+    )
     # As another family with the same layers.
     out = phalanx("convert", f"convert.to={tmp_path / 'm'}", "convert.family=mistral", run_dir=made)
     assert out.status == 0, out.errors
