@@ -11,11 +11,6 @@ from functools import cache
 from typing import NamedTuple
 
 
-def slices_a_rank(ranks: int) -> int:
-    """Slices of the sequence that each of `ranks` ranks has."""
-    return 2 if ranks > 1 else 1
-
-
 @cache
 def token_slices(rank: int, ranks: int, tokens: int) -> tuple[range, ...]:
     """The positions in a sequence of `tokens` that a rank has, in the order of its memory."""
@@ -47,8 +42,3 @@ def halo(ranks: int, tokens: int, window: int) -> tuple[HaloPart, ...]:
                 source = at if at < ranks else 2 * ranks - 1 - at
                 parts.append(HaloPart(source, target, slot, needed))
     return tuple(parts)
-
-
-def halo_tokens(rank: int, ranks: int, tokens: int, window: int) -> int:
-    """How many tokens a rank sends to others and to its own other slice."""
-    return sum(len(part.tokens) for part in halo(ranks, tokens, window) if part.source == rank)
