@@ -150,10 +150,10 @@ class DeepSpeedEngine(EngineState):
 
     def _pairs(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
         """For the first stage and the last, which read; all are told where documents begin."""
+        # Now, not when the first pair is asked for: inner stages ask for none.
         self._documents.coming = iter(batch.starts or ())
-        for samples in batch.micro_batches:
-            tokens, labels, _ = inputs_of(samples, samples.device)
-            yield tokens, labels
+        inputs = (inputs_of(samples, samples.device) for samples in batch.micro_batches)
+        return ((tokens, labels) for tokens, labels, _ in inputs)
 
     def _train_whole(self, batch: Batch) -> float:
         self.engine.train()

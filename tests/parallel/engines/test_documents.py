@@ -40,6 +40,8 @@ LAYOUTS: list[tuple[EngineConfig, Layout]] = [
     (DEEPSPEED, Layout(context=2, context_by=ContextBy.gather, micro_batch=4, zero=3)),
     (DEEPSPEED, Layout(pipeline=2, tensor=2, micro_batch=2, recompute=Recompute.full)),
     (DEEPSPEED, Layout(context=2, context_by=ContextBy.ring, pipeline=2, micro_batch=2)),
+    (DEEPSPEED, Layout(pipeline=4, micro_batch=2)),  # two inner stages, which read no batches
+    (MEGATRON, Layout(pipeline=4, micro_batch=2)),
 ]
 
 
