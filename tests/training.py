@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from configs.cuda import CudaConfig
 from configs.schema import (
     DeviceName,
     EngineConfig,
@@ -61,6 +62,21 @@ class Curve:
         weights = {f"master.{name}": weight for name, weight in self.weights.items()}
         last = len(self.losses) - 1
         return Trace(losses=self.losses, grad_norms=self.grad_norms, tensors={last: weights})
+
+
+def network_config(
+    shape: ModelShape, layout: Layout | None = None, *, restart_positions: bool = False
+) -> Any:
+    """What the layers of a network are built from, in float32 on a CPU."""
+    from parallel.engines.cuda_features import cuda_features
+    from parallel.engines.megatron.config import transformer_config
+
+    layout, cuda = layout or Layout(), CudaConfig()
+    here = Precision.float32, DeviceName.cpu
+    features = cuda_features(cuda, layout, EngineName.megatron, *here)
+    return transformer_config(
+        shape, layout, *here, cuda, features, restart_positions=restart_positions
+    )
 
 
 @contextmanager

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from contextlib import ExitStack
-from types import SimpleNamespace
 
 import torch
 from rich import box
@@ -21,9 +20,10 @@ from benchmarks import paired
 from benchmarks.trainers.turns import ENGINE, TRAINER, Program
 from configs.schema import ContextBy, DeviceName
 from launcher.command_line.compose import compose_run
-from models.ops.attention.banded import AttentionBackend
 from models.shape import ModelShape
 from models.training.attention import DenseAttention
+from parallel.engines.cuda_features import cuda_features
+from parallel.engines.megatron.config import transformer_config
 from parallel.layout import Layout
 from parallel.planner.trace.memory_tracker import Category
 from parallel.planner.trace.trace import trace
@@ -48,15 +48,10 @@ def main() -> None:
 
 def of_documents(settings: list[str], each: int, rounds: int) -> None:
     """Attention of one layer, on all cores."""
-    shape = ModelShape.of(compose_run(settings).model)
-    config = SimpleNamespace(
-        attention_dropout=0.0,
-        attention_backend=AttentionBackend.blocked,
-        on_cpu=True,
-        context_parallel_size=1,
-        context_by=ContextBy.gather,
-        restart_positions=False,
-    )
+    run = compose_run(settings)
+    shape, layout, here = ModelShape.of(run.model), Layout(), (run.precision, DeviceName.cpu)
+    features = cuda_features(run.cuda, layout, run.engine.name, *here)
+    config = transformer_config(shape, layout, *here, run.cuda, features)
     attention = DenseAttention(config, 1, shape=shape)
     heads = (shape.heads, shape.query_groups, shape.query_groups)
     tokens = [torch.randn(shape.context, 1, n, shape.head_width) for n in heads]

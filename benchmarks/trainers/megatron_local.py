@@ -112,8 +112,8 @@ def local_spec() -> Iterator[None]:
         norm = spec.submodules.input_layernorm
         return TransformerBlockSubmodules(layer_specs=[spec] * len(layers), layer_norm=norm)
 
-    def config(*args: Any) -> Any:
-        made = megatron_config.transformer_config(*args)
+    def config(*args: Any, **options: Any) -> Any:
+        made = megatron_config.transformer_config(*args, **options)
         made.on_cpu = False  # its own linears and loss too
         made.use_te_activation_func = False
         if not made.gated_linear_unit:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.ops import half_precision
-from models.ops.attention.banded import AttentionBackend
 from models.ops.half_precision import upcast_if_unsupported
 from models.ops.linear import host_linear
 from models.shape import ModelShape
 from models.training.attention import BandedAttention, DenseAttention
+from tests.training import network_config
 
 HALVES = [torch.bfloat16, torch.float16]
 
@@ -81,11 +80,8 @@ def test_a_sum_over_micro_batches_in_float32_takes_products_in_float32(
 @pytest.mark.parametrize("banded", [False, True])
 @pytest.mark.usefixtures("_instructions")
 def test_attention(dtype: torch.dtype, banded: bool) -> None:
-    config = SimpleNamespace(
-        attention_dropout=0.0, attention_backend=AttentionBackend.blocked, on_cpu=True
-    )
     shape = ModelShape(layers=1, hidden=48, heads=3, context=200, vocab=9, window=70)
-    layer = (BandedAttention if banded else DenseAttention)(config, 1, shape=shape)
+    layer = (BandedAttention if banded else DenseAttention)(network_config(shape), 1, shape=shape)
     torch.manual_seed(0)
     given = [torch.randn(200, 2, 3, 16) for _ in range(3)]
     out = torch.randn(200, 2, 48)

@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor
 
-from configs.schema import ContextBy
-from models.ops.attention.banded import AttentionBackend, band_mask
+from models.ops.attention.banded import band_mask
 from models.shape import ModelShape
 from models.training.attention import BandedAttention, DenseAttention
+from tests.training import network_config
 
 SHAPE = ModelShape(layers=1, hidden=24, heads=3, context=64, vocab=9)
-CONFIG = SimpleNamespace(
-    attention_dropout=0.0,
-    attention_backend=AttentionBackend.blocked,
-    on_cpu=True,
-    context_parallel_size=1,
-    context_by=ContextBy.gather,
-    restart_positions=False,
-)
 
 
 def plain(q_TBNH: Tensor, k_TBNH: Tensor, v_TBNH: Tensor, mask_TT: Tensor) -> Tensor:
@@ -50,10 +41,15 @@ def assert_same(attention: torch.nn.Module, mask_TT: Tensor, tokens: int) -> Non
         torch.testing.assert_close(a.grad, b.grad)
 
 
+def banded(window: int) -> BandedAttention:
+    shape = replace(SHAPE, window=window)
+    return BandedAttention(network_config(shape), 1, shape=shape)
+
+
 @pytest.mark.parametrize("tokens", [1, 7, 33])
 def test_dense(tokens: int) -> None:
     causal = torch.ones(tokens, tokens, dtype=torch.bool).tril()
-    assert_same(DenseAttention(CONFIG, 1, shape=SHAPE), causal, tokens)
+    assert_same(DenseAttention(network_config(SHAPE), 1, shape=SHAPE), causal, tokens)
 
 
 @pytest.mark.parametrize(("tokens", "window"), [(1, 1), (9, 1), (9, 4), (33, 5), (12, 12), (5, 50)])
@@ -65,10 +61,10 @@ def test_banded(tokens: int, window: int) -> None:
         ]
     )
     assert torch.equal(band_mask(tokens, window, torch.device("cpu")), mask)
-    assert_same(BandedAttention(CONFIG, 2, shape=replace(SHAPE, window=window)), mask, tokens)
+    assert_same(banded(window), mask, tokens)
 
 
 def test_one_banded_layer_serves_any_length() -> None:
-    attention = BandedAttention(CONFIG, 1, shape=replace(SHAPE, window=3))
+    attention = banded(3)
     for tokens in (5, 9, 5):
         assert_same(attention, band_mask(tokens, 3, torch.device("cpu")), tokens)

@@ -26,8 +26,8 @@ def plainly(job: Callable[..., Any], layout: Layout, *rest: Any) -> Any:
     from parallel.engines.megatron import config as megatron_config
     from parallel.engines.megatron import engine as megatron_engine
 
-    def config(*args: Any) -> Any:
-        made = megatron_config.transformer_config(*args)
+    def config(*args: Any, **options: Any) -> Any:
+        made = megatron_config.transformer_config(*args, **options)
         made.on_cpu = False
         return made
 

@@ -225,8 +225,8 @@ def test_a_plain_matrix_is_updated_as_by_torch(
     from parallel.engines.named_parameters import NamedParameter
     from parallel.engines.optimizer_state import WholeState
 
-    monkeypatch.setattr(parallel_state, "get_data_parallel_group", Alone)
-    monkeypatch.setattr(parallel_state, "get_tensor_model_parallel_group", Alone)
+    for group in ("data_parallel", "tensor_model_parallel"):
+        monkeypatch.setattr(parallel_state, f"get_{group}_group", lambda **_: Alone())
     monkeypatch.setattr(Tensor, "bfloat16", Tensor.clone)  # torch's has no other precision
     ours, theirs = (torch.nn.Parameter(random(*shape)) for _ in range(2))
     at = ParameterPart(

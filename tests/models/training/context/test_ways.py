@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import product
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,10 +12,10 @@ from torch import Tensor
 
 from configs.network import Positions
 from configs.schema import ContextBy
-from models.ops.attention.banded import AttentionBackend
 from models.shape import ModelShape
 from parallel.layout import Layout
 from tests.pool import RankPool
+from tests.training import network_config
 
 TOKENS = 32
 SHAPE = ModelShape(
@@ -56,17 +55,10 @@ def inputs() -> list[Tensor]:
 def attention(way: ContextBy, ranks: int, window: int | None, restarts: bool) -> Any:
     from models.training.attention import BandedAttention, DenseAttention
 
-    config = SimpleNamespace(
-        attention_dropout=0.0,
-        attention_backend=AttentionBackend.blocked,
-        on_cpu=True,
-        context_parallel_size=ranks,
-        context_by=way,
-        restart_positions=restarts,
-    )
-    if window is None:
-        return DenseAttention(config, 1, shape=SHAPE)
-    return BandedAttention(config, 1, shape=replace(SHAPE, window=window))
+    shape = replace(SHAPE, window=window or SHAPE.window)
+    layout = Layout(context=ranks, context_by=way)
+    config = network_config(shape, layout, restart_positions=restarts)
+    return (DenseAttention if window is None else BandedAttention)(config, 1, shape=shape)
 
 
 def worst_differences(ranks: int) -> dict[str, float]:
