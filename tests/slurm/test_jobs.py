@@ -89,7 +89,9 @@ def test_a_node_that_does_not_come_back_is_done_without(
 ) -> None:
     run = tmp_path / "run"
     wait_for(cluster.all_idle, run, "both nodes")  # it would begin with one
-    job = submitted(run, *FOUR_RANKS, *STEPS, "launch.elastic=true", "train.save_every=10")
+    split = ["layout=tp2", "layout.context=2", "layout.context_by=ring"]  # over the nodes
+    elastic = ["launch.elastic=true", "train.save_every=10"]
+    job = submitted(run, *FOUR_RANKS, *STEPS, *split, *elastic)
     wait_for(lambda: RunFolder(run).saved_step() >= 10, run, "a checkpoint")
     cluster.kill_node("node2")
     try:
@@ -100,7 +102,7 @@ def test_a_node_that_does_not_come_back_is_done_without(
     finally:
         cluster.start_node("node2")
     assert "1 node where 2 were asked for: layout" in said(run)
-    assert "2x2" not in (run / "layout.txt").read_text()
+    assert "2x1-cp2" not in (run / "layout.txt").read_text()
     rows, expected = same_rows(run), same_rows(undisturbed)
     assert [row["step"] for row in rows] == [row["step"] for row in expected]
     assert [row.get("samples") for row in rows] == [row.get("samples") for row in expected]

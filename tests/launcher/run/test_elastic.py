@@ -16,6 +16,8 @@ NANO = "model=gpt3_nano launch.elastic=true launch.name=slurm device=cpu layout=
 NANO += " cluster.gpus_per_node=2 cluster.nodes=2"
 DGX = "model=gpt3_1.3b layout=gpt3_1.3b cluster=dgx_a100 cluster.nodes=4 launch.elastic=true"
 DGX += " precision=bf16 optimizer.ramp_tokens=0 launch.name=slurm"
+LONG = "model=llama3_8b model.context=32768 cluster=dgx_h100 cluster.nodes=4 layout.tensor=4"
+LONG += " layout.context=2 layout.data=4 precision=bf16 launch.elastic=true launch.name=slurm"
 CPU, CUDA = DeviceName.cpu, DeviceName.cuda
 
 
@@ -24,9 +26,9 @@ def test_as_many_as_were_asked_for_get_what_was_asked_for() -> None:
     assert nodes_and_layout(run, 4, CUDA) == (4, Layout.resolve(run.layout, 32))
 
 
-@pytest.mark.parametrize("nodes", [1, 2, 3, 8])
-def test_others_get_a_layout_that_is_valid_and_uses_them(nodes: int) -> None:
-    run = run_of(DGX)
+@pytest.mark.parametrize(("of", "nodes"), [(DGX, 1), (DGX, 2), (DGX, 3), (DGX, 8), (LONG, 2)])
+def test_others_get_a_layout_that_is_valid_and_uses_them(of: str, nodes: int) -> None:
+    run = run_of(of)
     used, layout = nodes_and_layout(run, nodes, CUDA)
     assert used == nodes
     assert layout.world_size == 8 * nodes

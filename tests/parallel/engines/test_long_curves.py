@@ -13,7 +13,7 @@ from configs.schema import EngineConfig, Precision
 from parallel.layout import Layout
 from parallel.parity import Tolerance, compare
 from tests import training
-from tests.layouts import name
+from tests.layouts import EXCHANGE, GATHER, RING, name
 from tests.pool import RankPool
 from tests.training import DEEPSPEED, MEGATRON, SHAPE, Curve
 
@@ -37,7 +37,10 @@ def one_rank(ranks: RankPool) -> Curve:
     ("layout", "config"),
     [
         (ALL_AXES, MEGATRON),
+        (Layout(tensor=2, context=2, context_by=RING, pipeline=2, micro_batch=2), MEGATRON),
+        (Layout(context=4, context_by=GATHER, data=2, micro_batch=2, zero=1), MEGATRON),
         (replace(ALL_AXES, sequence_parallel=True), DEEPSPEED),
+        (Layout(context=2, context_by=EXCHANGE, pipeline=2, data=2, micro_batch=2), DEEPSPEED),
         (Layout(tensor=2, data=2, micro_batch=2, zero=3, sequence_parallel=True), DEEPSPEED),
     ],
     ids=lambda it: name(it) if isinstance(it, Layout) else str(it.name.value),

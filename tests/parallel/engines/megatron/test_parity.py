@@ -17,9 +17,10 @@ from tests.training import MEGATRON, Curve
 
 __all__ = ["name"]  # which other tests take from here
 
-# Measured: 6e-7 of a gradient norm and 3.3e-5 of a weight, whose steps are of 3e-3.
+# Measured: 3.2e-6 of a gradient norm, 1.1e-5 of a weight, whose steps are of 3e-3, and 6.3e-5 of
+# the one weight whose gradients are as small as their rounding: Adam divides them by their size.
 SUMS_IN_ANOTHER_ORDER = Tolerance(first_step=1e-6, steps=1e-5, tensors=1e-3)
-WEIGHTS = 5e-5
+WEIGHTS = 1e-4
 
 
 @pytest.fixture(scope="module")
