@@ -48,7 +48,8 @@ class Normalise(StrEnum):
 class TaskConfig:
     """A task in the paper's form; a file of configs/task defines one or several."""
 
-    # how a row becomes a question: a form of evals.forms; arithmetic or scramble, from the seed
+    # how a row becomes a question: a form of evals.forms; arithmetic, scramble or retrieval are
+    # from the seed
     form: str
     zero_form: str | None  # the form without preceding examples; null: the same
     scoring: Scoring  # how an answer is scored

@@ -24,6 +24,8 @@ class MachineText(StrEnum):
     library = "library"  # sources of Python's standard library
     manual = "manual"  # Python's manual pages
     arithmetic = "arithmetic"  # arithmetic problems in words
+    retrieval = "retrieval"  # facts and later questions, in documents of up to 2,048 tokens
+    long_retrieval = "long_retrieval"  # the same, of up to 8,192 tokens
 
 
 @dataclass(frozen=True, kw_only=True)

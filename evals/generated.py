@@ -1,6 +1,6 @@
-"""Generated test sets with answers by rule: arithmetic and scrambled words, from a seed.
+"""Generated test sets with answers by rule, from a seed: arithmetic, scrambled words, retrieval.
 
-Brown et al. (2020), sections 3.9.1 and 3.9.2.
+The first two are Brown et al. (2020), sections 3.9.1 and 3.9.2.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable, Sequence
 
 from corpus.machine.arithmetic import KINDS, Problem, ProblemKind, draw, questions
+from corpus.machine.retrieval import TEST_TOKENS, haystacks
 from evals.examples import Example
 
 WORDS = 10_000  # the most frequent ones
@@ -36,6 +37,14 @@ def arithmetic_shots(name: str, seed: int, count: int, tests: Sequence[Example])
 
 def _asked(problem: Problem) -> Example:
     return Example(context=problem.context, answers=(problem.completion,))
+
+
+def retrieval_tests(name: str, seed: int) -> list[Example]:
+    """Haystacks of the length that `name` says, by the depth of the needle."""
+    return [
+        Example(context=test.text, answers=(test.answer,))
+        for test in haystacks(TEST_TOKENS[name], seed)
+    ]
 
 
 def scrambled(name: str, words: Sequence[str], seed: int) -> list[Example]:

@@ -11,12 +11,19 @@ from pathlib import Path
 from configs.asking import EvaluateConfig, TaskConfig
 from configs.errors import InputError
 from corpus.machine.arithmetic import KINDS, TESTS
+from corpus.machine.retrieval import TEST_TOKENS
 from corpus.sources.jsonl import json_rows
 from evals.examples import Example
 from evals.forms import FORMS, Row
-from evals.generated import SCRAMBLES, arithmetic_shots, arithmetic_tests, scrambled
+from evals.generated import (
+    SCRAMBLES,
+    arithmetic_shots,
+    arithmetic_tests,
+    retrieval_tests,
+    scrambled,
+)
 
-ARITHMETIC, SCRAMBLE = "arithmetic", "scramble"
+ARITHMETIC, SCRAMBLE, RETRIEVAL = "arithmetic", "scramble", "retrieval"
 FEW = "few"
 _SHOWN = 1000  # problems that examples are drawn from, if generated
 Words = Callable[[], list[str]]
@@ -88,6 +95,8 @@ def read_task(name: str, config: TaskConfig, settings: EvaluateConfig, words: Wo
 def _made(name: str, config: TaskConfig, settings: EvaluateConfig, words: Words) -> list[Example]:
     if config.form == ARITHMETIC and name in KINDS:
         return arithmetic_tests(name, settings.seed, TESTS)
+    if config.form == RETRIEVAL and name in TEST_TOKENS:
+        return retrieval_tests(name, settings.seed)
     if config.form == SCRAMBLE and name in SCRAMBLES:
         return scrambled(name, words(), settings.seed)[: settings.limit or TESTS]
     raise InputError(f"tasks.{name}.path=null: needs a file; tasks.{name}.path=FILE.jsonl")
@@ -116,7 +125,7 @@ def _keys_of(form: Callable[[Row], Example]) -> str:
 
 
 def _form(name: str, setting: str) -> Callable[[Row], Example]:
-    if name in (ARITHMETIC, SCRAMBLE):
+    if name in (ARITHMETIC, SCRAMBLE, RETRIEVAL):
         name = "released"
     if name not in FORMS:
         raise InputError(f"{setting.rpartition('.')[0]}.form={name}: is none of {', '.join(FORMS)}")

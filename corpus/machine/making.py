@@ -9,6 +9,7 @@ import platform
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -22,6 +23,7 @@ from corpus.machine.docstrings import docstring_documents
 from corpus.machine.documents import Named, chosen
 from corpus.machine.library import library_documents, manual_documents
 from corpus.machine.packages import installed_hash, package_documents
+from corpus.machine.retrieval import retrieval_documents
 from corpus.store.prepared import make_folder
 
 Progress = Callable[[str], None]
@@ -46,6 +48,12 @@ _RECIPES = {
     ),
     MachineText.manual: _Recipe(".jsonl", "collecting Python's manual", manual_documents),
     MachineText.arithmetic: _Recipe(".jsonl", "making up problems", arithmetic_documents),
+    MachineText.retrieval: _Recipe(
+        ".jsonl", "making up facts and questions", partial(retrieval_documents, 2048)
+    ),
+    MachineText.long_retrieval: _Recipe(
+        ".jsonl", "making up facts and questions", partial(retrieval_documents, 8192)
+    ),
 }
 
 

@@ -150,8 +150,8 @@ COMMANDS = {
     ),
     "evaluate": Command(
         does="scores a model on tasks, zero-shot, one-shot and few-shot",
-        about="Evaluates a model as in GPT-3's paper. Arithmetic and scrambled words are "
-        "generated from a seed; other tasks are read from a path. evaluate.harness runs "
+        about="Evaluates a model as in GPT-3's paper. Arithmetic, scrambled words and retrieval "
+        "are generated from a seed; other tasks are read from a path. evaluate.harness runs "
         "tasks of EleutherAI's lm-evaluation-harness instead.",
         own=("task", "tasks.NAME.path", "tasks.NAME.train", "evaluate.*"),
         shared=("run_dir", "checkpoint", *_PLACE),

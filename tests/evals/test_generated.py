@@ -7,7 +7,14 @@ import random
 import pytest
 
 from corpus.machine.arithmetic import KINDS, TESTS, arithmetic_documents, held_out, questions
-from evals.generated import SCRAMBLES, arithmetic_shots, arithmetic_tests, scrambled
+from corpus.machine.retrieval import TEST_TOKENS, haystacks
+from evals.generated import (
+    SCRAMBLES,
+    arithmetic_shots,
+    arithmetic_tests,
+    retrieval_tests,
+    scrambled,
+)
 
 WORDS = ["casino", "inevitably", "opportunity", "mankind", "discussion"]
 
@@ -55,6 +62,15 @@ def test_training_text_holds_no_problem_of_a_test_set_either_way_round() -> None
     for test in questions(KINDS["two_digit_addition"], 0)[:50]:
         first, _, second = test.text.split()
         assert {f"{first} plus {second}", f"{second} plus {first}"} <= out
+
+
+def test_a_haystack_is_as_long_as_its_name_says() -> None:
+    for name in ("retrieval_512", "retrieval_2048"):
+        examples = retrieval_tests(name, 3)
+        expected = haystacks(TEST_TOKENS[name], 3)
+        assert [(it.context, it.answers) for it in examples] == [
+            (test.text, (test.answer,)) for test in expected
+        ]
 
 
 @pytest.mark.parametrize("name", SCRAMBLES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from configs.asking import EvaluateConfig, TaskConfig
 from configs.errors import InputError
+from corpus.machine.retrieval import TESTS
 from evals.forms import FORMS
 from evals.tasks import FEW, Task, fitting_shots, prompt_of, read_task
 from launcher.command_line.compose import compose_run
@@ -39,6 +41,12 @@ def test_arithmetic_is_asked_as_in_the_paper() -> None:
     assert two.endswith(zero)
     assert two == prompt_of(task, 0, 2, 0, task.few[0].context)
     assert two != prompt_of(task, 0, 2, 1, task.few[0].context)
+
+
+def test_a_fact_is_asked_for_at_the_end_of_a_haystack() -> None:
+    task = task_of("retrieval_512", compose_run(["task=retrieval"]).tasks["retrieval_512"])
+    assert len(task.zero) == TESTS
+    assert re.search(r" Which \w+\?$", prompt_of(task, 0, 0, 0, task.zero[0].context))
 
 
 def test_words_are_asked_with_their_instruction() -> None:
