@@ -10,9 +10,11 @@ from dataclasses import replace
 import pytest
 
 from configs.schema import EngineConfig, Precision
+from models.shape import ModelShape
 from parallel.layout import Layout
 from parallel.parity import Tolerance, compare
 from tests import training
+from tests.families import LLAMA
 from tests.layouts import EXCHANGE, GATHER, RING, name
 from tests.pool import RankPool
 from tests.training import DEEPSPEED, MEGATRON, SHAPE, Curve
@@ -21,8 +23,10 @@ STEPS = 20
 ALL_AXES = Layout(tensor=2, pipeline=2, data=2, micro_batch=1, zero=1)
 
 
-def curve(ranks: RankPool, layout: Layout, config: EngineConfig) -> Curve:
-    words = (layout, STEPS, Precision.float32, SHAPE, config)
+def curve(
+    ranks: RankPool, layout: Layout, config: EngineConfig, shape: ModelShape = SHAPE
+) -> Curve:
+    words = (layout, STEPS, Precision.float32, shape, config)
     return training.assemble(ranks.run(layout.world_size, training.train, *words))
 
 
@@ -48,6 +52,15 @@ def one_rank(ranks: RankPool) -> Curve:
 def test_twenty_steps(
     ranks: RankPool, one_rank: Curve, layout: Layout, config: EngineConfig
 ) -> None:
-    found = curve(ranks, layout, config)
-    comparison = compare(found.trace(), one_rank.trace(), Tolerance.of(Precision.float32))
+    assert_same(curve(ranks, layout, config), one_rank)
+
+
+def test_twenty_steps_of_a_llama_with_grouped_heads(ranks: RankPool) -> None:
+    expected = curve(ranks, Layout(micro_batch=training.GLOBAL_BATCH), MEGATRON, LLAMA)
+    split = Layout(context=4, context_by=RING, micro_batch=4)
+    assert_same(curve(ranks, split, MEGATRON, LLAMA), expected)
+
+
+def assert_same(found: Curve, expected: Curve) -> None:
+    comparison = compare(found.trace(), expected.trace(), Tolerance.of(Precision.float32))
     assert comparison.agrees, comparison
