@@ -38,7 +38,7 @@ def main() -> None:
     options = parser.parse_args()
     settings = [
         *(f"model={options.model}", f"model.context={options.tokens}", "layout=single"),
-        *("device=cpu", "layout.micro_batch=1", "train.global_batch=2"),
+        *("device=cpu", "layout.micro_batch=1", "train.global_batch=1"),
         *("optimizer.ramp_tokens=0", "train.steps=100"),
     ]
     of_documents(settings, options.document, options.rounds)
@@ -108,7 +108,7 @@ def of_ranks(settings: list[str], rounds: int) -> None:
             program.wait()
             blocks["one rank" if way is None else f"context=2, {way}"] = program
         blocks["one rank again"] = blocks["one rank"]
-        found = paired.measure(blocks, rounds=rounds, steps=1)
+        found = paired.measure(blocks, rounds=max(5, rounds // 3), steps=1)
     paired.show(found, f"a step of {' '.join(settings[:2])} on one core a rank", 1)
 
 
