@@ -1,10 +1,11 @@
 """Facts among other words, asked for later: text to learn retrieval from, and tests of it.
 
 A document says one thing of each of several kinds, once, among sentences that say nothing, and asks
-for what it has said in between:
+for what it has said in between, or at its end only:
 
     The metal is copper. Rain fell over the old bridge. The fruit is plum. Which metal? copper.
 
+An answer can be taken from an earlier answer; of those at the end alone, each is found in the fact.
 A test is a haystack of one length with a needle of every kind, one of which is asked for at the
 end, as in the pass keys of Mohtashami & Jaggi (2023). Every word and sign is meant to be one token.
 """
@@ -46,7 +47,8 @@ TESTS = 200
 TEST_TOKENS = {f"retrieval_{tokens}": tokens for tokens in (512, 1024, 2048, 4096, 8192)}
 SHORTEST = 48  # tokens of a document
 _DOCUMENTS = 200_000
-_ASKED = 0.5  # of a document's sentences
+_AT_THE_END = 0.5  # of the documents
+_ASKED = 0.5  # of the others' sentences
 _SENTENCE = 5.5  # tokens, on average
 _LEFT = 8  # of a test's tokens, for the question, the answer and what begins a text
 
@@ -73,6 +75,7 @@ def _document(tokens: int, generator: random.Random) -> str:
     kinds = generator.sample(list(THINGS), len(THINGS))
     # So that the last of them comes before the end.
     chance = 1.5 * len(kinds) * _SENTENCE / tokens
+    asked = 0.0 if generator.random() < _AT_THE_END else _ASKED
     said: dict[str, str] = {}
     sentences: list[str] = []
     while tokens > 0:
@@ -81,14 +84,21 @@ def _document(tokens: int, generator: random.Random) -> str:
             kind = kinds[len(said)]
             said[kind] = generator.choice(THINGS[kind])
             sentence = fact(kind, said[kind])
-        elif drawn > 1 - _ASKED:
-            kind = generator.choice(list(said))
-            sentence = f"{question(kind)} {said[kind]}."
+        elif drawn > 1 - asked:
+            sentence = _answered(generator.choice(list(said)), said)
         else:
             sentence = generator.choice(FILLERS)
         sentences.append(sentence)
         tokens -= _length(sentence)
+        if not asked and tokens <= 6 * len(said):
+            sentences += [_answered(kind, said) for kind in generator.sample(list(said), len(said))]
+            break
     return "".join(sentences)
+
+
+def _answered(kind: str, said: dict[str, str]) -> str:
+    """Six tokens."""
+    return f"{question(kind)} {said[kind]}."
 
 
 def _length(text: str) -> int:
