@@ -47,7 +47,7 @@ def matmuls(
         for shape in shapes
         for m in rows
         for n, k in (
-            *(each.shape for each in shape.layer if each.is_matrix),
+            *(each.shape for each in shape.layer(0) if each.is_matrix),
             (shape.padded_vocab(), shape.hidden),
         )
     }

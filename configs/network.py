@@ -89,6 +89,46 @@ class QkNorm(StrEnum):
     full = "full"  # of all heads together (OLMo 2)
 
 
+class RouterScore(StrEnum):
+    """How a router's logits become the weights of a token's experts."""
+
+    softmax = "softmax"  # softmax over all experts; those with the highest values are chosen
+    softmax_chosen = "softmax_chosen"  # the highest logits are chosen; softmax over these alone
+    sigmoid = "sigmoid"  # the sigmoid of each logit; those with the highest values are chosen
+
+
+class Balance(StrEnum):
+    """The auxiliary loss that spreads tokens evenly over experts (Fedus et al. 2021)."""
+
+    none = "none"  # none
+    sequence = "sequence"  # by the experts' loads within each sequence
+    batch = "batch"  # by their loads in the previous step's global batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class MoeConfig:
+    """Layers with a mixture of experts (MoE) in place of the MLP, and their router."""
+
+    experts: int = 0  # routed experts of a layer; 0: every layer has one MLP
+    top_k: int = 2  # experts that each token is sent to
+    feed_forward: int | None = None  # inner channels of an expert; null: model.feed_forward
+    dense_layers: int = 0  # so many first layers have one MLP
+    # inner channels of the shared expert, which every token is sent to; 0: there is none
+    shared: int = 0
+    score: RouterScore = RouterScore.softmax  # how logits become weights
+    renormalise: bool = True  # a token's weights are divided by their sum
+    scale: float = 1.0  # a token's weights are multiplied by this
+    balance: Balance = Balance.sequence  # the auxiliary loss that spreads tokens evenly
+    balance_weight: float = 0.01  # factor of the auxiliary loss
+    z_loss: float = 0.0  # factor of the mean square of the logits' logsumexp (ST-MoE)
+    # balancing without a loss: after each step an expert's bias, which counts in the choice alone,
+    # moves by this towards an even load (Wang et al. 2024); 0: there is no bias
+    bias_rate: float = 0.0
+    # in training an expert takes at most this times its even share of a sequence's tokens, those
+    # with the largest weights; null: all
+    capacity: float | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class RotaryConfig:
     """Rotary positions (Su et al. 2021)."""
@@ -150,6 +190,7 @@ class ModelConfig:
     # how attention and MLP read from the residual stream and write to it
     residual: Residual = Residual.pre_norm
     mlp: Mlp = Mlp.gelu  # the MLP's activation
+    moe: MoeConfig = field(default_factory=MoeConfig)  # experts in place of the MLP
     biases: Biases = Biases.all  # which linears have a bias
     qk_norm: QkNorm = QkNorm.none  # the norm of queries and keys
     tied: bool = True  # the token embedding's weight also produces the logits

@@ -78,6 +78,13 @@ class ContextBy(StrEnum):
     exchange = "exchange"  # each rank gets all tokens of a share of the heads (Ulysses)
 
 
+class ExpertBy(StrEnum):
+    """How tokens come to the ranks of their experts."""
+
+    all_to_all = "all_to_all"  # each token is sent to its experts' ranks alone
+    all_gather = "all_gather"  # every rank gets all tokens: for few ranks, or many experts a token
+
+
 @dataclass(frozen=True, kw_only=True)
 class LayoutConfig:
     """How a model is distributed over ranks; `parallel.rules` checks combinations."""
@@ -85,6 +92,12 @@ class LayoutConfig:
     tensor: int  # ranks that share each matmul
     context: int = 1  # ranks that share each sequence
     context_by: ContextBy | None = None  # how they attend; null: the fastest by the plan
+    # ranks that the experts of a layer are dealt out to: of tensor x context x data ranks, which it
+    # divides with expert_tensor
+    expert: int = 1
+    expert_tensor: int = 1  # ranks that share each expert's matmuls
+    # how tokens come to their experts; null: all_to_all, or nothing to choose
+    expert_by: ExpertBy | None = None
     pipeline: int  # stages that the layers are divided into
     # replicas of the model, each with a part of the batch; null: as many as the ranks allow
     data: int | None

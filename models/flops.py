@@ -21,8 +21,8 @@ def attended_pairs(length: int, window: int | None) -> int:
 def forward_flops_per_sample(shape: ModelShape) -> int:
     """Operations of one forward pass over one full context, causal and banded masks counted."""
     tokens = shape.context
-    weights = sum(outputs * inputs for outputs, inputs in shape.matrices())
-    projections = 2 * weights * tokens * shape.layers
+    weights = shape.multiplications(range(shape.layers))
+    projections = 2 * weights * tokens
     attention = sum(
         4 * shape.query * attended_pairs(tokens, shape.window if shape.is_banded(layer) else None)
         for layer in range(shape.layers)
@@ -37,5 +37,7 @@ def step_flops(shape: ModelShape, samples: int) -> int:
 
 
 def paper_training_flops(shape: ModelShape, tokens: int) -> int:
-    """6 N D, the paper's Table D.1: attention ignored, N with embeddings."""
-    return 6 * shape.parameters * tokens
+    """6 N D, the paper's Table D.1: attention ignored, N with embeddings, of experts those that a
+    token is sent to.
+    """
+    return 6 * shape.active_parameters * tokens

@@ -7,7 +7,7 @@ Names are Megatron-core's, in the order in which a rank holds them. Needs no tor
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from configs.network import Biases, Mlp, Norm, QkNorm, Residual
@@ -16,8 +16,27 @@ WORDS = "embedding.word_embeddings.weight"
 POSITIONS = "embedding.position_embeddings.weight"
 FINAL_NORM = "decoder.final_layernorm"
 OUTPUT = "output_layer.weight"
+ROUTER = "mlp.router.weight"
 VOCAB_MULTIPLE = 128
 """Rows of the vocabulary on all ranks together are a multiple of this, and of the ranks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Over how many ranks the parameters of a layer are cut.
+
+    Attributes:
+        tensor: ranks that share each matmul outside the routed experts.
+        expert: ranks that a layer's experts are dealt out to.
+        expert_tensor: ranks that share each expert's matmuls.
+    """
+
+    tensor: int = 1
+    expert: int = 1
+    expert_tensor: int = 1
+
+
+WHOLE = Cut()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +52,7 @@ class Parameter:
         padded: its rows are the vocabulary's, with padding on the last ranks.
         to_residual: the matrix's output is added to the residual stream.
         summed: replicated, but applied to a part of the heads: a rank's gradient is partial.
+        expert: the number of the routed expert that it belongs to; None: it is of no expert.
     """
 
     name: str
@@ -42,6 +62,7 @@ class Parameter:
     padded: bool = False
     to_residual: bool = False
     summed: bool = False
+    expert: int | None = None
 
     @property
     def numbers(self) -> int:
@@ -52,6 +73,10 @@ class Parameter:
     def is_matrix(self) -> bool:
         """Whether each of its elements costs a multiply-add per token."""
         return len(self.shape) == 2
+
+    def parts(self, cut: Cut) -> int:
+        """Ranks that share it, if it is split."""
+        return cut.tensor if self.expert is None else cut.expert_tensor
 
     def shape_on_rank(self, tensor: int) -> tuple[int, ...]:
         """The shape of the part on each of `tensor` ranks, with padding."""
@@ -73,6 +98,10 @@ class LayerForm:
         query: channels of all heads' queries.
         key: channels of all query groups' keys, as many as of their values.
         feed_forward: channels between the MLP's linears, of one half if it is gated.
+        experts: routed experts in place of the MLP; 0: there is one MLP.
+        top_k: experts that a token is sent to.
+        expert_feed_forward: `feed_forward` of an expert.
+        shared: `feed_forward` of the shared expert; 0: there is none.
     """
 
     hidden: int
@@ -85,11 +114,22 @@ class LayerForm:
     mlp: Mlp
     biases: Biases
     qk_norm: QkNorm
+    experts: int = 0
+    top_k: int = 0
+    expert_feed_forward: int = 0
+    shared: int = 0
 
     @property
-    def up(self) -> int:
-        """Outputs of the MLP's first linear."""
-        return self.feed_forward * (2 if self.mlp.is_gated else 1)
+    def halves(self) -> int:
+        """Blocks of an MLP's first linear: two if it is gated."""
+        return 2 if self.mlp.is_gated else 1
+
+    @property
+    def inner(self) -> int:
+        """Inner channels of all MLPs that a token goes through."""
+        if not self.experts:
+            return self.feed_forward
+        return self.shared + self.top_k * self.expert_feed_forward
 
 
 @cache
@@ -98,7 +138,6 @@ def layer_table(form: LayerForm) -> tuple[Parameter, ...]:
     every = form.biases is Biases.all
     before = form.residual is not Residual.post_norm
     qkv = form.query + 2 * form.key
-    halves = 2 if form.mlp.is_gated else 1
 
     def norm(name: str, there: bool) -> tuple[Parameter, ...]:
         return _norm(name, form.hidden, form.norm) if there else ()
@@ -115,10 +154,40 @@ def layer_table(form: LayerForm) -> tuple[Parameter, ...]:
         *linear("self_attention.linear_qkv", qkv, form.hidden, split=0, bias=form.biases.of_qkv),
         *_qk_norms(form),
         *norm("pre_mlp_layernorm", before),
-        *linear("mlp.linear_fc1", form.up, form.hidden, split=0, blocks=halves),
-        *linear("mlp.linear_fc2", form.hidden, form.feed_forward, split=1),
+        *(_mixture(form) if form.experts else _mlp(form, "mlp", form.feed_forward)),
         *norm("mlp.linear_fc2.norm", not before),
     )
+
+
+@cache
+def layer_held(form: LayerForm, cut: Cut, expert_rank: int = 0) -> tuple[Parameter, ...]:
+    """Those of which a rank holds all or a part, in order: all but other ranks' experts."""
+    each = form.experts // cut.expert
+    own = range(expert_rank * each, (expert_rank + 1) * each)
+    return tuple(it for it in layer_table(form) if it.expert is None or it.expert in own)
+
+
+def _mlp(
+    form: LayerForm, name: str, feed_forward: int, expert: int | None = None
+) -> tuple[Parameter, ...]:
+    bias, up = form.biases is Biases.all, form.halves * feed_forward
+    both = (
+        *_linear(f"{name}.linear_fc1", up, form.hidden, split=0, bias=bias, blocks=form.halves),
+        *_linear(f"{name}.linear_fc2", form.hidden, feed_forward, split=1, bias=bias, blocks=1),
+    )
+    return both if expert is None else tuple(replace(each, expert=expert) for each in both)
+
+
+def _mixture(form: LayerForm) -> tuple[Parameter, ...]:
+    """The router, the routed experts, and the shared one."""
+    router = Parameter(name=ROUTER, shape=(form.experts, form.hidden))
+    shared = _mlp(form, "mlp.shared_experts", form.shared) if form.shared else ()
+    routed = (
+        each
+        for number in range(form.experts)
+        for each in _mlp(form, f"mlp.experts.{number}", form.expert_feed_forward, number)
+    )
+    return (router, *routed, *shared)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +215,7 @@ def layer_work(form: LayerForm, rotary: bool) -> LayerWork:
     """Of one layer; `rotary`: queries and keys are rotated."""
     qkv, heads = form.query + 2 * form.key, form.query + form.key
     changed = heads * (rotary + (form.qk_norm is not QkNorm.none))
-    inner = form.up + form.feed_forward  # the activation's input and output
+    inner = (form.halves + 1) * form.inner  # the activation's input and output
     # In parallel attention and MLP normalise the same input.
     kept = 3 if form.residual is Residual.parallel else 4
     return LayerWork(
@@ -161,15 +230,37 @@ def layer_work(form: LayerForm, rotary: bool) -> LayerWork:
 
 
 @cache
-def layer_numbers(form: LayerForm, tensor: int) -> int:
-    """Numbers of one layer on each of `tensor` ranks."""
-    return sum(each.numbers_on_rank(tensor) for each in layer_table(form))
+def layer_numbers(form: LayerForm, cut: Cut = WHOLE) -> int:
+    """Numbers of one layer on each rank."""
+    return sum(each.numbers_on_rank(each.parts(cut)) for each in layer_held(form, cut))
 
 
 @cache
-def layer_matrices(form: LayerForm, tensor: int) -> tuple[tuple[int, ...], ...]:
-    """[outputs, inputs] of each of one layer's matrices on each of `tensor` ranks."""
-    return tuple(each.shape_on_rank(tensor) for each in layer_table(form) if each.is_matrix)
+def layer_matrix_numbers(form: LayerForm, cut: Cut = WHOLE) -> int:
+    """Those of its matrices."""
+    held = (each for each in layer_held(form, cut) if each.is_matrix)
+    return sum(each.numbers_on_rank(each.parts(cut)) for each in held)
+
+
+@cache
+def layer_matrices(form: LayerForm, tensor: int = 1) -> tuple[tuple[int, ...], ...]:
+    """[outputs, inputs] on each of `tensor` ranks of the matrices that all tokens go through."""
+    matrices = (each for each in layer_table(form) if each.is_matrix and each.expert is None)
+    return tuple(each.shape_on_rank(tensor) for each in matrices)
+
+
+@cache
+def expert_matrices(form: LayerForm, expert_tensor: int = 1) -> tuple[tuple[int, ...], ...]:
+    """[outputs, inputs] on each of `expert_tensor` ranks of one routed expert's matrices."""
+    matrices = (each for each in layer_table(form) if each.is_matrix and each.expert == 0)
+    return tuple(each.shape_on_rank(expert_tensor) for each in matrices)
+
+
+@cache
+def layer_multiplications(form: LayerForm) -> int:
+    """Multiply-adds of one token in the matrices of a layer."""
+    routed = form.top_k * sum(map(math.prod, expert_matrices(form)))
+    return sum(map(math.prod, layer_matrices(form))) + routed
 
 
 @cache

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from functools import cache
@@ -14,6 +15,7 @@ from configs.network import (
     Biases,
     Mlp,
     ModelConfig,
+    MoeConfig,
     Norm,
     Positions,
     QkNorm,
@@ -21,12 +23,14 @@ from configs.network import (
     RotaryConfig,
 )
 from models.layer_table import (
+    WHOLE,
+    Cut,
     LayerForm,
     LayerWork,
     Parameter,
     embedding_table,
     final_norm_table,
-    layer_matrices,
+    layer_multiplications,
     layer_numbers,
     layer_table,
     layer_work,
@@ -34,7 +38,7 @@ from models.layer_table import (
     padded_rows,
 )
 
-_IN_A_LAYER = re.compile(r"^decoder\.layers\.\d+\.")
+_IN_A_LAYER = re.compile(r"^decoder\.layers\.(\d+)\.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +65,7 @@ class ModelShape:
     norm_epsilon: float = 1e-5
     residual: Residual = Residual.pre_norm
     mlp: Mlp = Mlp.gelu
+    moe: MoeConfig = field(default_factory=MoeConfig)
     biases: Biases = Biases.all
     qk_norm: QkNorm = QkNorm.none
     tied: bool = True
@@ -85,15 +90,38 @@ class ModelShape:
         """The fields by name, which are also those of `ModelConfig`."""
         return {each.name: getattr(self, each.name) for each in fields(self)}
 
+    def has_experts(self, layer: int) -> bool:
+        """Whether layer number `layer` (from 0) has experts in place of its MLP."""
+        return self.moe.experts > 0 and layer >= self.moe.dense_layers
+
     @property
-    def form(self) -> LayerForm:
-        """What determines the parameters of a layer."""
-        return _form(self)
+    def expert_layers(self) -> range:
+        """The layers (from 0) that have experts."""
+        return range(self.moe.dense_layers, self.layers) if self.moe.experts else range(0)
+
+    @property
+    def expert_feed_forward(self) -> int:
+        """Inner channels of one routed expert."""
+        return self.moe.feed_forward or self.feed_forward
+
+    def form(self, layer: int) -> LayerForm:
+        """What determines the parameters of layer number `layer` (from 0)."""
+        return _form(self, self.has_experts(layer))
+
+    def forms(self, layers: Iterable[int]) -> Counter[LayerForm]:
+        """How many of the layers have each form."""
+        kinds = Counter(map(self.has_experts, layers))
+        return Counter({_form(self, experts): count for experts, count in kinds.items()})
 
     @property
     def query(self) -> int:
         """Channels of all heads together."""
         return self.heads * self.head_width
+
+    @property
+    def key(self) -> int:
+        """Channels of all query groups' keys together."""
+        return self.query_groups * self.head_width
 
     @property
     def rotated_channels(self) -> int:
@@ -118,32 +146,18 @@ class ModelShape:
             return (layer + 1) % (self.dense_every or 1) != 0
         return self.attention is AttentionPattern.banded
 
-    @property
-    def layer(self) -> tuple[Parameter, ...]:
-        """The parameters of one layer, named within the layer."""
-        return layer_table(self.form)
+    def layer(self, number: int) -> tuple[Parameter, ...]:
+        """The parameters of layer `number` (from 0), named within the layer."""
+        return layer_table(self.form(number))
 
-    @property
-    def layer_parameters(self) -> int:
-        """Weights, biases and norms of one layer; GPT-3's: 12 h^2 + 13 h (Brown et al. 2020)."""
-        return self.layer_on_rank(1)
+    def layers_on_rank(self, layers: Iterable[int], cut: Cut = WHOLE) -> int:
+        """Numbers of the given layers on each rank."""
+        forms = self.forms(layers)
+        return sum(count * layer_numbers(form, cut) for form, count in forms.items())
 
-    def layer_on_rank(self, tensor: int) -> int:
-        """Numbers of one layer on each of `tensor` ranks."""
-        return layer_numbers(self.form, tensor)
-
-    def matrices(self, tensor: int = 1) -> tuple[tuple[int, ...], ...]:
-        """[outputs, inputs] of each of a layer's matrices on each of `tensor` ranks."""
-        return layer_matrices(self.form, tensor)
-
-    def matrix_numbers_on_rank(self, tensor: int) -> int:
-        """Numbers of one layer's matrices on each of `tensor` ranks."""
-        return sum(each.numbers_on_rank(tensor) for each in self.layer if each.is_matrix)
-
-    @property
-    def work(self) -> LayerWork:
+    def work(self, layer: int) -> LayerWork:
         """What a layer keeps and moves beside its matmuls."""
-        return layer_work(self.form, self.rotated_channels > 0)
+        return layer_work(self.form(layer), self.rotated_channels > 0)
 
     @property
     def embedding(self) -> tuple[Parameter, ...]:
@@ -175,18 +189,33 @@ class ModelShape:
     def parameters(self) -> int:
         """The number of trainable elements without padding, as in the paper's Table D.1."""
         outside = sum(each.numbers for each in self.outside_layers)
-        return self.layers * self.layer_parameters + outside
+        return self.layers_on_rank(range(self.layers)) + outside
+
+    @property
+    def active_parameters(self) -> int:
+        """Those that one token is multiplied with: of the routed experts `top_k` in a layer."""
+        if not self.moe.experts:
+            return self.parameters
+        expert = sum(each.numbers for each in self.layer(self.layers - 1) if each.expert == 0)
+        idle = self.moe.experts - self.moe.top_k
+        return self.parameters - len(self.expert_layers) * idle * expert
+
+    def multiplications(self, layers: Iterable[int]) -> int:
+        """Multiply-adds of one token in the matrices of the given layers."""
+        forms = self.forms(layers)
+        return sum(count * layer_multiplications(form) for form, count in forms.items())
 
     def parameter(self, name: str) -> Parameter:
         """The parameter with a global name, such as decoder.layers.3.mlp.linear_fc1.weight.
 
         Raises KeyError if the model has no such parameter.
         """
-        within = _IN_A_LAYER.sub("", name)
-        for each in self.layer if within != name else self.outside_layers:
-            if each.name == within:
-                return each
-        raise KeyError(name)
+        match = _IN_A_LAYER.match(name)
+        if match is None:
+            return _by_name(self.outside_layers)[name]
+        if int(match[1]) >= self.layers:
+            raise KeyError(name)
+        return _by_name(self.layer(int(match[1])))[name[match.end() :]]
 
 
 def to_json(shape: ModelShape) -> dict[str, Any]:
@@ -239,11 +268,17 @@ _DERIVED = ("query_groups", "head_width", "feed_forward")
 
 
 @cache
-def _form(shape: ModelShape) -> LayerForm:
+def _by_name(table: tuple[Parameter, ...]) -> Mapping[str, Parameter]:
+    return {each.name: each for each in table}
+
+
+@cache
+def _form(shape: ModelShape, experts: bool) -> LayerForm:
+    moe = shape.moe
     return LayerForm(
         hidden=shape.hidden,
         query=shape.query,
-        key=shape.query_groups * shape.head_width,
+        key=shape.key,
         head_width=shape.head_width,
         feed_forward=shape.feed_forward,
         norm=shape.norm,
@@ -251,4 +286,8 @@ def _form(shape: ModelShape) -> LayerForm:
         mlp=shape.mlp,
         biases=shape.biases,
         qk_norm=shape.qk_norm,
+        experts=moe.experts if experts else 0,
+        top_k=moe.top_k if experts else 0,
+        expert_feed_forward=shape.expert_feed_forward if experts else 0,
+        shared=moe.shared if experts else 0,
     )

@@ -13,8 +13,10 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from itertools import product
+from typing import NamedTuple
 
-from configs.schema import ContextBy, LayoutConfig, Recompute, Schedule
+from configs.schema import ContextBy, ExpertBy, LayoutConfig, Recompute, Schedule
+from models.layer_table import Cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,15 @@ AXES: tuple[str, ...] = tuple(field.name for field in fields(Coordinates))
 """The axes in rank order. A new axis is a field of `Coordinates`, `Layout` and `LayoutConfig`."""
 
 
+class ExpertCoordinates(NamedTuple):
+    """A rank's index on each axis of the experts, fastest first."""
+
+    expert_tensor: int
+    expert: int
+    expert_data: int
+    pipeline: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
     """How a model is distributed over ranks: the size of each axis, and how work is split."""
@@ -38,6 +49,9 @@ class Layout:
     tensor: int = 1
     context: int = 1
     context_by: ContextBy | None = None  # None: not chosen yet, or nothing to choose
+    expert: int = 1  # of the ranks that read other tokens; see `expert_groups`
+    expert_tensor: int = 1
+    expert_by: ExpertBy | None = None  # None: not chosen yet, or nothing to choose
     pipeline: int = 1
     data: int = 1
     interleave: int = 1
@@ -62,6 +76,9 @@ class Layout:
             tensor=config.tensor,
             context=config.context,
             context_by=config.context_by,
+            expert=config.expert,
+            expert_tensor=config.expert_tensor,
+            expert_by=config.expert_by,
             pipeline=config.pipeline,
             data=data,
             interleave=config.interleave,
@@ -79,6 +96,9 @@ class Layout:
             tensor=self.tensor,
             context=self.context,
             context_by=self.context_by,
+            expert=self.expert,
+            expert_tensor=self.expert_tensor,
+            expert_by=self.expert_by,
             pipeline=self.pipeline,
             data=self.data,
             interleave=self.interleave,
@@ -93,12 +113,15 @@ class Layout:
     def __str__(self) -> str:
         """tensor x pipeline x interleave x data, without trailing ones after pipeline: 2x2x1x2.
 
-        Then the ranks of a context group, if there are several: 2x2-cp4.
+        Then the ranks of a context group, of an expert group, and those that share an expert, if
+        there are several: 2x2-cp4-ep2.
         """
         sizes = [self.tensor, self.pipeline, self.interleave, self.data]
         while len(sizes) > 2 and sizes[-1] == 1:
             sizes.pop()
-        return "x".join(map(str, sizes)) + (f"-cp{self.context}" if self.context > 1 else "")
+        folded = {"cp": self.context, "ep": self.expert, "etp": self.expert_tensor}
+        marks = [f"{mark}{size}" for mark, size in folded.items() if size > 1]
+        return "-".join(["x".join(map(str, sizes)), *marks])
 
     def size(self, axis: str) -> int:
         """Ranks along one of `AXES`."""
@@ -121,6 +144,21 @@ class Layout:
         Those of a context group do as well as those of different data ranks.
         """
         return self.context * self.data
+
+    @property
+    def cut(self) -> Cut:
+        """Over how many ranks a layer's parameters are cut."""
+        return Cut(self.tensor, self.expert, self.expert_tensor)
+
+    @property
+    def stage_ranks(self) -> int:
+        """Ranks of a stage."""
+        return self.world_size // self.pipeline
+
+    @property
+    def expert_copies(self) -> int:
+        """Ranks that hold the same experts: their gradients are averaged, and ZeRO shards them."""
+        return self.stage_ranks // (self.expert * self.expert_tensor)
 
     def nodes(self, ranks_per_node: int | None) -> int:
         """The number of nodes that the ranks need; None: all are on one."""
@@ -191,6 +229,26 @@ class Layout:
             at = self.coordinates(first)
             found.append(self.ranks({"tensor": [at.tensor], "pipeline": [at.pipeline]}))
         return found
+
+    def expert_coordinates(self, rank: int) -> ExpertCoordinates:
+        """Where a rank is among the experts of its stage, whose ranks are numbered through.
+
+        The expert axes divide the ranks of a stage anew: neighbours share an expert, then come the
+        ranks that the experts are dealt out to, then the copies (Megatron-core's folding).
+        """
+        pipeline, within = divmod(rank, self.stage_ranks)
+        within, expert_tensor = divmod(within, self.expert_tensor)
+        expert_data, expert = divmod(within, self.expert)
+        return ExpertCoordinates(expert_tensor, expert, expert_data, pipeline)
+
+    def expert_groups(self, *axes: str) -> list[list[int]]:
+        """The groups of ranks that differ on the given axes of `ExpertCoordinates` alone."""
+        found: dict[tuple[int, ...], list[int]] = {}
+        for rank in range(self.world_size):
+            at = self.expert_coordinates(rank)._asdict()
+            key = tuple(value for axis, value in at.items() if axis not in axes)
+            found.setdefault(key, []).append(rank)
+        return [*found.values()]
 
     def embedding_groups(self) -> list[list[int]]:
         """The ranks that hold the tied embedding, on the first and the logits stage."""

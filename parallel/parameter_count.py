@@ -23,7 +23,7 @@ def ends_held(
 
 def rank_parameters(shape: ModelShape, layout: Layout, stage: int) -> int:
     """Elements that one rank of a stage holds, including padding and the last stage's copy."""
-    held = sum(len(layers) for layers in layout.layers_on(stage, shape.layers))
+    held = [layer for layers in layout.layers_on(stage, shape.layers) for layer in layers]
     before, after = ends_held(shape, first=stage == 0, last=stage == layout.logits_stage)
-    in_layers = held * shape.layer_on_rank(layout.tensor)
+    in_layers = shape.layers_on_rank(held, layout.cut)
     return in_layers + sum(each.numbers_on_rank(layout.tensor) for each in (*before, *after))

@@ -98,7 +98,7 @@ def require_same_parameters(folder: HuggingFaceFolder, there: ModelShape, here: 
 
 
 def _parameters(shape: ModelShape) -> tuple[object, ...]:
-    return shape.layers, shape.layer, shape.outside_layers
+    return [*map(shape.form, range(shape.layers))], shape.outside_layers
 
 
 def load(engine: Engine, run: Run) -> manifest.TrainState:

@@ -69,7 +69,7 @@ def parameters(shape: ModelShape) -> dict[str, Parameter]:
     """Every parameter by its global name."""
     found = {each.name: each for each in shape.outside_layers}
     for layer in range(shape.layers):
-        found |= {f"decoder.layers.{layer}.{each.name}": each for each in shape.layer}
+        found |= {f"decoder.layers.{layer}.{each.name}": each for each in shape.layer(layer)}
     return found
 
 

@@ -32,7 +32,7 @@ Weights = Mapping[str, Tensor]
 
 def names_of_layer(layer: int, shape: ModelShape) -> dict[str, str]:
     """The global name of each parameter of a layer, by its name in the layer."""
-    return {each.name: f"decoder.layers.{layer}.{each.name}" for each in shape.layer}
+    return {each.name: f"decoder.layers.{layer}.{each.name}" for each in shape.layer(layer)}
 
 
 def names_of(layers: range, shape: ModelShape) -> list[str]:
@@ -160,7 +160,7 @@ class Decoder:
                 self._head_norm(w[f"self_attention.{name}_layernorm.weight"], heads, channels)
                 for name, heads, channels in (
                     ("q", query, shape.query),
-                    ("k", key, shape.form.key),
+                    ("k", key, shape.key),
                 )
             )
         query, key, value = (it.transpose(1, 2) for it in (query, key, value))

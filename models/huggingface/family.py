@@ -122,7 +122,7 @@ class Family:
             found[each.name] = origin(source, kind, each, shape, prefix)
         for number in range(shape.layers):
             prefix = self.prefix + self.layer.format(number)
-            for each in shape.layer:
+            for each in shape.layer(number):
                 module, _, kind = each.name.rpartition(".")
                 name = f"decoder.layers.{number}.{each.name}"
                 found[name] = origin(

@@ -93,7 +93,7 @@ def _qk_norms(shape: ModelShape) -> tuple[Any, Any]:
         return RMSNorm, RMSNorm
     query, key = (
         ModuleSpec(module=AllHeadsNorm, params={"width": width})
-        for width in (shape.query, shape.form.key)
+        for width in (shape.query, shape.key)
     )
     return query, key
 

@@ -206,7 +206,7 @@ def fp8_matmuls_are_even(case: Case) -> Iterator[Fault]:
         return
     uneven = (
         (each.name, size)
-        for each in case.shape.layer
+        for each in case.shape.layer(0)
         for size in each.shape_on_rank(layout.tensor)
         if each.is_matrix and size % _FP8_WIDTH
     )

@@ -9,8 +9,8 @@ SHAPE = ModelShape.of(run_of("model=gpt3_125m").model)
 
 
 def test_a_layer_is_the_papers() -> None:
-    assert sum(each.numbers for each in SHAPE.layer) == 12 * 768**2 + 13 * 768
-    assert [each.shape for each in SHAPE.layer if each.is_matrix] == [
+    assert sum(each.numbers for each in SHAPE.layer(0)) == 12 * 768**2 + 13 * 768
+    assert [each.shape for each in SHAPE.layer(0) if each.is_matrix] == [
         *((768, 768), (3 * 768, 768)),
         *((4 * 768, 768), (768, 4 * 768)),
     ]
@@ -18,7 +18,7 @@ def test_a_layer_is_the_papers() -> None:
 
 @pytest.mark.parametrize("tensor", [1, 2, 4])
 def test_parts_add_up(tensor: int) -> None:
-    for each in (*SHAPE.layer, *SHAPE.outside_layers):
+    for each in (*SHAPE.layer(0), *SHAPE.outside_layers):
         copies = 1 if each.split is not None else tensor
         padding = (50_304 - 50_257) * 768 if each.padded else 0
         assert each.numbers_on_rank(tensor) * tensor == each.numbers * copies + padding

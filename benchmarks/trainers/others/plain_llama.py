@@ -35,7 +35,7 @@ class Layer(nn.Module):
 
     def __init__(self, shape: ModelShape) -> None:
         super().__init__()
-        self.widths = [shape.query, shape.form.key, shape.form.key]
+        self.widths = [shape.query, shape.key, shape.key]
         self.head_width = shape.head_width
         self.norm_1 = nn.RMSNorm(shape.hidden, eps=shape.norm_epsilon)
         self.qkv = nn.Linear(shape.hidden, sum(self.widths), bias=False)

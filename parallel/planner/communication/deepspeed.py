@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 
 from configs.schema import OptimizerName, Precision
 from models.layer_table import Parameter
@@ -128,8 +129,11 @@ def _zero3(step: Step, ledger: Ledger) -> None:
 def _as_used(step: Step) -> list[int]:
     """Elements of each parameter, in the order in which the forward pass uses them."""
     before, after = ends_held(step.shape, first=True, last=True)
-    layer = sorted(step.shape.layer, key=lambda each: _projects(each.name))
-    used = [*before, *(layer * step.layers), *after]
+    layers = (
+        sorted(step.shape.layer(number), key=lambda each: _projects(each.name))
+        for number in step.held_layers
+    )
+    used = [*before, *chain.from_iterable(layers), *after]
     return [each.numbers_on_rank(step.layout.tensor) for each in used]
 
 
@@ -229,8 +233,8 @@ def _shapes(step: Step) -> list[tuple[int, bool]]:
             for each in parameters
         ]
 
-    layer = held(step.shape.layer, True)
-    return [*held(before, adams), *(layer * step.layers), *held(after, adams)]
+    layers = (held(step.shape.layer(number), True) for number in step.held_layers)
+    return [*held(before, adams), *chain.from_iterable(layers), *held(after, adams)]
 
 
 def _rounded_up(number: int, multiple: int) -> int:

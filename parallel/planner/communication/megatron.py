@@ -8,7 +8,7 @@ from configs.schema import DeviceName, Precision
 from models.layer_table import Parameter
 from parallel.parameter_count import ends_held
 from parallel.planner.communication.groups import Ledger
-from parallel.planner.communication.stage_step import DOUBLE, FLOAT, Step, layer_sizes
+from parallel.planner.communication.stage_step import DOUBLE, FLOAT, Step
 from parallel.planner.communication.traffic import CollectiveKind, Group
 
 
@@ -97,5 +97,5 @@ def _parameters(step: Step, chunk: int) -> list[tuple[int, bool]]:
     def numbers(parameter: Parameter) -> tuple[int, bool]:
         return parameter.numbers_on_rank(layout.tensor), tied and parameter.padded
 
-    layer = [(size, False) for size in layer_sizes(shape, layout.tensor)]
-    return [*map(numbers, before), *(layer * len(held)), *map(numbers, after)]
+    layers = (numbers(each) for number in held for each in shape.layer(number))
+    return [*map(numbers, before), *layers, *map(numbers, after)]

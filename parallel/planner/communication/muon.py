@@ -15,7 +15,7 @@ def muon_traffic(step: Step, ledger: Ledger) -> None:
     """
     layout = step.layout
     dealt = -(-step.layers // layout.copies)
-    for matrix in (each for each in step.shape.layer if each.is_matrix):
+    for matrix in (each for each in step.shape.layer(0) if each.is_matrix):
         shard = FLOAT * matrix.numbers_on_rank(layout.tensor)
         if layout.zero:
             ledger.add(Group.data_context, CollectiveKind.all_reduce, shard, step.layers)

@@ -66,13 +66,18 @@ class Step:
     @property
     def layers(self) -> int:
         """Layers on the stage, over all its chunks."""
-        return sum(map(len, self.layout.layers_on(self.stage, self.shape.layers)))
+        return len(self.held_layers)
+
+    @property
+    def held_layers(self) -> list[int]:
+        """Their numbers, from 0."""
+        held = self.layout.layers_on(self.stage, self.shape.layers)
+        return [layer for layers in held for layer in layers]
 
     @property
     def banded_layers(self) -> int:
         """Those of its layers that see only a window."""
-        held = self.layout.layers_on(self.stage, self.shape.layers)
-        return sum(self.shape.is_banded(layer) for layers in held for layer in layers)
+        return sum(map(self.shape.is_banded, self.held_layers))
 
     @property
     def embedding(self) -> int:
@@ -84,13 +89,9 @@ class Step:
         """Numbers of each replicated parameter that sees only the rank's tokens, under sequence
         parallel, or heads.
         """
+        in_layers = [each for number in self.held_layers for each in self.shape.layer(number)]
         if not self.layout.sequence_parallel:
-            heads = [each.numbers for each in self.shape.layer if each.summed]
-            return heads * self.layers if self.layout.tensor > 1 else []
-        layer = [each.numbers for each in self.shape.layer if each.split is None]
-        return layer * self.layers + [each.numbers for each in self.shape.final_norm] * self.last
-
-
-def layer_sizes(shape: ModelShape, tensor: int) -> list[int]:
-    """Numbers of each parameter of a layer on one rank, in the order in which it holds them."""
-    return [each.numbers_on_rank(tensor) for each in shape.layer]
+            heads = [each.numbers for each in in_layers if each.summed]
+            return heads if self.layout.tensor > 1 else []
+        layers = [each.numbers for each in in_layers if each.split is None]
+        return layers + [each.numbers for each in self.shape.final_norm] * self.last

@@ -122,5 +122,5 @@ def _kept_at_first_bucket(job: Job) -> float:
 
     The embedding's gradients come last, since its weights also produce the logits.
     """
-    layers = job.shape.layers * job.shape.layer_parameters / job.layout.tensor
+    layers = job.shape.layers_on_rank(range(job.shape.layers)) / job.layout.tensor
     return max(0.0, 1 - BUCKET / layers)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from functools import cache
 
 from configs.schema import OptimizerName, Recompute
+from models.layer_table import layer_matrix_numbers
 from parallel.layout import Layout
 from parallel.parameter_count import rank_parameters
 from parallel.planner.inputs.calibration import Overheads
@@ -106,7 +107,7 @@ def _numbers(job: Job, stage: int) -> int:
         return rank_parameters(job.shape, job.layout, stage)
     h, tensor = job.shape.hidden, job.layout.tensor
     ends = stage in (0, job.layout.logits_stage)
-    layers = job.stage_layers[stage] * job.shape.layer_parameters
+    layers = job.stage_layers[stage] * job.shape.layers_on_rank([0])
     return (layers + ends * job.shape.padded_vocab(tensor) * h) // tensor
 
 
@@ -117,7 +118,7 @@ def _states(job: Job, stage: int, numbers: int) -> tuple[float, float]:
     master = MASTER if masters else 0
     moments = MOMENTS * numbers
     if job.optimizer is OptimizerName.muon:
-        matrices = job.layers_of(stage) * job.shape.matrix_numbers_on_rank(layout.tensor)
+        matrices = job.layers_of(stage) * layer_matrix_numbers(job.shape.form(0), layout.cut)
         moments -= (MOMENTS - MOMENTUM) * matrices
     return (
         job.number_bytes * numbers / (layout.copies if layout.zero == 3 else 1),
@@ -129,7 +130,7 @@ def layer_activations(job: Job) -> float:
     """What one layer keeps of one micro-batch between its forward and backward pass."""
     shape, layout, number = job.shape, job.layout, job.number_bytes
     split = layout.tensor if layout.sequence_parallel else 1
-    work = shape.work
+    work = shape.work(0)
     # Ours only: attention's output, transposed for the next linear.
     divided = work.kept_split + (shape.query if job.software == OURS else 0)
     kept = number * job.tokens * (work.kept / split + divided / layout.tensor)

@@ -12,6 +12,7 @@ from functools import cached_property
 
 from configs.schema import Recompute
 from models.flops import attended_pairs
+from models.layer_table import layer_matrices
 from parallel.planner.communication.context import layer_messages
 from parallel.planner.inputs.calibration import Constants
 from parallel.planner.inputs.job import Job
@@ -72,10 +73,10 @@ class Passes:
     def layer(self, *, banded: bool = False) -> Pass:
         """One transformer layer, with its tensor-parallel collectives and recomputation."""
         job, kernels, tensor = self.job, self.kernels, self.job.layout.tensor
-        tokens = job.tokens
-        linears = [(tokens, outputs, inputs) for outputs, inputs in job.shape.matrices(tensor)]
+        tokens, form = job.tokens, job.shape.form(0)
+        linears = [(tokens, outputs, inputs) for outputs, inputs in layer_matrices(form, tensor)]
         split = tensor if job.layout.sequence_parallel else 1
-        work = job.shape.work
+        work = job.shape.work(0)
         moved = tokens * kernels.number_bytes * (work.moved / split + work.moved_split / tensor)
         element_wise = kernels.moving(moved)
         attention_forward, attention_backward = self._attention(banded=banded)

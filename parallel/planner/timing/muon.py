@@ -6,6 +6,7 @@ Imports no torch.
 
 from __future__ import annotations
 
+from models.layer_table import layer_matrix_numbers
 from parallel.planner.inputs.job import Job
 from parallel.planner.timing.kernels import Kernels
 from parallel.planner.timing.links import Links
@@ -19,7 +20,7 @@ def muon_seconds(job: Job, kernels: Kernels, links: Links) -> float:
     layout = job.layout
     layers = max(job.layers_of(stage) for stage in range(layout.pipeline))
     dealt = -(-layers // layout.copies)
-    matrices = [each for each in job.shape.layer if each.is_matrix]
+    matrices = [each for each in job.shape.layer(0) if each.is_matrix]
     work = [0.0] * layout.tensor
     between = 0.0
     for place, matrix in enumerate(matrices):
@@ -27,7 +28,7 @@ def muon_seconds(job: Job, kernels: Kernels, links: Links) -> float:
         count = _OF_QKV if matrix.name.endswith("linear_qkv.weight") else matrix.blocks
         work[place % layout.tensor] += count * _orthogonal(job, kernels, rows // count, columns)
         between += links.tensor_all_reduce(_FLOAT * matrix.numbers)  # gathered, and broadcast
-    shards = _FLOAT * layers * job.shape.matrix_numbers_on_rank(layout.tensor)
+    shards = _FLOAT * layers * layer_matrix_numbers(job.shape.form(0), layout.cut)
     over_data = links.data_all_gather(shards) * (2 if layout.zero else 1)
     return dealt * (max(work) + between) + over_data
 

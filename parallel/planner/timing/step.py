@@ -74,7 +74,7 @@ class Step:
     def _sharded(self) -> Pass:
         """A layer with ZeRO 3: weights are gathered twice and gradients scattered."""
         layer = self.passes.layers(1)
-        weights = self.job.number_bytes * self.job.shape.layer_parameters
+        weights = self.job.number_bytes * self.job.shape.layers_on_rank([0])
         layout = self.job.layout
         gather = self.links.data_all_gather(weights, one_card=self.job.one_card)
         gather += self.constants.gather_us * 1e-6 * (layout.copies.bit_length() - 1)
@@ -146,7 +146,7 @@ class Step:
                 rank_parameters(job.shape, job.layout, stage)
                 for stage in range(job.layout.pipeline)
             )
-        most = max(job.stage_layers) * job.shape.layer_parameters
+        most = max(job.stage_layers) * job.shape.layers_on_rank([0])
         rows = job.shape.padded_vocab(job.layout.tensor)
         return (most + rows * job.shape.hidden) // job.layout.tensor
 
