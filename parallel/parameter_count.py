@@ -2,9 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from models.layer_table import Parameter
 from models.shape import ModelShape
 from parallel.layout import Layout
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """Elements of a rank, or bytes of them, by the ranks that hold the same.
+
+    Gradients are summed over these ranks, and ZeRO shards states over them.
+
+    Attributes:
+        shared: of all but routed experts, which `layout.copies` ranks hold.
+        experts: of routed experts, which `layout.expert_copies` ranks hold.
+    """
+
+    shared: int
+    experts: int = 0
+
+    @property
+    def total(self) -> int:
+        """Both."""
+        return self.shared + self.experts
+
+    def times(self, each: int) -> Numbers:
+        """`each` for every one of them."""
+        return Numbers(each * self.shared, each * self.experts)
+
+    def minus(self, other: Numbers) -> Numbers:
+        """The difference, of either."""
+        return Numbers(self.shared - other.shared, self.experts - other.experts)
+
+    def shard(self, layout: Layout) -> float:
+        """One rank's, where those that hold the same share them out."""
+        return self.shared / layout.copies + self.experts / layout.expert_copies
 
 
 def ends_held(
@@ -21,9 +55,16 @@ def ends_held(
     return before, after
 
 
-def rank_parameters(shape: ModelShape, layout: Layout, stage: int) -> int:
-    """Elements that one rank of a stage holds, including padding and the last stage's copy."""
+def rank_numbers(shape: ModelShape, layout: Layout, stage: int) -> Numbers:
+    """What one rank of a stage holds, including padding and the last stage's copy."""
     held = [layer for layers in layout.layers_on(stage, shape.layers) for layer in layers]
     before, after = ends_held(shape, first=stage == 0, last=stage == layout.logits_stage)
     in_layers = shape.layers_on_rank(held, layout.cut)
-    return in_layers + sum(each.numbers_on_rank(layout.tensor) for each in (*before, *after))
+    ends = sum(each.numbers_on_rank(layout.tensor) for each in (*before, *after))
+    experts = shape.experts_on_rank(held, layout.cut) if shape.moe.experts else 0
+    return Numbers(in_layers - experts + ends, experts)
+
+
+def rank_parameters(shape: ModelShape, layout: Layout, stage: int) -> int:
+    """Elements that one rank of a stage holds, including padding and the last stage's copy."""
+    return rank_numbers(shape, layout, stage).total
