@@ -91,7 +91,9 @@ class _OnHost:
     whole: bool  # unsharded: nothing to gather, sum, or add later
 
     def _take_over(self, config: Any) -> None:
-        self.whole = on_host(config) and self.tp_group.size() == 1  # type: ignore[attr-defined]
+        # Tokens come to an expert as they are, whatever they are split by elsewhere.
+        alone = on_host(config) or (config.on_cpu and self.is_expert)  # type: ignore[attr-defined]
+        self.whole = alone and self.tp_group.size() == 1  # type: ignore[attr-defined]
         if on_host(config):
             self._forward_impl = host_linear
 

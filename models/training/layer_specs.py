@@ -22,6 +22,7 @@ from configs.network import QkNorm, Residual
 from models.ops.linear import ColumnLinear, RowLinear
 from models.shape import ModelShape
 from models.training.attention import BandedAttention, DenseAttention, RotatedAttention
+from models.training.experts import experts_spec
 from models.training.mlp import Activation
 from models.training.norms import AllHeadsNorm, RMSNorm, norm_of, normed_linear
 from models.training.parallel_layer import ParallelLayer
@@ -43,9 +44,15 @@ def _local_layer(shape: ModelShape, layer: int) -> ModuleSpec:
     attention = spec.submodules.self_attention.submodules
     attention.core_attention = _own_attention(shape, layer)
     attention.linear_qkv, attention.linear_proj = ColumnLinear, RowLinear
-    mlp = spec.submodules.mlp.submodules
-    mlp.linear_fc1, mlp.linear_fc2 = ColumnLinear, RowLinear
-    mlp.activation_func = ModuleSpec(module=Activation, params={"kind": shape.mlp})
+    activation = ModuleSpec(module=Activation, params={"kind": shape.mlp})
+    if shape.has_experts(layer):
+        spec.submodules.mlp = experts_spec(
+            shape, layer, activation=activation, transformer_engine=False
+        )
+    else:
+        mlp = spec.submodules.mlp.submodules
+        mlp.linear_fc1, mlp.linear_fc2 = ColumnLinear, RowLinear
+        mlp.activation_func = activation
     norm = norm_of(shape.norm)
     spec.submodules.input_layernorm = spec.submodules.pre_mlp_layernorm = norm
     attention.q_layernorm, attention.k_layernorm = _qk_norms(shape)
@@ -61,6 +68,10 @@ def _engine_layer(shape: ModelShape, layer: int) -> ModuleSpec:
     attention, mlp = (
         getattr(spec.submodules, name).submodules for name in ("self_attention", "mlp")
     )
+    if shape.has_experts(layer):
+        spec.submodules.mlp = experts_spec(shape, layer, activation=None, transformer_engine=True)
+        # Its norm was part of the linear that the experts replace.
+        spec.submodules.pre_mlp_layernorm = _engine_norm()
     window = (shape.window - 1, 0) if shape.is_banded(layer) else None
     attention.core_attention = partial(
         _engine_attention, attention.core_attention, window, shape, _own_attention(shape, layer)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from models.initialise import Part
+from models.training.router_state import Routing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,7 @@ class StepResult:
     grad_norm: float  # of the full gradient, before clipping
     skipped: bool  # fp16: the gradient overflowed, so the weights were not updated
     loss_scale: float
+    routing: Routing | None = None  # of the layers with experts; None: there are none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +51,7 @@ class ParameterPart:
     part: Part
     whole: torch.Size  # the parameter's shape, without padding
     padded: bool = False  # its rows are the vocabulary's
+    expert: bool = False  # it is of a routed expert, which other ranks hold copies of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +115,12 @@ class Engine(Protocol):
 
     def adam_step(self) -> int:
         """The number of updates by Adam so far."""
+
+    def router_state(self) -> dict[str, list[list[float]]]:
+        """Biases and loads of experts, which later steps depend on; empty without experts."""
+
+    def load_router_state(self, state: dict[str, list[list[float]]]) -> None:
+        """Loads the result of `router_state`; does nothing without experts."""
 
     def scaler_state(self) -> dict[str, float]:
         """Loss scale of fp16 and its trackers, by Megatron's names; empty in other precisions."""

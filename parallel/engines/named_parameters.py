@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +20,9 @@ _FUSED_NORMS = {
     "mlp.linear_fc1.layer_norm_": "pre_mlp_layernorm.",
 }
 
+_ONE_EXPERT = re.compile(r"\.experts\.local_experts\.(\d+)\.")
+_GROUPED_EXPERTS = re.compile(r"\.experts\.(linear_fc\d)\.weight(\d+)$")  # Transformer Engine's
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NamedParameter:
@@ -31,11 +35,16 @@ class NamedParameter:
 
 def part_here(name: str, shape: ModelShape, layout: Layout) -> ParameterPart:
     """This rank's shard of the parameter `name`."""
-    tensor_rank = parallel_state.get_tensor_model_parallel_rank()
-    parameter, parts = shape.parameter(name), layout.tensor
+    parameter = shape.parameter(name)
+    parts, expert = parameter.parts(layout.cut), parameter.expert is not None
+    rank = (
+        parallel_state.get_expert_tensor_parallel_rank()
+        if expert
+        else parallel_state.get_tensor_model_parallel_rank()
+    )
     part = Part()
     if parameter.split is not None and parts > 1:
-        part = Part(parameter.split, tensor_rank, parts, parameter.blocks)
+        part = Part(parameter.split, rank, parts, parameter.blocks)
     elif parameter.padded:
         part = Part(dim=0)
     return ParameterPart(
@@ -44,6 +53,7 @@ def part_here(name: str, shape: ModelShape, layout: Layout) -> ParameterPart:
         part=part,
         whole=torch.Size(parameter.shape),
         padded=parameter.padded,
+        expert=expert,
     )
 
 
@@ -51,6 +61,15 @@ def unfused(name: str) -> str:
     """The name a norm has when Transformer Engine does not fuse it."""
     for fused, plain in _FUSED_NORMS.items():
         name = name.replace(fused, plain)
+    return name
+
+
+def global_expert(name: str, first: int) -> str:
+    """The name with an expert's number among all, of which this rank's begin with `first`."""
+    if match := _ONE_EXPERT.search(name):
+        return f"{name[: match.start()]}.experts.{first + int(match[1])}.{name[match.end() :]}"
+    if match := _GROUPED_EXPERTS.search(name):
+        return f"{name[: match.start()]}.experts.{first + int(match[2])}.{match[1]}.weight"
     return name
 
 

@@ -165,6 +165,36 @@ class SlicedState:
         _set_step(self.adam, own.main, step)
 
 
+class ExpertsApart:
+    """Routed experts in an optimizer of their own, over fewer ranks."""
+
+    def __init__(self, others: OptimizerState, experts: OptimizerState) -> None:
+        self._others, self._experts = others, experts
+        self.sliced, self.data_group = others.sliced, others.data_group
+
+    def _of(self, named: NamedParameter) -> OptimizerState:
+        return self._experts if named.at.expert else self._others
+
+    def slice_of(self, named: NamedParameter) -> OwnSlice | None:
+        """This rank's slice."""
+        return self._of(named).slice_of(named)
+
+    def export(
+        self, parameters: list[NamedParameter]
+    ) -> Iterator[tuple[NamedParameter, OptimizerTensors]]:
+        """All but the experts, then these. Collective."""
+        yield from self._others.export([each for each in parameters if not each.at.expert])
+        yield from self._experts.export([each for each in parameters if each.at.expert])
+
+    def own(self, named: NamedParameter) -> OptimizerTensors | None:
+        """The optimizer's tensors of a parameter, if they are unsharded and in host memory."""
+        return self._of(named).own(named)
+
+    def load(self, named: NamedParameter, tensors: OptimizerTensors, step: int) -> None:
+        """Loads a parameter's master and moments."""
+        self._of(named).load(named, tensors, step)
+
+
 @torch.no_grad()
 def take(own: Tensor, value: Tensor) -> None:
     """Copies the value, unless it was loaded in place."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from models.training.router_state import RouterState, Routing
 from parallel.engines.base import OptimizerTensors, ParameterPart
 from parallel.engines.named_parameters import NamedParameter
 from parallel.engines.optimizer_state import OptimizerState, read_adam_step, take
@@ -18,12 +19,20 @@ class EngineState:
     Args:
         adam: the optimizer that updates the master weights.
         state: where it keeps masters and moments.
+        routers: of the layers with experts, if there are any.
     """
 
-    def __init__(self, parameters: list[NamedParameter], adam: Any, state: OptimizerState) -> None:
+    def __init__(
+        self,
+        parameters: list[NamedParameter],
+        adam: Any,
+        state: OptimizerState,
+        routers: RouterState | None = None,
+    ) -> None:
         self._parameters = parameters
         self.adam = adam
         self._state = state
+        self._routers = routers
 
     def _set(self, named: NamedParameter, value: Tensor) -> None:
         take(named.tensor, value)
@@ -54,6 +63,19 @@ class EngineState:
             assert named.at == at
             self._state.load(named, tensors, adam_step)
             self._set(named, tensors.master)
+
+    def end_routing(self) -> Routing | None:
+        """What the routers did in this step; updates their state. Collective."""
+        return None if self._routers is None else self._routers.end_step()
+
+    def router_state(self) -> dict[str, list[list[float]]]:
+        """Biases and loads of experts; empty without experts."""
+        return {} if self._routers is None else self._routers.state()
+
+    def load_router_state(self, state: dict[str, list[list[float]]]) -> None:
+        """Loads the result of `router_state`; does nothing without experts."""
+        if self._routers is not None:
+            self._routers.load_state(state)
 
     def adam_step(self) -> int:
         """The number of updates by Adam so far; 0 before the first."""

@@ -43,6 +43,8 @@ def install() -> None:
     _patch_cuda_functions()
     _patch_random_tracker()
     _patch_gradient_norm()
+    _patch_token_dispatcher()
+    _patch_uneven_gathers()
 
 
 def _patch_tensors() -> None:
@@ -148,3 +150,43 @@ def _patch_gradient_norm() -> None:
         return torch.stack(norms).norm().float().view(1), None
 
     clip_grads.l2_norm_impl = l2_norm
+
+
+def _patch_token_dispatcher() -> None:
+    """Megatron-core makes sizes of messages numbers as it copies them from a GPU, and only then."""
+    from megatron.core.transformer.moe import token_dispatcher
+
+    def on_host(tensor: Any, as_numpy: bool = False, record_stream: bool = False) -> Any:
+        return tensor.numpy() if as_numpy and torch.is_tensor(tensor) else tensor
+
+    token_dispatcher.maybe_move_tensor_to_cpu = on_host
+
+
+def _patch_uneven_gathers() -> None:
+    """gloo gathers and scatters equal parts only; an exchange may be of unequal ones."""
+    from megatron.core.tensor_parallel import mappings
+
+    gather, scatter = mappings._gather_along_first_dim, mappings._reduce_scatter_along_first_dim
+
+    def gathered(own: Any, group: Any, output_split_sizes: Any = None, *buffer: Any) -> Any:
+        if output_split_sizes is None or group.size() == 1:
+            return gather(own, group, output_split_sizes, *buffer)
+        sizes, ranks = list(map(int, output_split_sizes)), group.size()
+        whole = own.new_empty(sum(sizes), *own.shape[1:])
+        to_all = own.repeat(ranks, *[1] * (own.dim() - 1))
+        torch.distributed.all_to_all_single(whole, to_all, sizes, [len(own)] * ranks, group=group)
+        return whole
+
+    def scattered(whole: Any, group: Any, input_split_sizes: Any = None, *buffer: Any) -> Any:
+        if input_split_sizes is None or group.size() == 1:
+            return scatter(whole, group, input_split_sizes, *buffer)
+        sizes, ranks = list(map(int, input_split_sizes)), group.size()
+        size = sizes[group.rank()]
+        parts = whole.new_empty(ranks * size, *whole.shape[1:])
+        torch.distributed.all_to_all_single(
+            parts, whole.contiguous(), [size] * ranks, sizes, group=group
+        )
+        return parts.view(ranks, size, *whole.shape[1:]).sum(0)
+
+    mappings._gather_along_first_dim = gathered
+    mappings._reduce_scatter_along_first_dim = scattered

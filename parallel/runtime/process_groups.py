@@ -41,6 +41,11 @@ def copies_group() -> torch.distributed.ProcessGroup:
     return parallel_state.get_data_parallel_group(with_context_parallel=True)
 
 
+def expert_copies_group() -> torch.distributed.ProcessGroup:
+    """The ranks that hold the same experts as this one."""
+    return parallel_state.get_expert_data_parallel_group()
+
+
 @contextmanager
 def process_groups(
     layout: Layout, seed: int, timeout_s: int = 600, *, graphs: bool = False
@@ -55,6 +60,8 @@ def process_groups(
     parallel_state.initialize_model_parallel(
         tensor_model_parallel_size=layout.tensor,
         context_parallel_size=layout.context,
+        expert_model_parallel_size=layout.expert,
+        expert_tensor_parallel_size=layout.expert_tensor,
         pipeline_model_parallel_size=layout.pipeline,
         virtual_pipeline_model_parallel_size=layout.interleave if layout.interleave > 1 else None,
         create_gloo_process_groups=False,
@@ -78,9 +85,19 @@ def _check_groups(layout: Layout) -> None:
         "data": parallel_state.get_data_parallel_group(),
         "pipeline": parallel_state.get_pipeline_model_parallel_group(),
     }
-    for axis, group in made.items():
+    groups = {axis: (group, layout.groups(axis)) for axis, group in made.items()}
+    groups["expert"] = (
+        parallel_state.get_expert_model_parallel_group(),
+        layout.expert_groups("expert"),
+    )
+    groups["expert tensor"] = (
+        parallel_state.get_expert_tensor_parallel_group(),
+        layout.expert_groups("expert_tensor"),
+    )
+    groups["expert data"] = expert_copies_group(), layout.expert_groups("expert_data")
+    for axis, (group, meant) in groups.items():
         ranks = torch.distributed.get_process_group_ranks(group)
-        expected = next(ranks for ranks in layout.groups(axis) if rank in ranks)
+        expected = next(ranks for ranks in meant if rank in ranks)
         assert ranks == expected, (
             f"{axis} group of rank {rank}: {ranks}, the layout says {expected}"
         )

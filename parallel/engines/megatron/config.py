@@ -14,9 +14,17 @@ from megatron.core.transformer import TransformerConfig
 from configs.cuda import CudaConfig, Fp8Scaling, LayerKind
 from configs.errors import InputError
 from configs.network import Biases, Mlp, Norm, QkNorm
-from configs.schema import ContextBy, DeviceName, OptimizerConfig, Precision, Recompute
+from configs.schema import (
+    ContextBy,
+    DeviceName,
+    ExpertBy,
+    OptimizerConfig,
+    Precision,
+    Recompute,
+)
 from models.ops.attention.banded import attention_backend
 from models.shape import ModelShape
+from models.training.router_state import RouterState
 from parallel.engines.cuda_features import (
     ACCUMULATION_KERNEL,
     CudaFeatures,
@@ -65,6 +73,7 @@ def transformer_config(
         add_qkv_bias=shape.biases.of_qkv,
         tensor_model_parallel_size=layout.tensor,
         context_parallel_size=layout.context,
+        **_experts(shape, layout, device, cuda, precision),
         pipeline_model_parallel_size=layout.pipeline,
         virtual_pipeline_model_parallel_size=layout.interleave if interleaved else None,
         pipeline_model_parallel_layout=_stages(layout),
@@ -99,6 +108,9 @@ def transformer_config(
     config.transformer_engine = uses_transformer_engine(device, cuda, precision, layout.zero)
     config.context_by = layout.context_by or ContextBy.gather
     config.restart_positions = restart_positions
+    config.router_state = None
+    if shape.moe.experts:
+        config.router_state = RouterState(shape, torch.device(device.value))
     config.on_cpu = device is DeviceName.cpu
     config.attention_backend = attention_backend(device.value, dtype, config.attention_dropout)
     return config
@@ -123,6 +135,33 @@ def _mlp(shape: ModelShape, device: DeviceName) -> dict[str, Any]:
         # So that a module of its own is taken: `models.training.mlp`.
         "use_te_activation_func": not on_cuda,
     }
+
+
+def _experts(
+    shape: ModelShape, layout: Layout, device: DeviceName, cuda: CudaConfig, precision: Precision
+) -> dict[str, Any]:
+    """Of layers with experts; choice and losses are `models.training.router`'s."""
+    moe = shape.moe
+    if not moe.experts:
+        return {}
+    return {
+        "num_moe_experts": moe.experts,
+        "moe_router_topk": moe.top_k,
+        "moe_ffn_hidden_size": shape.expert_feed_forward,
+        "moe_shared_expert_intermediate_size": moe.shared or None,
+        "moe_router_load_balancing_type": "none",
+        "moe_aux_loss_coeff": 0.0,
+        "moe_router_pre_softmax": True,
+        "moe_router_dtype": "fp32",
+        "moe_expert_capacity_factor": moe.capacity,
+        "moe_token_dispatcher_type": _DISPATCHERS[layout.expert_by or ExpertBy.all_to_all],
+        "moe_grouped_gemm": uses_transformer_engine(device, cuda, precision, layout.zero),
+        "expert_model_parallel_size": layout.expert,
+        "expert_tensor_parallel_size": layout.expert_tensor,
+    }
+
+
+_DISPATCHERS = {ExpertBy.all_to_all: "alltoall", ExpertBy.all_gather: "allgather"}
 
 
 def _stages(layout: Layout) -> list[list[str]] | None:

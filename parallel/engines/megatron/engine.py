@@ -30,10 +30,11 @@ from parallel.engines.megatron.config import (
 from parallel.engines.megatron.model import build_chunks
 from parallel.engines.megatron.optimizer_state import muon_groups, optimizer_state
 from parallel.engines.muon import Muon
+from parallel.engines.optimizer_state import ExpertsApart, OptimizerState
 from parallel.engines.state import EngineState
 from parallel.layout import Layout
 from parallel.runtime.device import Device
-from parallel.runtime.process_groups import copies_group
+from parallel.runtime.process_groups import copies_group, expert_copies_group
 
 
 class MegatronEngine(EngineState):
@@ -83,29 +84,32 @@ class MegatronEngine(EngineState):
             else get_standard_config_overrides(settings),
             use_gloo_process_groups=False,
         )
-        self.optimizer: Any = chained.chained_optimizers[0]
+        # Experts are in one of their own, since other ranks hold copies of them.
+        others, *experts = chained.chained_optimizers
+        self.optimizer: Any = chained if experts else others
         if muon:
             # Megatron-core shards nothing but its own Adam, which has no state yet.
-            self.optimizer.optimizer = Muon(
-                self.optimizer.param_groups, optimizer, precision, device.name
-            )
+            others.optimizer = Muon(others.param_groups, optimizer, precision, device.name)
         else:
-            self._set_adam(optimizer)
-        state = optimizer_state(self.optimizer, copies_group())
+            self._set_adam(optimizer, chained.chained_optimizers)
+        state: OptimizerState = optimizer_state(others, copies_group())
         if muon:
-            self.optimizer.optimizer.tell(parameters, state, shape)
-        super().__init__(parameters, self.optimizer.optimizer, state)
+            others.optimizer.tell(parameters, state, shape)
+        if experts:
+            state = ExpertsApart(state, optimizer_state(experts[0], expert_copies_group()))
+        super().__init__(parameters, others.optimizer, state, config.router_state)
         self._run_schedule = get_forward_backward_func()
         self._connect(config)
 
-    def _set_adam(self, optimizer: OptimizerConfig) -> None:
-        for group in self.optimizer.param_groups:
-            # Megatron's own scheduler sets this; without it Adam would decay norms and biases too.
-            group["weight_decay"] = optimizer.weight_decay * group["wd_mult"]
-            # Megatron-core uses torch's AdamW if neither Apex nor Transformer Engine is
-            # installed, and not its fastest implementation.
-            if isinstance(self.optimizer.optimizer, torch.optim.AdamW):
-                group["fused"] = True
+    def _set_adam(self, optimizer: OptimizerConfig, made: list[Any]) -> None:
+        for each in made:
+            for group in each.param_groups:
+                # Megatron's own scheduler sets this; without it Adam would decay norms and biases.
+                group["weight_decay"] = optimizer.weight_decay * group["wd_mult"]
+                # Megatron-core uses torch's AdamW if neither Apex nor Transformer Engine is
+                # installed, and not its fastest implementation.
+                if isinstance(each.optimizer, torch.optim.AdamW):
+                    group["fused"] = True
 
     def _connect(self, config: Any) -> None:
         """Tells the schedules how to scale losses and when to reduce gradients."""
@@ -129,11 +133,13 @@ class MegatronEngine(EngineState):
         scaler = self._scaler()
         scale = None if scaler is None else scaler.scale  # read once the step is done
         updated, grad_norm, _ = self.optimizer.step()
+        routing = self.end_routing()
         return StepResult(
             loss=self._mean_over_world(losses, len(batch.micro_batches)),
             grad_norm=float(grad_norm) if updated else math.inf,
             skipped=not updated,
             loss_scale=1.0 if scale is None else float(scale),
+            routing=routing,
         )
 
     @torch.no_grad()

@@ -9,6 +9,7 @@ from megatron.core import parallel_state
 from megatron.core.distributed import DistributedDataParallel
 from megatron.core.transformer import TransformerConfig
 from megatron.core.transformer.module import Float16Module
+from megatron.core.transformer.moe.moe_layer import MoELayer
 
 from configs.schema import DeviceName, Precision, Run
 from models.layer_table import OUTPUT, WORDS
@@ -19,6 +20,7 @@ from parallel.engines.cuda_features import CudaFeatures
 from parallel.engines.megatron.config import ddp_config, uses_transformer_engine
 from parallel.engines.named_parameters import (
     NamedParameter,
+    global_expert,
     initial_value,
     part_here,
     unfused,
@@ -51,6 +53,7 @@ def build_chunks(
         check_layers(chunk, layers)
         chunks.append(chunk.to(device.torch_device))
     parameters = [named for chunk in chunks for named in name_parameters(chunk, shape, layout)]
+    reduce_experts_apart(parameters)
     _initialise(parameters, shape, seed)
     wrapped = [
         chunk if precision is Precision.float32 else Float16Module(config, chunk)
@@ -86,6 +89,16 @@ def check_layers(chunk: GPT, layers: range) -> None:
     assert built == list(layers), f"built layers {built}, the layout says {list(layers)}"
 
 
+def reduce_experts_apart(parameters: list[NamedParameter]) -> None:
+    """Marks experts' parameters, as Megatron-core does only if there are expert ranks.
+
+    Tensor ranks that do not share an expert have copies of it, which see other tokens.
+    """
+    for named in parameters:
+        if named.at.expert:
+            named.tensor.allreduce = False  # type: ignore[attr-defined]
+
+
 def name_parameters(chunk: GPT, shape: ModelShape, layout: Layout) -> Iterator[NamedParameter]:
     """The chunk's parameters, each with its global name and this rank's shard."""
     for local_name, tensor in chunk.named_parameters():
@@ -102,7 +115,10 @@ def _global_name(local_name: str, chunk: GPT) -> str:
     if not local_name.startswith("decoder.layers."):
         return local_name
     _, _, number, rest = local_name.split(".", 3)
-    return f"decoder.layers.{chunk.decoder.layers[int(number)].layer_number - 1}.{rest}"
+    layer = chunk.decoder.layers[int(number)]
+    if isinstance(layer.mlp, MoELayer):
+        rest = global_expert(rest, layer.mlp.local_expert_indices[0])
+    return f"decoder.layers.{layer.layer_number - 1}.{rest}"
 
 
 @torch.no_grad()

@@ -1,0 +1,112 @@
+"""Experts over ranks: the same losses, norms, weights and choices as on one rank, for 20 steps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from configs.network import Balance, RouterScore
+from configs.schema import ContextBy, ExpertBy, Recompute
+from models.shape import ModelShape
+from parallel.layout import Layout
+from tests import routing
+from tests.layouts import name
+from tests.pool import RankPool
+from tests.routing import MIXTURE, SHARED, Routed
+
+STEPS = 20
+CLOSE = 1e-4
+RING, GATHER = ContextBy.ring, ContextBy.gather
+UNLOSSY = replace(  # biases balance instead of a loss, and experts take no more than their share
+    MIXTURE,
+    moe=replace(
+        MIXTURE.moe,
+        balance=Balance.none,
+        z_loss=0.0,
+        score=RouterScore.sigmoid,
+        scale=1.5,
+        bias_rate=1e-2,
+        capacity=1.0,
+    ),
+)
+TENSOR = Layout(tensor=2, sequence_parallel=True, micro_batch=4)
+LAYOUTS = [
+    Layout(data=2, expert=2, micro_batch=4),
+    Layout(data=4, expert=4, micro_batch=2),
+    Layout(data=2, expert=2, expert_by=ExpertBy.all_gather, micro_batch=2),
+    Layout(data=2, expert=2, zero=1, micro_batch=2),
+    Layout(data=4, expert=2, zero=1, micro_batch=2),
+    TENSOR,
+    replace(TENSOR, expert=2),
+    replace(TENSOR, expert_tensor=2),
+    replace(TENSOR, data=2, expert=4, micro_batch=2),
+    replace(TENSOR, data=2, expert=2, expert_tensor=2, zero=1, micro_batch=2),
+    replace(TENSOR, data=2, expert=2, expert_by=ExpertBy.all_gather, recompute=Recompute.full),
+    Layout(pipeline=2, data=2, expert=2, micro_batch=2),
+    Layout(pipeline=2, data=2, expert=2, interleave=2, micro_batch=2, zero=1),
+    Layout(context=2, context_by=RING, expert=2, micro_batch=4),
+    Layout(context=2, context_by=GATHER, data=2, expert=4, zero=1, micro_batch=2),
+    replace(TENSOR, context=2, context_by=GATHER, expert=2),
+]
+OTHERS = [
+    (shape, layout)
+    for shape in (SHARED, UNLOSSY)
+    for layout in (LAYOUTS[1], LAYOUTS[9], LAYOUTS[11], LAYOUTS[15])
+]
+NAMES = {MIXTURE: "mixture", SHARED: "shared", UNLOSSY: "unlossy"}
+
+
+@pytest.fixture(scope="module")
+def one_rank(ranks: RankPool) -> dict[ModelShape, Routed]:
+    layout = Layout(micro_batch=8)
+    return {
+        shape: routing.routed(ranks.run(1, routing.train_routed, layout, STEPS, shape), layout)
+        for shape in NAMES
+    }
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout"),
+    [*((MIXTURE, layout) for layout in LAYOUTS), *OTHERS],
+    ids=lambda it: name(it) if isinstance(it, Layout) else NAMES[it],
+)
+def test_trains_as_one_rank_does(
+    ranks: RankPool, one_rank: dict[ModelShape, Routed], shape: ModelShape, layout: Layout
+) -> None:
+    answers = ranks.run(layout.world_size, routing.train_routed, layout, STEPS, shape)
+    split, whole = routing.routed(answers, layout), one_rank[shape]
+    assert split.curve.losses == pytest.approx(whole.curve.losses, rel=CLOSE)
+    assert split.curve.grad_norms == pytest.approx(whole.curve.grad_norms, rel=CLOSE)
+    for key, weight in whole.curve.weights.items():
+        assert (split.curve.weights[key] - weight).abs().max().item() < CLOSE, key
+    assert (split.chosen != whole.chosen).sum() == 0
+    for mine, theirs in zip(split.routings, whole.routings, strict=True):
+        assert mine.load == theirs.load
+        for sums in ("balance_loss", "z_loss", "entropy", "dropped"):
+            assert getattr(mine, sums) == pytest.approx(getattr(theirs, sums), rel=CLOSE)
+
+
+def test_the_runs_test_what_they_should(one_rank: dict[ModelShape, Routed]) -> None:
+    for shape, run in one_rank.items():
+        assert run.curve.losses[-1] < run.curve.losses[0] - 0.1, "the model must learn"
+        sent = run.chosen.sum(-1)
+        if shape is UNLOSSY:
+            assert sent.max() == 2 and sent.min() < 2, "some choices must be dropped"
+            assert all(max(each.dropped) > 0 for each in run.routings)
+        else:
+            assert (sent == 2).all(), "each token goes to two experts"
+        assert run.chosen.flatten(0, 3).any(0).all(), "every expert must have been chosen"
+
+
+def test_biases_even_the_loads_out(ranks: RankPool) -> None:
+    """Without dropping, and much longer steps: the busiest expert comes near its share."""
+    layout, steps = Layout(micro_batch=8), 40
+    moe = replace(UNLOSSY.moe, capacity=None)
+    busiest = {}
+    for rate in (0.0, 2e-3):
+        shape = replace(UNLOSSY, moe=replace(moe, bias_rate=rate))
+        answers = ranks.run(1, routing.train_routed, layout, steps, shape)
+        routings = routing.routed(answers, layout).routings[-10:]
+        busiest[rate] = sum(each.largest_load for each in routings) / len(routings)
+    assert busiest[2e-3] < busiest[0.0] - 0.1, busiest
