@@ -1,6 +1,7 @@
 """What a layer with experts sends to bring tokens to them, by formula. Imports no torch.
 
-The formulas are those of Megatron-core 0.16.1's token dispatchers (transformer/moe). How many rows
+The formulas are those of Megatron-core 0.16.1's token dispatchers (transformer/moe) and of
+`models.training.router`. How many rows
 a rank receives depends on its tokens; here every rank receives its even share, so that what all
 ranks of a group send together is exact. Under `model.moe.capacity` fewer rows may be sent.
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from configs.network import Balance, MoeConfig
+from configs.network import Balance
 from configs.schema import ExpertBy
 from models.shape import ModelShape
 from parallel.layout import Layout
@@ -93,27 +94,36 @@ def _gathered(shape: ModelShape, layout: Layout, number: int) -> ExpertMessages:
     )
 
 
-def routing_messages(shape: ModelShape, layout: Layout) -> list[Sent]:
-    """What the choice of experts needs of the other ranks of a sequence, in a forward pass."""
-    found, moe = [], shape.moe
-    if counts_by_sequence(moe):
-        loads = layout.micro_batch * moe.experts * _FLOAT
-        found.append(Sent(Group.tensor_context, CollectiveKind.all_reduce, loads))
-    if moe.capacity is not None:
-        ranks = layout.context * (layout.tensor if layout.sequence_parallel else 1)
-        weights = ranks * routed_tokens(shape, layout) * moe.experts * _FLOAT
-        found.append(_gather(Group.tensor_context, weights))
-    return found
+def capacity_messages(shape: ModelShape, layout: Layout) -> list[Sent]:
+    """What an expert's capacity needs to know of all tokens of a sequence, in every forward pass:
+    the weights of their choices, and which these are.
+    """
+    if shape.moe.capacity is None:
+        return []
+    choices = shape.context * layout.micro_batch * shape.moe.top_k
+    group = _of_sequence(layout)
+    return [_gather(group, choices * _FLOAT), _gather(group, choices * _COUNT)]
 
 
-def counts_by_sequence(moe: MoeConfig) -> bool:
-    """Whether the auxiliary loss looks at the loads within each sequence."""
-    return moe.balance is Balance.sequence and moe.balance_weight > 0
+def load_messages(shape: ModelShape, layout: Layout) -> list[Sent]:
+    """What an auxiliary loss by sequence needs to know of it: the load of each expert.
+
+    Not of passes whose activations are dropped.
+    """
+    if shape.moe.balance is not Balance.sequence:
+        return []
+    loads = layout.micro_batch * shape.moe.experts * _FLOAT
+    return [Sent(_of_sequence(layout), CollectiveKind.all_reduce, loads)]
+
+
+def _of_sequence(layout: Layout) -> Group:
+    """The ranks that route tokens of one sequence."""
+    return Group.tensor_context if layout.sequence_parallel else Group.context
 
 
 def statistics_bytes(shape: ModelShape) -> int:
-    """Of what all ranks add up once a step: each layer's loads and two losses, in float64."""
-    return shape.layers * (shape.moe.experts + 2) * _DOUBLE
+    """Of what all ranks add up once a step, in float64: of each layer the loads and four sums."""
+    return len(shape.expert_layers) * (shape.moe.experts + 4) * _DOUBLE
 
 
 def _all_to_all(size: int) -> Sent:

@@ -15,8 +15,9 @@ from parallel.engines.registry import ENGINES
 from parallel.layout import Layout
 from parallel.planner.communication.context import layer_messages
 from parallel.planner.communication.experts import (
+    capacity_messages,
     expert_messages,
-    routing_messages,
+    load_messages,
     statistics_bytes,
 )
 from parallel.planner.communication.groups import Ledger
@@ -91,10 +92,12 @@ def experts(step: Step, ledger: Ledger) -> None:
     times = step.micro_batches * step.expert_layers
     messages = expert_messages(shape, layout, step.number)
     forward = 1 + (layout.recompute is Recompute.full)
-    for each in (messages.forward + routing_messages(shape, layout)) * forward:
-        ledger.add(each.group, each.kind, each.bytes, times)
-    for each in messages.backward:
-        ledger.add(each.group, each.kind, each.bytes, times)
+    ahead = (messages.forward + capacity_messages(shape, layout)) * forward
+    for each in (*ahead, *load_messages(shape, layout), *messages.backward):
+        # gloo exchanges what is of uneven parts.
+        uneven = step.device is DeviceName.cpu and each.group is Group.expert_tensor
+        kind = CollectiveKind.all_to_all if uneven else each.kind
+        ledger.add(each.group, kind, each.bytes, times)
     ledger.add(Group.world, CollectiveKind.all_reduce, statistics_bytes(shape))
 
 

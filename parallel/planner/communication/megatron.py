@@ -51,8 +51,12 @@ def _messages(step: Step, ledger: Ledger) -> None:
 
 
 def _gradients(step: Step, ledger: Ledger) -> None:
-    """Sums over the data ranks, a bucket at a time; under ZeRO-1 each keeps and updates a slice."""
+    """Sums over the data ranks, a bucket at a time; under ZeRO-1 each keeps and updates a slice.
+
+    Unless gathers overlap with the next step, each of two optimizers gathers all parameters.
+    """
     layout = step.layout
+    gathers = 2 if step.shape.expert_layers and not _overlaps(step) else 1
     for number in range(layout.interleave):
         shared, experts = _parameters(step, number)
         for group, held, copies in (
@@ -62,9 +66,14 @@ def _gradients(step: Step, ledger: Ledger) -> None:
             for bucket in _buckets(step, number, held, copies):
                 if layout.zero == 1:
                     ledger.add(group, CollectiveKind.reduce_scatter, bucket * step.gradient)
-                    ledger.add(group, CollectiveKind.all_gather, bucket * step.number)
+                    ledger.add(group, CollectiveKind.all_gather, bucket * step.number, gathers)
                 else:
                     ledger.add(group, CollectiveKind.all_reduce, bucket * step.gradient)
+
+
+def _overlaps(step: Step) -> bool:
+    """As `parallel.engines.megatron.config.overlaps`."""
+    return step.device is DeviceName.cuda and step.layout.copies > 1
 
 
 def _buckets(step: Step, chunk: int, held: list[tuple[int, bool]], copies: int) -> list[int]:
@@ -76,7 +85,7 @@ def _buckets(step: Step, chunk: int, held: list[tuple[int, bool]], copies: int) 
     """
     layout, sharded = step.layout, step.layout.zero == 1
     # Only the first chunk of the first stage reduces while others still compute.
-    in_pieces = step.device is DeviceName.cuda and step.first and chunk == 0
+    in_pieces = _overlaps(step) and step.first and chunk == 0
     usual = max(40_000_000, 1_000_000 * layout.data)
     full = (step.features.bucket_size or usual) if in_pieces else None
     buckets, start, end = [], 0, 0

@@ -12,9 +12,10 @@ from typing import NamedTuple
 from models.layer_table import LayerForm, expert_matrices
 from parallel.planner.communication.experts import (
     Sent,
+    capacity_messages,
     expert_messages,
+    load_messages,
     routed_rows,
-    routing_messages,
 )
 from parallel.planner.communication.traffic import Group
 from parallel.planner.inputs.job import Job
@@ -50,7 +51,8 @@ def expert_time(job: Job, kernels: Kernels, links: Links) -> ExpertTime:
     element_wise = kernels.moving(kernels.number_bytes * moved)
     launches = (ROUTED + here) * kernels.launch
     messages = expert_messages(shape, layout, job.number_bytes)
-    choice = sum(map(links.expert_message, routing_messages(shape, layout)))
+    of_choice = (*capacity_messages(shape, layout), *load_messages(shape, layout))
+    choice = sum(map(links.expert_message, of_choice))
     sent = [
         sum(links.expert_message(_at_busiest(each, busiest)) for each in way) for way in messages
     ]

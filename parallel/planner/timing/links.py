@@ -104,6 +104,7 @@ class Links:
             Group.tensor_expert: (held, 1),
             Group.expert_data: (layout.expert_copies, held),
             Group.tensor_context: (layout.tensor * layout.context, 1),
+            Group.context: (layout.context, layout.tensor),
         }[group]
 
     def _in_node(self, group: Group) -> int:
