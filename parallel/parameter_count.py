@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 
-from models.layer_table import Parameter
+from models.layer_table import Cut, Parameter
 from models.shape import ModelShape
 from parallel.layout import Layout
 
@@ -57,12 +59,38 @@ def ends_held(
 
 def rank_numbers(shape: ModelShape, layout: Layout, stage: int) -> Numbers:
     """What one rank of a stage holds, including padding and the last stage's copy."""
-    held = [layer for layers in layout.layers_on(stage, shape.layers) for layer in layers]
-    before, after = ends_held(shape, first=stage == 0, last=stage == layout.logits_stage)
-    in_layers = shape.layers_on_rank(held, layout.cut)
-    ends = sum(each.numbers_on_rank(layout.tensor) for each in (*before, *after))
-    experts = shape.experts_on_rank(held, layout.cut) if shape.moe.experts else 0
-    return Numbers(in_layers - experts + ends, experts)
+    held = layout.layers_on(stage, shape.layers)
+    routed = sum(layers_with_experts(shape, held))
+    plain = sum(map(len, held)) - routed
+    ends = _ends(shape, layout.tensor, stage == 0, stage == layout.logits_stage)
+    each, without = _layer(shape, layout.cut, True), _layer(shape, layout.cut, False)
+    shared = plain * without.shared + routed * each.shared + ends
+    return Numbers(shared, routed * each.experts)
+
+
+def layers_with_experts(shape: ModelShape, held: Iterable[range]) -> list[int]:
+    """Of each chunk's layers, how many have experts."""
+    if not shape.moe.experts:
+        return [0 for _ in held]
+    dense = shape.moe.dense_layers
+    return [max(0, layers.stop - max(layers.start, dense)) for layers in held]
+
+
+# A search of layouts asks these for each stage of each of thousands.
+
+
+@cache
+def _layer(shape: ModelShape, cut: Cut, experts: bool) -> Numbers:
+    """Of one layer, of those with experts or of those without."""
+    layer = shape.layers - 1 if experts else 0
+    routed = shape.experts_on_rank([layer], cut)
+    return Numbers(shape.layers_on_rank([layer], cut) - routed, routed)
+
+
+@cache
+def _ends(shape: ModelShape, tensor: int, first: bool, last: bool) -> int:
+    before, after = ends_held(shape, first=first, last=last)
+    return sum(each.numbers_on_rank(tensor) for each in (*before, *after))
 
 
 def rank_parameters(shape: ModelShape, layout: Layout, stage: int) -> int:

@@ -98,20 +98,23 @@ def candidates(run: Run, ranks: int, gpus_per_node: int) -> Iterator[Layout]:
             if context > 1 and model.context % (2 * context):
                 continue
             data = ranks // tensor // pipeline // context
+            experts = _experts(run, tensor * context * data)
             sizes = [b for b in MICRO_BATCHES if batch % (b * data) == 0]
             for shape in product(
                 sizes,
                 _foldings(model.layers // pipeline, pipeline, kind),
-                (False, True) if tensor > 1 else (False,),
+                _sequences(run, tensor),
                 _zeros(pipeline, data * context, kind),
                 Recompute,
                 tuple(ContextBy) if context > 1 else (None,),
+                experts,
             ):
-                micro_batch, (interleave, schedule), sequence, zero, recompute, way = shape
+                micro_batch, (interleave, schedule), sequence, zero, recompute, way, expert = shape
                 yield Layout(
                     tensor=tensor,
                     context=context,
                     context_by=way,
+                    expert=expert,
                     pipeline=pipeline,
                     data=data,
                     interleave=interleave,
@@ -121,6 +124,18 @@ def candidates(run: Run, ranks: int, gpus_per_node: int) -> Iterator[Layout]:
                     zero=zero,
                     recompute=recompute,
                 )
+
+
+def _experts(run: Run, stage_ranks: int) -> list[int]:
+    """Ranks that a layer's experts can be dealt out to, each with whole experts."""
+    return [size for size in _divisors(run.model.moe.experts or 1) if stage_ranks % size == 0]
+
+
+def _sequences(run: Run, tensor: int) -> tuple[bool, ...]:
+    """Sequence parallel or not, which with experts each token's ranks must be."""
+    if tensor == 1:
+        return (False,)
+    return (True,) if run.model.moe.experts else (False, True)
 
 
 def _foldings(layers: int, pipeline: int, kind: EngineKind) -> list[tuple[int, Schedule]]:

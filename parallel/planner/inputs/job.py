@@ -12,6 +12,7 @@ from configs.schema import EngineName, OptimizerName, Precision, Recompute, Run
 from models.shape import ModelShape
 from parallel.engines.registry import ENGINES, EngineKind
 from parallel.layout import Layout
+from parallel.parameter_count import layers_with_experts
 
 OURS = "phalanx"
 
@@ -99,24 +100,18 @@ class Job:
 
     def kinds_of(self, stage: int) -> list[tuple[bool, int]]:
         """The layers on a stage without experts, and those with experts, if there are any."""
-        layers = self.layers_of(stage)
-        routed = 0 if self.stage_layers is not None else sum(self._routed_of(stage))
+        if self.stage_layers is not None:
+            return [(False, self.stage_layers[stage])]
+        held = self.layout.layers_on(stage, self.shape.layers)
+        layers, routed = sum(map(len, held)), sum(layers_with_experts(self.shape, held))
         kinds = ((False, layers - routed), (True, routed))
         return [(experts, count) for experts, count in kinds if count]
 
     def kinds_of_chunks(self, stage: int) -> list[list[tuple[bool, int]]]:
         """The same for each chunk of the stage."""
         held = self.layout.layers_on(stage, self.shape.layers)
-        both = zip(held, self._routed_of(stage), strict=True)
+        both = zip(held, layers_with_experts(self.shape, held), strict=True)
         return [[(False, len(layers) - routed), (True, routed)] for layers, routed in both]
-
-    def _routed_of(self, stage: int) -> list[int]:
-        """Layers with experts, of each chunk of a stage."""
-        if not self.shape.moe.experts:
-            return [0] * self.layout.chunks_per_stage
-        held = self.layout.layers_on(stage, self.shape.layers)
-        dense = self.shape.moe.dense_layers
-        return [max(0, layers.stop - max(layers.start, dense)) for layers in held]
 
     def layers_of(self, stage: int) -> int:
         """Layers on a stage, over all its chunks."""

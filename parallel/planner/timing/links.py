@@ -98,14 +98,18 @@ class Links:
         """Ranks of a group of a layer with experts, and how far they are from each other."""
         layout = self.layout
         held = layout.expert * layout.expert_tensor
-        return {
-            Group.expert: (layout.expert, layout.expert_tensor),
-            Group.expert_tensor: (layout.expert_tensor, 1),
-            Group.tensor_expert: (held, 1),
-            Group.expert_data: (layout.expert_copies, held),
-            Group.tensor_context: (layout.tensor * layout.context, 1),
-            Group.context: (layout.context, layout.tensor),
-        }[group]
+        if group is Group.expert:
+            return layout.expert, layout.expert_tensor
+        if group is Group.expert_tensor:
+            return layout.expert_tensor, 1
+        if group is Group.tensor_expert:
+            return held, 1
+        if group is Group.expert_data:
+            return layout.expert_copies, held
+        if group is Group.context:
+            return layout.context, layout.tensor
+        assert group is Group.tensor_context
+        return layout.tensor * layout.context, 1
 
     def _in_node(self, group: Group) -> int:
         ranks, distance = self._of_experts(group)
