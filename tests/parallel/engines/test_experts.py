@@ -92,7 +92,8 @@ def test_the_runs_test_what_they_should(one_rank: dict[ModelShape, Routed]) -> N
         assert run.curve.losses[-1] < run.curve.losses[0] - 0.1, "the model must learn"
         sent = run.chosen.sum(-1)
         if shape is UNLOSSY:
-            assert sent.max() == 2 and sent.min() < 2, "some choices must be dropped"
+            assert sent.max() == 2
+            assert sent.min() < 2, "some choices must be dropped"
             assert all(max(each.dropped) > 0 for each in run.routings)
         else:
             assert (sent == 2).all(), "each token goes to two experts"
