@@ -266,16 +266,18 @@ def expert_tensor_splits_experts(case: Case) -> Iterator[Fault]:
     shape, layout = case.shape, case.layout
     if shape.moe.experts < 1:
         return
-    for setting, ranks, size, of in (
-        ("layout.expert_tensor", layout.expert_tensor, shape.expert_feed_forward, "an expert"),
-        ("layout.tensor", layout.tensor, shape.moe.shared, "the shared expert"),
+    inner = "model.moe.feed_forward", shape.expert_feed_forward
+    shared = "model.moe.shared", shape.moe.shared
+    for setting, ranks, (channels, size) in (
+        ("layout.expert_tensor", layout.expert_tensor, inner),
+        ("layout.tensor", layout.tensor, shared),
     ):
         if size and not splits(size, ranks):
             yield Fault(
                 setting=setting,
-                why=f"the {size} inner channels of {of} do not split {ranks} ways",
+                why=f"{channels}={size} does not split {ranks} ways",
                 source="Megatron-core tensor_parallel/layers.py",
-                fixes=around(setting, ranks, size),
+                fixes=(*multiples_around(channels, size, ranks), *around(setting, ranks, size)),
             )
 
 

@@ -386,7 +386,11 @@ FAULTS: dict[str, tuple[str, str, int | None]] = {
         "layout.expert_tensor",
         None,
     ),
-    "experts over expert ranks": (f"{MOE} layout.data=3 layout.expert=3", "layout.expert", None),
+    "experts over expert ranks": (
+        f"{MOE} layout.data=3 layout.expert=3 train.global_batch=12",
+        "layout.expert",
+        None,
+    ),
     "expert ranks over ranks": (f"{MOE} layout.data=2 layout.expert=4", "layout.expert", None),
     "channels of an expert": (
         f"{MOE} layout.data=3 layout.expert_tensor=3 train.global_batch=12",
