@@ -292,6 +292,7 @@ class LogConfig:
     wandb: bool  # logs to Weights & Biases; needs pip install 'phalanx[wandb]'
     wandb_project: str  # the Weights & Biases project
     progress: bool  # shows a progress bar
+    experts_every: int = 10  # steps between rows of experts.jsonl, of models with experts
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ NAMES = (
     *("parallel.checkpoint.store", "parallel.engines.deepspeed.engine"),
     *("parallel.engines.megatron.engine", "parallel.runtime.process_groups"),
     *("launcher.cli", "launcher.commands.train", "launcher.training.trainer"),
-    *("launcher.training.callbacks.tensorboard", "launcher.training.callbacks.loss_curve"),
+    *("launcher.training.callbacks.tensorboard", "launcher.training.figures.loss_curve"),
     *("torch.distributed.launcher.api", "hydra", "matplotlib.figure"),
 )
 

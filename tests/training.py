@@ -183,6 +183,7 @@ def state_of(engine: Any, step: int) -> TrainState:
         corpus="",
         adam_step=engine.adam_step(),
         scaler=engine.scaler_state(),
+        routers=engine.router_state(),
         model=to_json(engine.shape),
     )
 

@@ -34,9 +34,11 @@ def shown(path: Path) -> str:
 def layout_table(shape: ModelShape, layout: Layout, rows: int | None = _ROWS) -> Table:
     """The layers and parameters of each rank; `rows` None: all ranks."""
     table = Table(title=_title(layout), box=box.SIMPLE_HEAD)
-    split = layout.context > 1
+    split, dealt = layout.context > 1, layout.expert > 1 or layout.expert_tensor > 1
     context = ("context",) if split else ()
-    for heading in ("rank", "tensor", *context, "pipeline", "data", "layers", "parameters"):
+    experts = ("experts",) if dealt else ()
+    axes = ("tensor", *context, "pipeline", "data", *experts)
+    for heading in ("rank", *axes, "layers", "parameters"):
         table.add_column(heading, justify="right" if heading != "layers" else "left")
     shown = range(layout.world_size if rows is None else min(rows, layout.world_size))
     for rank in shown:
@@ -47,11 +49,13 @@ def layout_table(shape: ModelShape, layout: Layout, rows: int | None = _ROWS) ->
             *([str(at.context)] if split else []),
             str(at.pipeline),
             str(at.data),
+            *([_experts(shape, layout, rank)] if dealt else []),
             _layers(shape, layout, at.pipeline),
             f"{rank_parameters(shape, layout, at.pipeline):,}",
         )
     if len(shown) < layout.world_size:
-        table.add_row("...", *[""] * (3 + split), f"and {layout.world_size - len(shown)} more", "")
+        more = f"and {layout.world_size - len(shown)} more"
+        table.add_row("...", *[""] * len(axes), more, "")
     return table
 
 
@@ -75,6 +79,16 @@ def _layers(shape: ModelShape, layout: Layout, stage: int) -> str:
     return ", ".join(pieces)
 
 
+def _experts(shape: ModelShape, layout: Layout, rank: int) -> str:
+    """Those that a rank holds of each layer; and of how many ranks that share them it is which."""
+    at, each = layout.expert_coordinates(rank), shape.moe.experts // layout.expert
+    first = at.expert * each
+    held = str(first) if each == 1 else f"{first}-{first + each - 1}"
+    if layout.expert_tensor == 1:
+        return held
+    return f"{held}, part {at.expert_tensor}"
+
+
 def run_summary(plan: ResolvedRun, prepared: Prepared | None, folder: Path) -> str:
     """`prepared` None: the corpus is still to be prepared."""
     run = plan.run
@@ -89,7 +103,7 @@ def run_summary(plan: ResolvedRun, prepared: Prepared | None, folder: Path) -> s
     samples = batch.samples_after(steps)
     tokens = samples * run.model.context
     return (
-        f"model    {run.model.name}, {in_words(plan.shape.parameters)} parameters, "
+        f"model    {run.model.name}, {in_words(plan.shape.parameters)} parameters{_active(plan)}, "
         f"{run.model.attention} attention{_groups(plan)}\n"
         f"corpus   {corpus_name(run)}, {text}\n"
         f"training {steps:,} steps of {_batch(run)} x {run.model.context} tokens = "
@@ -104,6 +118,15 @@ def _groups(plan: ResolvedRun) -> str:
     """How many heads share keys and values; nothing where none do."""
     heads, groups = plan.shape.heads, plan.shape.query_groups
     return f", {heads} heads in {groups} groups" if groups < heads else ""
+
+
+def _active(plan: ResolvedRun) -> str:
+    """The parameters of a token, and the experts that it is sent to."""
+    moe = plan.shape.moe
+    if not moe.experts:
+        return ""
+    active = in_words(plan.shape.active_parameters)
+    return f" ({active} of a token: {moe.top_k} of {moe.experts} experts)"
 
 
 def _optimizer(run: Run) -> str:

@@ -205,6 +205,8 @@ def _how_it_ended(note: Failure) -> str:
 def _position(note: Failure, layout: Layout) -> str:
     at = layout.coordinates(note.rank)
     context = f"context {at.context}, " if layout.context > 1 else ""
+    if layout.expert > 1:
+        context += f"expert {layout.expert_coordinates(note.rank).expert}, "
     stage = f"tensor {at.tensor}, {context}data {at.data}, stage {at.pipeline}"
     where = f" on {note.node}" if note.node else ""
     return f"rank {note.rank} ({stage}){where}: {note.place}"

@@ -26,25 +26,40 @@ def fitted(run: Run, ranks: int, device: DeviceName) -> tuple[Layout, str] | Non
     meant = Layout.resolve(layout, ranks)
     if chosen or ranks < 1 or allowed(run, meant, ranks=ranks, device=device):
         return None
-    for sizes in _candidates(layout, ranks):
+    for sizes in _candidates(layout, ranks, experts=run.model.moe.experts > 0):
         candidate = Layout.resolve(sizes, ranks)
         if allowed(replace(run, layout=sizes), candidate, ranks=ranks, device=device):
             at_hand = "1 rank" if ranks == 1 else f"{ranks} ranks"
+            why = f"the default {layout.tensor}x{layout.pipeline} "
+            why += (
+                "takes sequence parallel for layers with experts"
+                if ranks % meant.model_ranks == 0
+                else f"takes a multiple of {meant.model_ranks}"
+            )
             return candidate, (
-                f"layout   {candidate}, fitted to {at_hand}: none was chosen, and the default "
-                f"{layout.tensor}x{layout.pipeline} takes a multiple of {meant.model_ranks}"
+                f"layout   {candidate}, fitted to {at_hand}: none was chosen, and {why}"
             )
     return None
 
 
-def _candidates(layout: LayoutConfig, ranks: int) -> Iterator[LayoutConfig]:
-    """Layouts of as many ranks as possible, each axis as near to the default's as possible."""
+def _candidates(layout: LayoutConfig, ranks: int, *, experts: bool) -> Iterator[LayoutConfig]:
+    """Layouts of as many ranks as possible, each axis as near to the default's as possible.
+
+    Sequence parallel where layers with experts need it.
+    """
     for used in range(ranks, 0, -1):
         for tensor in range(layout.tensor, 0, -1):
             for pipeline in range(layout.pipeline, 0, -1):
                 if used % (tensor * pipeline) == 0:
                     data = used // (tensor * pipeline)
-                    yield replace(layout, tensor=tensor, pipeline=pipeline, data=data)
+                    split = layout.sequence_parallel or (experts and tensor > 1)
+                    yield replace(
+                        layout,
+                        tensor=tensor,
+                        pipeline=pipeline,
+                        data=data,
+                        sequence_parallel=split,
+                    )
 
 
 @cache

@@ -57,4 +57,5 @@ class Speed:
             memory_gib=self._device.peak_memory_bytes() / 2**30,
             loss_scale=result.loss_scale,
             skipped=result.skipped,
+            routing=result.routing,
         )

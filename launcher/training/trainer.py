@@ -26,7 +26,6 @@ from launcher.training.callbacks.checkpointer import Checkpoints
 from launcher.training.callbacks.console import ProgressBar, ProgressLines
 from launcher.training.callbacks.evaluator import Evaluation
 from launcher.training.callbacks.garbage import GarbageCollection
-from launcher.training.callbacks.loss_curve import LossCurve
 from launcher.training.callbacks.metrics import MetricsFile, lacks_evaluation
 from launcher.training.callbacks.prediction import PredictionCallback
 from launcher.training.callbacks.profiler import Profiler
@@ -35,6 +34,8 @@ from launcher.training.callbacks.wandb import WeightsAndBiases
 from launcher.training.callbacks.watchdog import StepsWatched
 from launcher.training.data_loader import Batches
 from launcher.training.engine_factory import running_engine
+from launcher.training.figures.experts import ExpertLoads
+from launcher.training.figures.loss_curve import LossCurve
 from launcher.training.loop import StepSchedule, train_loop
 from launcher.training.loss_spikes import BadLossError, LossGuard, Skips, losses_before
 from launcher.training.preflight import preflight
@@ -285,6 +286,16 @@ class _Session:
             callbacks.append(kind(self.terminal, schedule.first, schedule.last))
         title = f"{run.model.name}, layout {self.layout}"
         callbacks.append(LossCurve(self.folder.metrics, path / "loss.png", title))
+        if self.shape.moe.experts:
+            callbacks.append(
+                ExpertLoads(
+                    path / "experts.jsonl",
+                    path / "experts.png",
+                    title,
+                    every=run.log.experts_every,
+                    after_step=before,
+                )
+            )
         return callbacks
 
     def _evaluator(self) -> Callable[[], float | None]:
@@ -315,6 +326,7 @@ class _Session:
             corpus=self.prepared.fingerprint,
             adam_step=self.engine.adam_step(),
             scaler=self.engine.scaler_state(),
+            routers=self.engine.router_state(),
             model=to_json(self.shape),
             sample_ids=ids.total(record.samples),
             shares=self.shares,

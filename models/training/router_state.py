@@ -6,6 +6,7 @@ All ranks have the state of all layers: what a step counted is added up over all
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -53,6 +54,16 @@ class Routing:
     def largest_load(self) -> float:
         """Of the busiest expert of all layers, over an even share."""
         return max(max(layer) * len(layer) for layer in self.load)
+
+    def means(self) -> dict[str, float]:
+        """Means over the layers, and the largest load, as metrics.jsonl has them."""
+        return {
+            "balance_loss": fmean(self.balance_loss),
+            "router_z_loss": fmean(self.z_loss),
+            "router_entropy": fmean(self.entropy),
+            "dropped": fmean(self.dropped),
+            "largest_load": self.largest_load,
+        }
 
 
 class RouterState:

@@ -63,6 +63,8 @@ class TrainState:
     model: dict[str, Any]  # ModelShape's fields, including the unpadded vocabulary
     sample_ids: str = ""  # fingerprint of the samples read so far
     shares: dict[str, float] = field(default_factory=dict)  # of the sources; determine data order
+    # biases and loads of each layer's experts
+    routers: dict[str, list[list[float]]] = field(default_factory=dict)
     format: int = _FORMAT
 
     def write(self, folder: Path) -> None:

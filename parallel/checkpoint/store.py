@@ -132,6 +132,7 @@ class CheckpointStore:
         state = TrainState.read(checkpoint)
         engine.import_state(self._by_parameter(parts, tensors), state.adam_step)
         engine.load_scaler_state(state.scaler)
+        engine.load_router_state(state.routers)
         return state
 
     def load_weights(self, model: WeightTaker, checkpoint: Path) -> TrainState:

@@ -34,6 +34,8 @@ class EngineKind:
             instead of overlapping with the backward pass.
         cuts_messages: each tensor rank sends its share of a message between stages.
         masters_of_float32: with ZeRO it keeps master copies of float32 weights too.
+        zero_with_experts: the ZeRO stages supported for models with experts.
+        experts_with_pipeline: supports experts in a pipeline's layers.
         lacks: the features of the `cuda` settings that it does not have, and `fp8`.
         build: `(run, layout, device)`, a context manager of the rank's `Engine`.
         traffic: `(step, ledger)` adds a stage's collectives to those of its layers.
@@ -55,6 +57,8 @@ class EngineKind:
     reduces_after_pipeline: bool = False
     cuts_messages: bool = False
     masters_of_float32: bool = False
+    zero_with_experts: tuple[int, ...]
+    experts_with_pipeline: bool = False
     lacks: frozenset[str] = frozenset()
     build: str
     traffic: str
@@ -82,6 +86,8 @@ ENGINES: Mapping[EngineName, EngineKind] = {
             shards="the optimizer (zero=1)",
             zero=(0, 1),
             zero_with_pipeline=(0, 1),
+            zero_with_experts=(0, 1),
+            experts_with_pipeline=True,
             interleaves=True,
             uneven_stages=True,
             build="parallel.engines.megatron.build:running",
@@ -94,6 +100,7 @@ ENGINES: Mapping[EngineName, EngineKind] = {
             shards="the parameters too (zero=3)",
             zero=(0, 1, 2, 3),
             zero_with_pipeline=(0, 1),
+            zero_with_experts=(0, 1, 2),
             dualpipev=True,
             offloads_optimizer=True,
             sums_halves_as_halves=True,

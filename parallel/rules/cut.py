@@ -222,6 +222,92 @@ def a_way_of_attention_has_ranks(case: Case) -> Iterator[Fault]:
         )
 
 
+def experts_are_dealt_out(case: Case) -> Iterator[Fault]:
+    """Expert ranks divide the experts; expert and expert tensor ranks those of a stage."""
+    layout, moe = case.layout, case.shape.moe
+    expert, shared = layout.expert, layout.expert_tensor
+    if min(expert, shared, layout.tensor, layout.context, layout.data) < 1:
+        return
+    if moe.experts < 1:
+        for setting, size in (("layout.expert", expert), ("layout.expert_tensor", shared)):
+            if size > 1:
+                yield Fault(
+                    setting=setting,
+                    why=f"model={case.run.model.name} has no experts",
+                    source="a setting without effect is an error",
+                    fixes=(to({setting: 1}), to({"model.moe.experts": expert})),
+                )
+        return
+    if not splits(moe.experts, expert):
+        yield Fault(
+            setting="layout.expert",
+            why=f"{moe.experts} experts do not split {expert} ways",
+            source="Megatron-core transformer/moe/moe_layer.py",
+            fixes=around("layout.expert", expert, moe.experts),
+        )
+    ranks = layout.tensor * layout.context * layout.data
+    if ranks % (expert * shared):
+        both = f"{expert} x layout.expert_tensor={shared}" if shared > 1 else f"{expert}"
+        yield Fault(
+            setting="layout.expert",
+            why=f"{both} does not divide the {ranks} ranks of a stage (tensor {layout.tensor} x "
+            f"context {layout.context} x data {layout.data})",
+            source="Megatron-core parallel_state.py",
+            fixes=(
+                *around("layout.expert", expert, moe.experts),
+                above("layout.data", layout.data, layout.data * expert * shared),
+                to({"layout.expert_tensor": 1}) if shared > 1 else (),
+            ),
+        )
+
+
+def expert_tensor_splits_experts(case: Case) -> Iterator[Fault]:
+    """Expert tensor ranks divide the inner channels of an expert, tensor ranks the shared one's."""
+    shape, layout = case.shape, case.layout
+    if shape.moe.experts < 1:
+        return
+    inner = "model.moe.feed_forward", shape.expert_feed_forward
+    shared = "model.moe.shared", shape.moe.shared
+    for setting, ranks, (channels, size) in (
+        ("layout.expert_tensor", layout.expert_tensor, inner),
+        ("layout.tensor", layout.tensor, shared),
+    ):
+        if size and not splits(size, ranks):
+            yield Fault(
+                setting=setting,
+                why=f"{channels}={size} does not split {ranks} ways",
+                source="Megatron-core tensor_parallel/layers.py",
+                fixes=(*multiples_around(channels, size, ranks), *around(setting, ranks, size)),
+            )
+
+
+def experts_split_the_sequence(case: Case) -> Iterator[Fault]:
+    """With experts tensor ranks route other tokens each, as sequence parallel has it."""
+    layout = case.layout
+    if case.shape.moe.experts >= 1 and layout.tensor > 1 and not layout.sequence_parallel:
+        yield Fault(
+            setting="layout.sequence_parallel",
+            why=f"with experts each of the tensor={layout.tensor} ranks routes tokens of its own",
+            source="Megatron-core transformer/moe/moe_layer.py",
+            fixes=(to({"layout.sequence_parallel": True}), to({"layout.tensor": 1})),
+        )
+
+
+def a_way_to_experts_has_ranks(case: Case) -> Iterator[Fault]:
+    """`expert_by` says how tokens come to other ranks, and needs two of them."""
+    layout = case.layout
+    if layout.expert_by is not None and layout.expert == layout.expert_tensor == 1:
+        yield Fault(
+            setting="layout.expert_by",
+            why="it says how tokens come to the ranks of their experts, and expert=1 is only one",
+            source="a setting without effect is an error",
+            fixes=(
+                to({"layout.expert_by": None}),
+                above("layout.expert", 1, max(case.shape.moe.experts, 1)),
+            ),
+        )
+
+
 RULES: tuple[Rule, ...] = (
     heads_divide_hidden,
     tensor_splits_every_weight,
@@ -234,4 +320,8 @@ RULES: tuple[Rule, ...] = (
     context_ranks_have_two_slices_each,
     exchanged_heads_split,
     a_way_of_attention_has_ranks,
+    experts_are_dealt_out,
+    expert_tensor_splits_experts,
+    experts_split_the_sequence,
+    a_way_to_experts_has_ranks,
 )

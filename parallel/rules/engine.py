@@ -205,6 +205,32 @@ def _lacks(
     )
 
 
+def the_engine_shards_experts(case: Case) -> Iterator[Fault]:
+    """Experts are sharded over other ranks than the rest, at fewer ZeRO stages."""
+    kind, zero = case.engine, case.layout.zero
+    if case.shape.moe.experts < 1 or zero in kind.zero_with_experts or zero not in kind.zero:
+        return
+    yield Fault(
+        setting="layout.zero",
+        why=f"engine={kind.name} shards experts by zero={max(kind.zero_with_experts)} at most",
+        source=kind.source,
+        fixes=(to({"layout.zero": max(kind.zero_with_experts)}), to({"layout.zero": 0})),
+    )
+
+
+def the_engine_pipelines_experts(case: Case) -> Iterator[Fault]:
+    """A pipeline of layers with experts."""
+    kind = case.engine
+    if case.shape.moe.experts >= 1 and case.layout.pipeline > 1 and not kind.experts_with_pipeline:
+        yield _lacks(
+            case,
+            "layout.pipeline",
+            "has no pipeline of layers with experts",
+            lambda kind: kind.experts_with_pipeline,
+            {"layout.pipeline": 1},
+        )
+
+
 RULES: tuple[Rule, ...] = (
     zero_has_data_ranks,
     the_engine_has_this_zero,
@@ -215,4 +241,6 @@ RULES: tuple[Rule, ...] = (
     muon_stays_on_the_device,
     halves_are_added_up_in_float32,
     documents_reach_every_stage,
+    the_engine_shards_experts,
+    the_engine_pipelines_experts,
 )

@@ -5,7 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from configs.network import AttentionPattern, Positions, RopeScaling
+from configs.network import (
+    AttentionPattern,
+    Biases,
+    Positions,
+    Residual,
+    RopeScaling,
+    RouterScore,
+)
+from configs.schema import OptimizerName, Precision
 from parallel.rules.case import Case
 from parallel.rules.cut import splits
 from parallel.rules.fault import Fault, Rule
@@ -126,10 +134,110 @@ def dense_layers_have_a_period(case: Case) -> Iterator[Fault]:
     )
 
 
+def a_token_goes_to_some_experts(case: Case) -> Iterator[Fault]:
+    """A token is sent to as many experts as there are, at most."""
+    moe = case.run.model.moe
+    if moe.experts >= 1 and moe.top_k > moe.experts:
+        yield Fault(
+            setting="model.moe.top_k",
+            why=f"there are {moe.experts} experts",
+            source="models/routing.py",
+            fixes=(
+                to({"model.moe.top_k": moe.experts}),
+                to({"model.moe.experts": moe.top_k}),
+            ),
+        )
+
+
+def some_layers_have_experts(case: Case) -> Iterator[Fault]:
+    """The first layers may be dense, but not all; nor are there dense ones without others."""
+    model, moe = case.run.model, case.run.model.moe
+    if moe.experts < 1 and moe.dense_layers > 0:
+        yield Fault(
+            setting="model.moe.dense_layers",
+            why="without experts all layers are dense",
+            source=EFFECT,
+            fixes=(to({"model.moe.dense_layers": 0}), to({"model.moe.experts": 8})),
+        )
+    elif moe.experts >= 1 and moe.dense_layers >= model.layers >= 1:
+        yield Fault(
+            setting="model.moe.dense_layers",
+            why=f"model.layers={model.layers} leaves no layer with experts",
+            source=EFFECT,
+            fixes=(to({"model.moe.dense_layers": model.layers - 1}), to({"model.moe.experts": 0})),
+        )
+
+
+def experts_are_of_plain_layers(case: Case) -> Iterator[Fault]:
+    """Layers with experts have no biases, and norms before attention and experts."""
+    model = case.run.model
+    if model.moe.experts < 1:
+        return
+    if model.biases is Biases.all:
+        yield Fault(
+            setting="model.biases",
+            why="experts have none",
+            source="Megatron-core transformer/moe/shared_experts.py",
+            fixes=(to({"model.biases": Biases.none}), to({"model.biases": Biases.qkv})),
+        )
+    if model.residual is not Residual.pre_norm:
+        yield Fault(
+            setting="model.residual",
+            why="layers with experts normalise what attention and experts read, one after the "
+            "other",
+            source="models/training/experts.py",
+            fixes=(to({"model.residual": Residual.pre_norm}),),
+        )
+
+
+def weights_are_scores_as_they_say(case: Case) -> Iterator[Fault]:
+    """A softmax over the chosen experts adds up to 1, so that renormalising does nothing."""
+    moe = case.run.model.moe
+    if moe.experts >= 1 and moe.score is RouterScore.softmax_chosen and not moe.renormalise:
+        yield Fault(
+            setting="model.moe.renormalise",
+            why="model.moe.score=softmax_chosen adds up to 1 by itself",
+            source=EFFECT,
+            fixes=(
+                to({"model.moe.renormalise": True}),
+                to({"model.moe.score": RouterScore.softmax}),
+            ),
+        )
+
+
+def experts_train_in_bf16(case: Case) -> Iterator[Fault]:
+    """The optimizers of experts and of the rest would each scale fp16's loss by themselves."""
+    if case.run.model.moe.experts >= 1 and case.run.precision is Precision.fp16:
+        yield Fault(
+            setting="precision",
+            why="experts have an optimizer of their own, whose loss scale would be another",
+            source="Megatron-core optimizer/__init__.py",
+            fixes=(to({"precision": Precision.bf16}), to({"precision": Precision.float32})),
+        )
+
+
+def muon_has_no_experts(case: Case) -> Iterator[Fault]:
+    """Muon deals matrices out to the ranks that hold copies, which are others for experts."""
+    run = case.run
+    if run.model.moe.experts >= 1 and run.optimizer.name is OptimizerName.muon:
+        yield Fault(
+            setting="optimizer.name",
+            why="Muon does not update experts, which are on other ranks than the rest",
+            source="parallel/engines/muon.py",
+            fixes=(to({"optimizer.name": OptimizerName.adam}),),
+        )
+
+
 RULES: tuple[Rule, ...] = (
     query_groups_divide_heads,
     rotary_channels_come_in_pairs,
     rope_scaling_is_complete,
     frequencies_are_in_order,
     dense_layers_have_a_period,
+    a_token_goes_to_some_experts,
+    some_layers_have_experts,
+    experts_are_of_plain_layers,
+    weights_are_scores_as_they_say,
+    experts_train_in_bf16,
+    muon_has_no_experts,
 )

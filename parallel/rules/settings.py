@@ -60,6 +60,8 @@ RANGES = (
             "model.query_groups",
             "model.head_width",
             "model.feed_forward",
+            "model.moe.top_k",
+            "model.moe.feed_forward",
             "model.dense_every",
             "model.rotary.factor",
             "model.rotary.original_context",
@@ -68,6 +70,8 @@ RANGES = (
             "model.recipe.tokens",
             "layout.tensor",
             "layout.context",
+            "layout.expert",
+            "layout.expert_tensor",
             "layout.pipeline",
             "layout.data",
             "layout.interleave",
@@ -99,6 +103,7 @@ RANGES = (
             "train.max_skips",
             "profile.start",
             "profile.steps",
+            "log.experts_every",
             "generate.tokens",
             "evaluate.limit",
             "evaluate.tokens_at_once",
@@ -112,6 +117,12 @@ RANGES = (
     *(
         Range(setting, 0)
         for setting in (
+            "model.moe.experts",
+            "model.moe.dense_layers",
+            "model.moe.shared",
+            "model.moe.balance_weight",
+            "model.moe.z_loss",
+            "model.moe.bias_rate",
             "optimizer.warmup_tokens",
             "optimizer.ramp_tokens",
             "optimizer.weight_decay",
@@ -138,6 +149,8 @@ RANGES = (
         Range(setting, 0, above_low=True, usual=usual)
         for setting, usual in (
             ("model.norm_epsilon", 1e-5),
+            ("model.moe.scale", 1.0),
+            ("model.moe.capacity", 1.0),
             ("model.logit_softcap", 30.0),
             ("model.rotary.low_frequency_factor", 1.0),
             ("model.rotary.high_frequency_factor", 4.0),

@@ -9,6 +9,7 @@ SLURM = f"{NANO} launch.name=slurm cluster.gpus_per_node=1"
 GPU = f"{NANO} cluster=dgx_h100 layout.data=2"
 ROTARY = f"{NANO} model.positions=rotary"
 DEEPSPEED = f"{NANO} engine.name=deepspeed"
+MOE = "model=moe_nano layout=single"
 
 # Overrides, the setting to blame, the ranks at hand. With a cluster, its GPUs are at hand.
 FAULTS: dict[str, tuple[str, str, int | None]] = {
@@ -373,6 +374,64 @@ FAULTS: dict[str, tuple[str, str, int | None]] = {
     "negative peak": (
         f"{NANO} cluster=dgx_a100 cluster.peak_tflops.bf16=-1",
         "cluster.peak_tflops",
+        None,
+    ),
+    "expert ranks without experts": (
+        f"{NANO} layout.data=2 layout.expert=2",
+        "layout.expert",
+        None,
+    ),
+    "expert tensor without experts": (
+        f"{NANO} layout.data=2 layout.expert_tensor=2",
+        "layout.expert_tensor",
+        None,
+    ),
+    "experts over expert ranks": (
+        f"{MOE} layout.data=3 layout.expert=3 train.global_batch=12",
+        "layout.expert",
+        None,
+    ),
+    "expert ranks over ranks": (f"{MOE} layout.data=2 layout.expert=4", "layout.expert", None),
+    "channels of an expert": (
+        f"{MOE} layout.data=3 layout.expert_tensor=3 train.global_batch=12",
+        "layout.expert_tensor",
+        None,
+    ),
+    "channels of the shared expert": (
+        f"{MOE} layout.tensor=2 layout.sequence_parallel=true model.moe.shared=33",
+        "layout.tensor",
+        None,
+    ),
+    "experts of whole sequences": (f"{MOE} layout.tensor=2", "layout.sequence_parallel", None),
+    "a way to no other expert rank": (
+        f"{MOE} layout.expert_by=all_gather",
+        "layout.expert_by",
+        None,
+    ),
+    "more choices than experts": (f"{MOE} model.moe.top_k=9", "model.moe.top_k", None),
+    "dense layers without others": (
+        f"{NANO} model.moe.dense_layers=1",
+        "model.moe.dense_layers",
+        None,
+    ),
+    "no layer with experts": (f"{MOE} model.moe.dense_layers=4", "model.moe.dense_layers", None),
+    "experts with biases": (f"{MOE} model.biases=all", "model.biases", None),
+    "experts beside attention": (f"{MOE} model.residual=parallel", "model.residual", None),
+    "weights that add up to 1": (
+        f"{MOE} model.moe.score=softmax_chosen model.moe.renormalise=false",
+        "model.moe.renormalise",
+        None,
+    ),
+    "experts in fp16": (f"{MOE} precision=fp16", "precision", None),
+    "experts by Muon": (f"{MOE} optimizer=muon", "optimizer.name", None),
+    "experts of ZeRO 3": (
+        f"{MOE} engine.name=deepspeed layout.data=2 layout.zero=3",
+        "layout.zero",
+        None,
+    ),
+    "experts in DeepSpeed's pipeline": (
+        f"{MOE} engine.name=deepspeed layout.pipeline=2 layout.micro_batch=4",
+        "layout.pipeline",
         None,
     ),
 }

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
+
+from models.training.router_state import Routing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +25,13 @@ class StepRecord:
     memory_gib: float  # peak on rank 0
     loss_scale: float
     skipped: bool
+    routing: Routing | None = None  # what the routers of layers with experts did
+
+    def values(self) -> dict[str, Any]:
+        """The fields by name; of the routers means over the layers, if there are any."""
+        found = {each.name: getattr(self, each.name) for each in fields(self)}
+        routing: Routing | None = found.pop("routing")
+        return found if routing is None else found | routing.means()
 
 
 class Callback:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ class MetricsFile(Callback):
 
     def after_step(self, record: StepRecord) -> None:
         """Appends the step's record."""
-        self._write(asdict(record))
+        self._write(record.values())
 
     def after_evaluation(self, step: int, eval_loss: float) -> None:
         """Appends the loss on held-out text as a separate line."""

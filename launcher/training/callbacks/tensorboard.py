@@ -23,9 +23,11 @@ class TensorBoard(Callback):
         return SummaryWriter(str(self._folder), purge_step=after_step + 1)
 
     def after_step(self, record: StepRecord) -> None:
-        """Adds the step's scalars under train/."""
+        """Adds the step's scalars under train/, and those of routers under experts/."""
         for name in _SHOWN:
             self._writer.add_scalar(f"train/{name}", getattr(record, name), record.step)
+        for name, value in record.routing.means().items() if record.routing else ():
+            self._writer.add_scalar(f"experts/{name}", value, record.step)
 
     def after_evaluation(self, step: int, eval_loss: float) -> None:
         """Adds held_out/loss."""

@@ -27,7 +27,7 @@ class WeightsAndBiases(Callback):
 
     def after_step(self, record: StepRecord) -> None:
         """Logs the full record."""
-        self._run.log(asdict(record), step=record.step)
+        self._run.log(record.values(), step=record.step)
 
     def after_evaluation(self, step: int, eval_loss: float) -> None:
         """Logs eval_loss."""

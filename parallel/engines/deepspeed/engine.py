@@ -20,6 +20,7 @@ from models.training.pipeline import CurrentDocuments
 from parallel.engines.base import Batch, StepResult
 from parallel.engines.cuda_features import cuda_features
 from parallel.engines.deepspeed.config import deepspeed_config
+from parallel.engines.deepspeed.experts import scale_auxiliary_losses, tell_of_experts
 from parallel.engines.deepspeed.groups import TensorAndDataRanks
 from parallel.engines.deepspeed.model import build_pipeline, build_whole, set_parameter
 from parallel.engines.deepspeed.optimizer import build_optimizer
@@ -29,10 +30,11 @@ from parallel.engines.inputs import inputs_of
 from parallel.engines.megatron.config import layer_notices, transformer_config
 from parallel.engines.muon import Muon
 from parallel.engines.named_parameters import NamedParameter
+from parallel.engines.optimizer_state import ExpertsApart
 from parallel.engines.state import EngineState
 from parallel.layout import Layout
 from parallel.runtime.device import Device
-from parallel.runtime.process_groups import copies_group
+from parallel.runtime.process_groups import copies_group, expert_copies_group
 
 
 class DeepSpeedEngine(EngineState):
@@ -86,6 +88,7 @@ class DeepSpeedEngine(EngineState):
         else:
             self.model, parameters = build_whole(shape, layout, megatron, device, seed, config)
             _sum_as_they_come(_of_partial_gradients(parameters, shape, layout))
+            tell_of_experts(self.model, parameters, shape.moe.experts)
         adam, notices = build_optimizer(parameters, optimizer, engine, precision, device)
         self.notices = [*layer_notices(device.name, cuda), *notices]
         self._grad_norm = math.nan
@@ -110,10 +113,17 @@ class DeepSpeedEngine(EngineState):
             adam.register_step_pre_hook(self._clip)
         if precision is Precision.fp16:
             self.optimizer.loss_scaler.cur_scale = optimizer.loss_scale
-        state = optimizer_state(self.optimizer, adam, parameters, copies_group())
+        routers = megatron.router_state
+        others = [named for named in parameters if not named.at.expert]
+        state = optimizer_state(self.optimizer, adam, others, copies_group())
         if isinstance(adam, Muon):
             adam.tell(parameters, state, shape)
-        super().__init__(parameters, adam, state)
+        if routers is not None:
+            experts = [named for named in parameters if named.at.expert]
+            state = ExpertsApart(
+                state, optimizer_state(self.optimizer, adam, experts, expert_copies_group())
+            )
+        super().__init__(parameters, adam, state, routers)
 
     def close(self) -> None:
         """Releases references that would keep the engine and its process groups alive."""
@@ -143,6 +153,7 @@ class DeepSpeedEngine(EngineState):
             grad_norm=math.inf if skipped else float(norm),
             skipped=skipped,
             loss_scale=loss_scale,
+            routing=self.end_routing(),
         )
 
     def _train_pipeline(self, batch: Batch) -> float:
@@ -159,6 +170,7 @@ class DeepSpeedEngine(EngineState):
         self.engine.train()
         total = torch.zeros((), device=self.device.torch_device)
         last = len(batch.micro_batches) - 1
+        scale_auxiliary_losses(self.layout.context, last + 1)
         for number, (samples, starts) in enumerate(batch.with_starts()):
             # Set explicitly, since a growing batch would desynchronize DeepSpeed's own count.
             self.engine.set_gradient_accumulation_boundary(number == last)

@@ -12,6 +12,7 @@ import torch
 from deepspeed.runtime.zero.utils import ZERO_SUPPORTED_OPTIMIZERS
 
 from configs.schema import DeviceName, EngineConfig, OptimizerConfig, OptimizerName, Precision
+from parallel.engines.deepspeed.experts import apart
 from parallel.engines.muon import Muon
 from parallel.engines.named_parameters import NamedParameter
 from parallel.engines.newton_schulz import is_muons
@@ -52,6 +53,7 @@ def _adam(
         {"params": decaying, "weight_decay": optimizer.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
+    groups = apart(groups, parameters)
     settings: dict[str, Any] = {
         "lr": optimizer.learning_rate,
         "betas": (optimizer.beta1, optimizer.beta2),

@@ -16,7 +16,7 @@ from parallel.checkpoint.shards import unsharded
 from parallel.checkpoint.tensors import read_tensors, write_tensors
 from parallel.layout import Layout
 from parallel.parity import Tolerance, compare
-from tests import families, training
+from tests import families, routing, training
 from tests.parallel.engines.megatron.test_parity import assert_same, name
 from tests.pool import RankPool
 from tests.training import DEEPSPEED, MEGATRON, Curve
@@ -31,6 +31,8 @@ DEEPSPEED_LAYOUTS = [
 
 # Its heads split over two tensor ranks and over three, which pad its 130 tokens to 256 and 384.
 UNTIED = replace(families.THREE, query_groups=6)
+SPLIT = Layout(tensor=2, sequence_parallel=True, micro_batch=4)
+MOVING = replace(routing.SHARED, moe=replace(routing.SHARED.moe, bias_rate=1e-2))
 Place = tuple[EngineConfig, Layout]
 ZERO_3 = (DEEPSPEED, Layout(data=2, micro_batch=2, zero=3))
 ACROSS: dict[str, tuple[ModelShape, list[Place]]] = {
@@ -50,6 +52,15 @@ ACROSS: dict[str, tuple[ModelShape, list[Place]]] = {
             (MEGATRON, Layout(context=4, context_by=ContextBy.ring, zero=1, micro_batch=4)),
             (DEEPSPEED, Layout(context=2, context_by=ContextBy.gather, zero=3, micro_batch=4)),
             (MEGATRON, Layout(data=2, micro_batch=2)),
+        ],
+    ),
+    "experts": (  # with biases and loads that later steps depend on
+        MOVING,
+        [
+            (MEGATRON, replace(SPLIT, data=2, expert=2, expert_tensor=2, zero=1, micro_batch=2)),
+            (DEEPSPEED, Layout(data=4, expert=4, zero=2, micro_batch=2)),
+            (MEGATRON, Layout(pipeline=2, data=2, expert=2, zero=1, micro_batch=2)),
+            (DEEPSPEED, replace(SPLIT, expert=2)),
         ],
     ),
     "untied": (

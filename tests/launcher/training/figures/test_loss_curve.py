@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from launcher.training.callbacks.loss_curve import draw
+from launcher.training.figures.loss_curve import draw
 from tests.launcher.training.callbacks.test_metrics import record_steps
 
 
