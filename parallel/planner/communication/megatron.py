@@ -28,18 +28,17 @@ def megatron_traffic(step: Step, ledger: Ledger) -> None:
 
 
 def _norms(step: Step, ledger: Ledger) -> None:
-    """Of the gradients, and in fp16 whether they overflow: routed experts have an optimizer of
-    their own, which looks for itself, but for the norm where both look to the same ranks.
+    """Of the gradients, and in fp16 whether they overflow, which models with experts do not have.
+
+    Routed experts have an optimizer of their own, whose norm is another unless both are over all
+    ranks: only these together hold every slice of the gradients.
     """
-    overflow = step.precision is Precision.fp16
-    # Only all ranks together hold every slice of the gradients.
     sharded = step.layout.zero == 1
     over = Group.world if sharded else Group.model
-    ledger.add(over, CollectiveKind.all_reduce, FLOAT, overflow + step.clips)
-    if step.shape.expert_layers:
-        over = Group.world if sharded else Group.expert_model
-        again = overflow + (step.clips and not sharded)
-        ledger.add(over, CollectiveKind.all_reduce, FLOAT, again)
+    count = (step.precision is Precision.fp16) + step.clips
+    ledger.add(over, CollectiveKind.all_reduce, FLOAT, count)
+    if step.shape.expert_layers and not sharded:
+        ledger.add(Group.expert_model, CollectiveKind.all_reduce, FLOAT, int(step.clips))
 
 
 def _messages(step: Step, ledger: Ledger) -> None:

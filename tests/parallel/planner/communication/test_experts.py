@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 
 from configs.schema import ContextBy, DeviceName, ExpertBy, Precision, Recompute
-from models.shape import ModelShape
 from parallel.layout import Layout
 from parallel.parameter_count import rank_parameters
 from parallel.planner.communication.formulas import step_traffic
 from parallel.planner.communication.groups import extents, members
 from parallel.planner.communication.traffic import CollectiveKind, Group, Traffic
-from tests import routing, training
+from tests import training
 from tests.layouts import name
 from tests.pool import RankPool
 from tests.routing import MIXTURE, SHARED
-from tests.training import GLOBAL_BATCH, MEGATRON
+from tests.trained import Case
+from tests.training import DEEPSPEED, GLOBAL_BATCH, MEGATRON
 
 GATHER = ContextBy.gather
 LIMITED = replace(MIXTURE, moe=replace(MIXTURE.moe, capacity=1.0))
@@ -41,33 +41,44 @@ LAYOUTS = [
     Layout(context=2, context_by=GATHER, expert=2, micro_batch=4),
     replace(TENSOR, context=2, context_by=GATHER, expert=2),
 ]
+DEEPSPEEDS = [
+    Layout(micro_batch=8),
+    *(Layout(data=4, expert=2, micro_batch=1, zero=zero) for zero in (0, 1, 2)),
+    replace(TENSOR, data=2, expert=4, micro_batch=2, zero=2),
+    replace(TENSOR, data=2, expert=2, expert_tensor=2, micro_batch=2),
+    Layout(context=2, context_by=GATHER, expert=2, micro_batch=4, zero=1),
+]
+FLOAT32, BF16 = Precision.float32, Precision.bf16
 CASES = [
-    *((MIXTURE, layout, Precision.float32) for layout in LAYOUTS),
-    *((SHARED, LAYOUTS[at], Precision.float32) for at in (3, 8, 12)),
-    *((MIXTURE, LAYOUTS[at], Precision.bf16) for at in (3, 11)),
-    (MIXTURE, LAYOUTS[3], Precision.fp16),
-    (MIXTURE, LAYOUTS[12], Precision.fp16),
-    (LIMITED, LAYOUTS[8], Precision.float32),
+    *(Case(MEGATRON, layout, FLOAT32, MIXTURE) for layout in LAYOUTS),
+    *(Case(MEGATRON, LAYOUTS[at], FLOAT32, SHARED) for at in (3, 8, 12)),
+    *(Case(MEGATRON, LAYOUTS[at], BF16, MIXTURE) for at in (3, 11)),
+    Case(MEGATRON, LAYOUTS[8], FLOAT32, LIMITED),
+    *(Case(DEEPSPEED, layout, FLOAT32, MIXTURE) for layout in DEEPSPEEDS),
+    *(Case(DEEPSPEED, DEEPSPEEDS[at], BF16, MIXTURE) for at in (2, 3)),
+    Case(DEEPSPEED, DEEPSPEEDS[3], FLOAT32, SHARED),
 ]
 
 
-def count(layout: Layout, shape: ModelShape, precision: Precision) -> Any:
+def count(case: Case) -> Any:
     """A job: how many numbers a rank holds, and its traffic in the second step."""
     from parallel.planner.trace.collective_counter import counting
 
-    with training.engine(layout, precision, shape, MEGATRON) as engine:
+    config, layout, precision, shape = case
+    with training.engine(layout, precision, shape, config) as engine:
         training.take_steps(engine, layout, 1, 1)
         with counting(layout) as counts:
             training.take_steps(engine, layout, 2, 2)
         return sum(part.shape.numel() for part in engine.parameters()), counts.traffic()
 
 
-def planned(layout: Layout, shape: ModelShape, precision: Precision, rank: int) -> list[Traffic]:
+def planned(case: Case, rank: int) -> list[Traffic]:
+    config, layout, precision, shape = case
     at = layout.coordinates(rank)
     return step_traffic(
         shape,
         layout,
-        MEGATRON.name,
+        config.name,
         stage=at.pipeline,
         precision=precision,
         micro_batches=layout.micro_batches(GLOBAL_BATCH),
@@ -80,21 +91,18 @@ def is_exchange(traffic: Traffic) -> bool:
     return traffic.kind is CollectiveKind.all_to_all
 
 
-def case_name(case: tuple[ModelShape, Layout, Precision]) -> str:
-    shape, layout, precision = case
-    of = {MIXTURE: "mixture", SHARED: "shared", LIMITED: "limited"}[shape]
-    return f"{of}-{name(layout)}-{precision}"
+def case_name(case: Case) -> str:
+    of = {MIXTURE: "mixture", SHARED: "shared", LIMITED: "limited"}[case.shape]
+    return f"{of}-{case.config.name}-{name(case.layout)}-{case.precision}"
 
 
 @pytest.mark.parametrize("case", CASES, ids=case_name)
-def test_a_formula_says_what_ranks_count(
-    ranks: RankPool, case: tuple[ModelShape, Layout, Precision]
-) -> None:
-    shape, layout, precision = case
-    answers = ranks.run(layout.world_size, count, layout, shape, precision)
+def test_a_formula_says_what_ranks_count(ranks: RankPool, case: Case) -> None:
+    _, layout, _, shape = case
+    answers = ranks.run(layout.world_size, count, case)
     sums = [0, 0]
     for rank, (numbers, counted) in enumerate(answers):
-        said = planned(layout, shape, precision, rank)
+        said = planned(case, rank)
         assert numbers == rank_parameters(shape, layout, layout.coordinates(rank).pipeline)
         assert [replace(each, bytes=0) for each in said] == [
             replace(each, bytes=0) for each in counted
@@ -116,7 +124,7 @@ def test_a_formula_says_what_ranks_count(
 def test_uneven_choices_are_counted(ranks: RankPool) -> None:
     """That sums are needed: ranks do not send their even shares."""
     layout = LAYOUTS[2]
-    answers = ranks.run(2, count, layout, MIXTURE, Precision.float32)
+    answers = ranks.run(2, count, Case(MEGATRON, layout, FLOAT32, MIXTURE))
     sent = [[each.bytes for each in counted if is_exchange(each)] for _, counted in answers]
     assert sent[0] != sent[1]
 
@@ -157,7 +165,3 @@ def test_a_group_of_experts_is_the_layouts() -> None:
         for ranks in layout.expert_groups(*axes):
             for rank in ranks:
                 assert members(layout, rank)[group] == set(ranks)
-
-
-def test_routing_chooses_the_tests() -> None:
-    assert routing.MOE.top_k * 2 < routing.MOE.experts, "some experts must get fewer tokens"
