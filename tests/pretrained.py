@@ -141,15 +141,15 @@ def prompt(length: int) -> Any:
 
 
 def greedy(model: Any, length: int, tokens: int) -> list[list[int]]:
-    """What transformers' own `generate` appends to a prompt."""
+    """What transformers' own `generate` appends to a prompt, which no token ends."""
     import torch
 
     given = prompt(length)
+    model.generation_config.eos_token_id = None
     found = model.generate(
         given,
         attention_mask=torch.ones_like(given),
         do_sample=False,
-        min_new_tokens=tokens,
         max_new_tokens=tokens,
         pad_token_id=0,
     )

@@ -18,6 +18,7 @@ from configs.network import (
     QkNorm,
     Residual,
 )
+from configs.override import override
 from configs.words import listed
 from models.huggingface.experts import Experts
 from models.huggingface.family import Family
@@ -384,6 +385,7 @@ def family_for(shape: ModelShape, asked: str | None = None) -> Family:
         (family.model_type for family in families),
         key=lambda name: ("moe.experts" in lost[name], len(lost[name])),
     )
-    values = [f"model.{name}={value(shape, name)}" for name in lost[nearest]] or ["the sizes"]
+    values = [override(f"model.{name}", value(shape, name)) for name in lost[nearest]]
+    said = listed(values) if values else "the sizes"
     kind = "the nearest of Hugging Face's families" if asked is None else "the family asked for"
-    raise InputError(f"{listed(values)}: not what a {nearest} can be, {kind}")
+    raise InputError(f"{said}: not what a {nearest} can be, {kind}")

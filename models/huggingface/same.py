@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
 from operator import attrgetter
+from typing import Any
 
 from configs.network import Positions, RotaryConfig
 from models.huggingface import experts, rope
@@ -45,6 +46,6 @@ def settings(shape: ModelShape) -> Iterator[str]:
             yield each.name
 
 
-def value(shape: ModelShape, setting: str) -> object:
+def value(shape: ModelShape, setting: str) -> Any:
     """What a shape has for one of `settings`."""
     return attrgetter(setting)(shape)
