@@ -339,11 +339,11 @@ class ConvertConfig:
     """A checkpoint to or from one of Hugging Face's formats."""
 
     to: str | None  # folder to write, as transformers and others load it; null: none
-    # folder of a GPT-2, Llama, Mistral, Qwen 2 or 3, GPT-NeoX or OLMo 2 to create run_dir from;
-    # null: none
+    # folder of a GPT-2, Llama, Mistral, Mixtral, Qwen 2 or 3, GPT-NeoX, OLMo 2 or OLMoE to create
+    # run_dir from; null: none
     source: str | None
-    # what is written: gpt2, llama, mistral, qwen2, qwen3, gpt_neox or olmo2; null: the first of
-    # them that has such layers
+    # what is written: gpt2, llama, mistral, qwen2, qwen3, gpt_neox, olmo2, mixtral, qwen3_moe or
+    # olmoe; null: the first of them that has such layers
     family: str | None = None
 
 

@@ -150,7 +150,8 @@ def _difference(one: Tensor | None, other: Tensor | None) -> tuple[str, float]:
 _ORDER = (
     *("word_embeddings", "position_embeddings"),
     *("input_layernorm", "linear_qkv", "q_layernorm", "k_layernorm", "linear_proj"),
-    *("pre_mlp_layernorm", "linear_fc1", "linear_fc2", "final_layernorm", "output_layer"),
+    *("pre_mlp_layernorm", "router", "linear_fc1", "linear_fc2"),
+    *("final_layernorm", "output_layer"),
 )
 
 

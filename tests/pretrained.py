@@ -42,6 +42,7 @@ GPT2: dict[str, Any] = {
     "bos_token_id": 129,
     "eos_token_id": 129,
 }
+EXPERTS: dict[str, Any] = {**SIZES, "num_experts": 6, "num_experts_per_tok": 2}
 QWEN3_LAYERS = ["full_attention", "sliding_attention"]
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -62,6 +63,26 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "neox": ("gpt_neox", {**NEOX, "rope_parameters": {"rope_theta": 1e4}}),
     "neox-sequential": ("gpt_neox", {**NEOX, "use_parallel_residual": False}),
     "olmo2": ("olmo2", SIZES),
+    "mixtral": ("mixtral", {**SIZES, "num_local_experts": 4, "sliding_window": 5}),
+    "mixtral-one": ("mixtral", {**SIZES, "num_local_experts": 3, "num_experts_per_tok": 1}),
+    "qwen3_moe": (
+        "qwen3_moe",
+        {**EXPERTS, "head_dim": 16, "moe_intermediate_size": 20, "norm_topk_prob": True},
+    ),
+    "qwen3_moe-dense-first": (
+        "qwen3_moe",
+        {**EXPERTS, "moe_intermediate_size": 20, "mlp_only_layers": [0], "rope_parameters": YARN},
+    ),
+    "qwen3_moe-one": (
+        "qwen3_moe",
+        {**EXPERTS, "moe_intermediate_size": 20, "num_experts_per_tok": 1, "norm_topk_prob": True},
+    ),
+    "qwen3_moe-windows": (
+        "qwen3_moe",
+        {**EXPERTS, "moe_intermediate_size": 20, "use_sliding_window": True, "sliding_window": 6},
+    ),
+    "olmoe": ("olmoe", EXPERTS),
+    "olmoe-renormalised": ("olmoe", {**EXPERTS, "norm_topk_prob": True, "num_experts_per_tok": 4}),
 }
 """A model_type, and what its configuration is made with."""
 
@@ -82,7 +103,7 @@ def write(folder: Path, case: str, **more: Any) -> Any:
     ).eval()
     with torch.no_grad():
         for weight in model.parameters():
-            large = 0.3 if weight.dim() == 2 else 0.2
+            large = 0.2 if weight.dim() == 1 else 0.3
             weight.normal_(std=large).add_(weight.dim() == 1)
     model.save_pretrained(folder)
     return model
@@ -120,15 +141,15 @@ def prompt(length: int) -> Any:
 
 
 def greedy(model: Any, length: int, tokens: int) -> list[list[int]]:
-    """What transformers' own `generate` appends to a prompt."""
+    """What transformers' own `generate` appends to a prompt, which no token ends."""
     import torch
 
     given = prompt(length)
+    model.generation_config.eos_token_id = None
     found = model.generate(
         given,
         attention_mask=torch.ones_like(given),
         do_sample=False,
-        min_new_tokens=tokens,
         max_new_tokens=tokens,
         pad_token_id=0,
     )

@@ -183,10 +183,10 @@ COMMANDS = {
     ),
     "convert": Command(
         does="converts a checkpoint to or from Hugging Face's formats (safetensors)",
-        about="Writes a checkpoint as a GPT-2, Llama, Mistral, Qwen 2 or 3, GPT-NeoX or OLMo 2 "
-        "that transformers loads, in `precision`, or creates a run from such a folder, for "
-        "inference or further training. Only weights are converted, a few rows at a time. GPT-3's "
-        "banded layers have no equivalent: train with model.attention=dense.",
+        about="Writes a checkpoint as a GPT-2, Llama, Mistral, Mixtral, Qwen 2 or 3, GPT-NeoX, "
+        "OLMo 2 or OLMoE that transformers loads, in `precision`, or creates a run from such a "
+        "folder, for inference or further training. Only weights are converted, a few rows at a "
+        "time. GPT-3's banded layers have no equivalent: train with model.attention=dense.",
         own=("convert.*",),
         shared=("run_dir", "checkpoint", "precision"),
         examples=(

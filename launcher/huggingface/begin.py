@@ -17,6 +17,8 @@ from configs.override import override
 from configs.schema import Run
 from corpus.tokenizer.special_tokens import AskedTokens
 from launcher.huggingface.folder import HuggingFaceFolder
+from models.huggingface.experts import TRAINED_BY
+from models.huggingface.same import settings, value
 from models.shape import ModelShape
 from parallel.checkpoint import manifest
 
@@ -59,6 +61,9 @@ def with_model_of(folder: HuggingFaceFolder, run: Run, typed: Sequence[str]) -> 
     """
     shape = folder.shape()
     theirs = {"name": folder.path.name, **shape.settings()}
+    if shape.moe.experts and run.model.moe.experts:
+        told = {name: getattr(run.model.moe, name) for name in TRAINED_BY}
+        theirs["moe"] = replace(shape.moe, **told)
     if f"{_MODEL}tokenizer" not in typed:
         with folder.tokenizer():  # one that can be used
             theirs["tokenizer"] = str(folder.path) if folder.has_tokenizer() else "gpt2"
@@ -70,12 +75,10 @@ def with_model_of(folder: HuggingFaceFolder, run: Run, typed: Sequence[str]) -> 
 def but_for_typed(model: ModelConfig, theirs: dict[str, Any], typed: Sequence[str]) -> ModelConfig:
     """The model with these values, but for those of settings that were typed."""
     names = {key.removeprefix(_MODEL) for key in typed if key.startswith(_MODEL)}
-    rotary = {
-        name.removeprefix("rotary."): getattr(model.rotary, name.removeprefix("rotary."))
-        for name in names
-        if name.startswith("rotary.")
-    }
-    theirs = {**theirs, "rotary": replace(theirs["rotary"], **rotary)}
+    for group in ("rotary", "moe"):
+        inside = [name.partition(".")[2] for name in names if name.startswith(f"{group}.")]
+        kept = {name: getattr(getattr(model, group), name) for name in inside}
+        theirs = {**theirs, group: replace(theirs[group], **kept)}
     return replace(model, **{name: it for name, it in theirs.items() if name not in names})
 
 
@@ -83,22 +86,29 @@ def require_same_parameters(folder: HuggingFaceFolder, there: ModelShape, here: 
     """Raises InputError unless both have the same parameters."""
     if _parameters(here) == _parameters(there):
         return
-    own, theirs = here.settings(), there.settings()
-    differ = [name for name in own if own[name] != theirs[name]]
+    differ = [name for name in settings(here) if value(here, name) != value(there, name)]
     at_fault = [
         name
         for name in differ
-        if _parameters(replace(there, **{name: own[name]})) != _parameters(there)
+        if _parameters(_with(there, name, value(here, name))) != _parameters(there)
     ]
     name = (at_fault or differ)[0]
     raise InputError(
-        f"{override(_MODEL + name, own[name])}: {folder.setting} has weights of another shape; "
-        f"nearest: {override(_MODEL + name, theirs[name])}"
+        f"{override(_MODEL + name, value(here, name))}: {folder.setting} has weights of another "
+        f"shape; nearest: {override(_MODEL + name, value(there, name))}"
     )
 
 
 def _parameters(shape: ModelShape) -> tuple[object, ...]:
-    return [*map(shape.form, range(shape.layers))], shape.outside_layers
+    # Of how many experts a token is sent to the weights know nothing.
+    forms = [replace(shape.form(layer), top_k=0) for layer in range(shape.layers)]
+    return forms, shape.outside_layers
+
+
+def _with(shape: ModelShape, setting: str, said: Any) -> ModelShape:
+    outer, _, inner = setting.partition(".")
+    changed = replace(getattr(shape, outer), **{inner: said}) if inner else said
+    return replace(shape, **{outer: changed})
 
 
 def load(engine: Engine, run: Run) -> manifest.TrainState:

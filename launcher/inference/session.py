@@ -102,6 +102,10 @@ def resolve_inference(
         data=(run.layout.data or 1) if data else 1,
         context=1,
         context_by=None,
+        # Tensor ranks share an expert as they share any MLP, whatever training does.
+        expert=1,
+        expert_by=None,
+        expert_tensor=run.layout.tensor if source.shape.moe.experts else 1,
         interleave=1,
         schedule=Schedule.standard,
         zero=0,

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from configs.network import Mlp, Norm, Positions, QkNorm, Residual
+from models.decoding.experts import mixture
 from models.decoding.kv_cache import BandedCache, DenseCache, NextTokens
 from models.layer_table import FINAL_NORM, OUTPUT, POSITIONS, WORDS
 from models.ops.padding import mask_padding
@@ -53,7 +54,13 @@ class Decoder:
         weights: this rank's parts by global name, as listed by `names_of`.
         tensor_rank: which part of the vocabulary's rows this rank holds.
         add_up: sums a tensor over the tensor ranks, in place; None: there is only one.
+
+    Attributes:
+        router_bias: [expert layers, experts] of the whole model, float32: added to what experts
+            are chosen by. None: there is none.
     """
+
+    router_bias: Tensor | None = None
 
     def __init__(
         self,
@@ -99,15 +106,15 @@ class Decoder:
     def begin(self, hidden_BTH: Tensor, lengths_B: Tensor, caches: Caches) -> Tensor:
         """Runs the first tokens of every row, rows padded on the right; [B, T, H]."""
         angles = self._angles(torch.arange(hidden_BTH.shape[1], device=hidden_BTH.device)[None])
-        for weights, cache in zip(self._layers, caches, strict=True):
-            hidden_BTH = self._layer(weights, hidden_BTH, angles, partial(cache.fill, lengths_B))
+        for layer, cache in zip(self.layers, caches, strict=True):
+            hidden_BTH = self._layer(layer, hidden_BTH, angles, partial(cache.fill, lengths_B))
         return hidden_BTH
 
     def extend(self, hidden_B1H: Tensor, at: NextTokens, caches: Caches) -> Tensor:
         """Runs one more token of every row, at its position; [B, 1, H]."""
         angles = self._angles(at.positions_B[:, None])
-        for weights, cache in zip(self._layers, caches, strict=True):
-            hidden_B1H = self._layer(weights, hidden_B1H, angles, partial(cache.extend, at))
+        for layer, cache in zip(self.layers, caches, strict=True):
+            hidden_B1H = self._layer(layer, hidden_B1H, angles, partial(cache.extend, at))
         return hidden_B1H
 
     def logits(self, hidden_RH: Tensor) -> Tensor:
@@ -128,11 +135,12 @@ class Decoder:
 
     def _layer(
         self,
-        w: Weights,
+        layer: int,
         hidden_BTH: Tensor,
         angles: tuple[Tensor, Tensor] | None,
         attend: Callable[..., Tensor],
     ) -> Tensor:
+        w = self._layers[layer - self.layers.start]
         before = self.shape.residual is not Residual.post_norm
         normed = self._norm(w, "input_layernorm", hidden_BTH) if before else hidden_BTH
         query, key, value = self._heads(w, normed)
@@ -142,8 +150,26 @@ class Decoder:
         attended = hidden_BTH + self._output(w, "self_attention.linear_proj", mixed)
         read = hidden_BTH if self.shape.residual is Residual.parallel else attended
         normed = self._norm(w, "pre_mlp_layernorm", read) if before else read
+        if self.shape.has_experts(layer):
+            return attended + self._mixed(w, layer, normed)
         inner = self._activated(_linear(w, "mlp.linear_fc1", normed))
         return attended + self._output(w, "mlp.linear_fc2", inner)
+
+    def _mixed(self, w: Weights, layer: int, read_BTH: Tensor) -> Tensor:
+        """What a layer's experts add to the residual stream."""
+
+        def mlp(name: str, rows_CH: Tensor) -> Tensor:
+            inner = self._activated(_linear(w, f"{name}.linear_fc1", rows_CH))
+            # Each choice has a weight of its own, so a bias goes into the sum over ranks, once.
+            bias = None if self._tensor_rank else w.get(f"{name}.linear_fc2.bias")
+            return F.linear(inner, w[f"{name}.linear_fc2.weight"], bias)
+
+        biases, at = self.router_bias, self.shape.expert_layers.index(layer)
+        bias_E = None if biases is None else biases[at]
+        out = mixture(w, self.shape.moe, read_BTH.flatten(0, 1), bias_E, mlp).view_as(read_BTH)
+        if self._add_up is not None:
+            out = self._add_up(out)
+        return self._normed_after(w, "mlp.linear_fc2", out)
 
     def _heads(self, w: Weights, normed_BTH: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries [B, N, T, D], keys and values [B, G, T, D] of this rank."""
@@ -198,9 +224,11 @@ class Decoder:
         else:
             out = self._add_up(F.linear(part, w[f"{name}.weight"]))
             out = out if bias is None else out + bias
-        if self.shape.residual is Residual.post_norm:
-            out = self._norm(w, f"{name}.norm", out)
-        return out
+        return self._normed_after(w, name, out)
+
+    def _normed_after(self, w: Weights, name: str, out: Tensor) -> Tensor:
+        after = self.shape.residual is Residual.post_norm
+        return self._norm(w, f"{name}.norm", out) if after else out
 
 
 def _linear(w: Weights, name: str, x: Tensor) -> Tensor:

@@ -18,7 +18,9 @@ from configs.network import (
     QkNorm,
     Residual,
 )
+from configs.override import override
 from configs.words import listed
+from models.huggingface.experts import Experts
 from models.huggingface.family import Family
 from models.huggingface.keys import (
     CONFIG,
@@ -32,8 +34,9 @@ from models.huggingface.keys import (
     fault,
 )
 from models.huggingface.rope import Rotary
+from models.huggingface.same import value
 from models.huggingface.tensors import Halves, Queries, Same, Source
-from models.huggingface.windows import LAYERS, OneWindow, WindowByLayer
+from models.huggingface.windows import LAYERS, OneWindow, WindowByLayer, WindowIfUsed
 from models.shape import ModelShape
 
 _SIZES = (
@@ -70,6 +73,7 @@ _GELUS = (
 _TIED = ((True, True), (False, False))
 _UNTIED_IF_MISSING = Choice("tie_word_embeddings", "tied", _TIED, missing=False)
 _RMS_EPSILON = Number("rms_norm_eps", "norm_epsilon", 1e-6)
+_OTHER_EPSILON = replace(_RMS_EPSILON, missing=1e-5)
 _NO_ATTENTION_BIAS = Constant("attention_bias", (False,))
 _LLAMA_LAYERS = {
     "positions": Positions.rotary,
@@ -118,22 +122,15 @@ LLAMA = Family(
     buffers=r"\.rotary_emb\.inv_freq$",
 )
 
+_MISTRAL = (*_SIZES, replace(_GROUPS, missing=8), _HEAD_WIDTH, _GATED, _UNTIED_IF_MISSING)
+
 MISTRAL = replace(
     LLAMA,
     model_type="mistral",
     architecture="MistralForCausalLM",
     base="MistralModel",
     divides=False,
-    parts=(
-        *_SIZES,
-        replace(_GROUPS, missing=8),
-        _HEAD_WIDTH,
-        _GATED,
-        _RMS_EPSILON,
-        _UNTIED_IF_MISSING,
-        OneWindow(missing=4096),
-        Rotary(),
-    ),
+    parts=(*_MISTRAL, _RMS_EPSILON, OneWindow(missing=4096), Rotary()),
 )
 
 _QWEN = (*_SIZES, _GROUPS, _GATED, _RMS_EPSILON, _UNTIED_IF_MISSING, WindowByLayer(), Rotary())
@@ -159,21 +156,18 @@ QWEN3 = replace(
     sources={**_LLAMA_SOURCES, **_HEAD_NORMS},
 )
 
+_OLMO = (
+    *(*_SIZES, _GROUPS_OR_HEADS, _GATED, _OTHER_EPSILON),
+    *(_UNTIED_IF_MISSING, _NO_ATTENTION_BIAS, Rotary()),
+)
+
 OLMO2 = replace(
     LLAMA,
     model_type="olmo2",
     architecture="Olmo2ForCausalLM",
     base="Olmo2Model",
     divides=False,
-    parts=(
-        *_SIZES,
-        _GROUPS_OR_HEADS,
-        _GATED,
-        Number("rms_norm_eps", "norm_epsilon", 1e-5),
-        _UNTIED_IF_MISSING,
-        _NO_ATTENTION_BIAS,
-        Rotary(),
-    ),
+    parts=_OLMO,
     fixed={**_LLAMA_LAYERS, "residual": Residual.post_norm, "qk_norm": QkNorm.full},
     sources={
         **_LLAMA_SOURCES,
@@ -181,6 +175,78 @@ OLMO2 = replace(
         "self_attention.linear_proj.norm": Same("post_attention_layernorm"),
         "mlp.linear_fc2.norm": Same("post_feedforward_layernorm"),
     },
+)
+
+_EXPERTS: dict[str, Source] = {
+    "mlp.router": Same("mlp.gate"),
+    "mlp.experts.{}.linear_fc1": Halves(("mlp.experts.{}.gate_proj", "mlp.experts.{}.up_proj")),
+    "mlp.experts.{}.linear_fc2": Same("mlp.experts.{}.down_proj"),
+}
+
+MIXTRAL = replace(
+    MISTRAL,
+    model_type="mixtral",
+    architecture="MixtralForCausalLM",
+    base="MixtralModel",
+    parts=(
+        *_MISTRAL,
+        _OTHER_EPSILON,
+        OneWindow(missing=0),
+        Rotary(base=1e6),
+        Experts("num_local_experts", missing=8, top_k=2, balance=0.001),
+    ),
+    sources={
+        **_LLAMA_SOURCES,
+        "mlp.router": Same("block_sparse_moe.gate"),
+        "mlp.experts.{}.linear_fc1": Halves(
+            ("block_sparse_moe.experts.{}.w1", "block_sparse_moe.experts.{}.w3")
+        ),
+        "mlp.experts.{}.linear_fc2": Same("block_sparse_moe.experts.{}.w2"),
+    },
+)
+
+QWEN3_MOE = replace(
+    QWEN3,
+    model_type="qwen3_moe",
+    architecture="Qwen3MoeForCausalLM",
+    base="Qwen3MoeModel",
+    parts=(
+        *_SIZES,
+        replace(_GROUPS, missing=4),
+        _HEAD_WIDTH,
+        _GATED,
+        _RMS_EPSILON,
+        _UNTIED_IF_MISSING,
+        WindowIfUsed(),
+        Rotary(),
+        _NO_ATTENTION_BIAS,
+        Experts(
+            "num_experts",
+            missing=128,
+            top_k=8,
+            balance=0.001,
+            width="moe_intermediate_size",
+            missing_width=768,
+            renormalise=True,
+            dense=True,
+        ),
+        Constant("decoder_sparse_step", (1,)),
+    ),
+    sources={**_LLAMA_SOURCES, **_HEAD_NORMS, **_EXPERTS},
+)
+
+OLMOE = replace(
+    LLAMA,
+    model_type="olmoe",
+    architecture="OlmoeForCausalLM",
+    base="OlmoeModel",
+    parts=(
+        *_OLMO,
+        Constant("clip_qkv", (None,)),
+        Experts("num_experts", missing=64, top_k=8, balance=0.01, renormalise=True),
+    ),
+    fixed={**_LLAMA_LAYERS, "qk_norm": QkNorm.full},
+    sources={**_LLAMA_SOURCES, **_HEAD_NORMS, **_EXPERTS},
 )
 
 GPT_NEOX = Family(
@@ -277,7 +343,10 @@ GPT2 = Family(
     transposed=True,
 )
 
-FAMILIES = (GPT2, LLAMA, MISTRAL, QWEN2, QWEN3, GPT_NEOX, OLMO2)
+FAMILIES = (
+    *(GPT2, LLAMA, MISTRAL, QWEN2, QWEN3, GPT_NEOX, OLMO2),
+    *(MIXTRAL, QWEN3_MOE, OLMOE),
+)
 """The first that can say a shape is the one it is written as."""
 
 
@@ -288,7 +357,7 @@ def named(model_type: str) -> Family:
             return family
     known = [family.model_type for family in FAMILIES]
     near = difflib.get_close_matches(str(model_type), known, n=1, cutoff=0.6)
-    raise InputError(f"is not supported; nearest: {listed(near or known)}")
+    raise InputError(f"is not supported; nearest: {listed(near or known, most=len(known))}")
 
 
 def family_of(config: Config) -> Family:
@@ -311,9 +380,12 @@ def family_for(shape: ModelShape, asked: str | None = None) -> Family:
     for family in families:
         if not lost[family.model_type]:
             return family
-    nearest = min(families, key=lambda family: len(lost[family.model_type]))
-    values = [f"model.{name}={getattr(shape, name)}" for name in lost[nearest.model_type]] or [
-        "the sizes"
-    ]
+    # What has no experts, or has them where the shape does not, is the farthest.
+    nearest = min(
+        (family.model_type for family in families),
+        key=lambda name: ("moe.experts" in lost[name], len(lost[name])),
+    )
+    values = [override(f"model.{name}", value(shape, name)) for name in lost[nearest]]
+    said = listed(values) if values else "the sizes"
     kind = "the nearest of Hugging Face's families" if asked is None else "the family asked for"
-    raise InputError(f"{listed(values)}: not what a {nearest.model_type} can be, {kind}")
+    raise InputError(f"{said}: not what a {nearest} can be, {kind}")

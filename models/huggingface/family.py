@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from configs.errors import InputError
 from configs.network import Positions
 from configs.words import listed
 from models.huggingface.keys import CONFIG, Config, Fields, Part, fault
+from models.huggingface.same import difference, value, without_effect_of
 from models.huggingface.tensors import Origin, Same, Source, origin
-from models.huggingface.windows import without_effect_of
 from models.layer_table import FINAL_NORM, OUTPUT, POSITIONS, WORDS
 from models.shape import ModelShape
 
@@ -25,11 +25,13 @@ IGNORED = frozenset(
         *("resid_pdrop", "embd_pdrop", "attn_pdrop"),
         *("return_dict", "output_attentions", "output_hidden_states", "is_llama_config"),
         *("task_specific_params", "finetuning_task", "id2label", "label2id", "problem_type"),
+        *("output_router_logits", "router_jitter_noise"),
         *("do_sample", "max_length", "temperature", "top_k", "top_p"),
     }
 )
-"""Keys that cannot change what the network computes: training's dropout and initial weights, the
-numbers of special tokens (which the tokenizer has), how texts are generated, where it came from."""
+"""Keys that cannot change what the network computes: training's dropout, noise and initial weights,
+the numbers of special tokens (which the tokenizer has), how texts are generated, where it came
+from."""
 
 _LAYER = re.compile(r"^decoder\.layers\.(\d+)\.(.+)\.(weight|bias)$")
 
@@ -46,7 +48,7 @@ class Family:
         prefix: of every name but the output layer's; a model saved without it is read as well.
         layer: of the names in a layer, after the prefix; {} stands for its number.
         words, positions, norm, output: their names of what is outside the layers.
-        sources: their names in a layer, by ours.
+        sources: their names in a layer, by ours; {} stands for the number of an expert.
         buffers: names of tensors that the network does not need.
         transposed: matrices of layers are [inputs, outputs].
         base: the architecture without an output layer, which is enough where that is tied.
@@ -91,20 +93,16 @@ class Family:
         return written
 
     def lost(self, shape: ModelShape) -> list[str]:
-        """The fields of a shape that this family cannot say."""
+        """The settings of a shape, after `model.`, that this family cannot say."""
         try:
             back = without_effect_of(self.shape(self.config(shape)))
         except InputError:  # a value out of the family's range
             back = None
         own = without_effect_of(shape)
         if back is None:
-            lost = [name for name, value in self.fixed.items() if getattr(own, name) != value]
+            lost = [name for name, said in self.fixed.items() if value(own, name) != said]
             return lost or ["head_width"]
-        return [
-            each.name
-            for each in fields(ModelShape)
-            if getattr(own, each.name) != getattr(back, each.name)
-        ]
+        return difference(own, back)
 
     def origins(self, shape: ModelShape) -> dict[str, Origin]:
         """For every parameter by its global name, where its rows lie in their tensors."""
@@ -126,7 +124,12 @@ class Family:
                 module, _, kind = each.name.rpartition(".")
                 name = f"decoder.layers.{number}.{each.name}"
                 found[name] = origin(
-                    self.sources[module], kind, each, shape, prefix, self.transposed
+                    self.sources[_of_any_expert(module, each.expert)],
+                    kind,
+                    each,
+                    shape,
+                    prefix,
+                    self.transposed,
                 )
         return found
 
@@ -165,3 +168,7 @@ class Family:
             raise InputError(
                 f"{CONFIG}: {rotated} channels of a head are rotated, which is no even number"
             )
+
+
+def _of_any_expert(module: str, expert: int | None) -> str:
+    return module if expert is None else module.replace(f".{expert}.", ".{}.", 1)

@@ -54,11 +54,13 @@ class Rotary:
     Attributes:
         theta, fraction: the family's own names of two values.
         partial: what part of a head is rotated where nothing says so; None: always all of it.
+        base: where nothing says it.
     """
 
     theta: str = _THETA
     fraction: str = _FRACTION
     partial: float | None = None
+    base: float = RotaryConfig().base
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -73,7 +75,7 @@ class Rotary:
         if scaling is None:
             nearest = listed(list(_KINDS), apart=" or ")
             raise fault(_KIND, kind, f"is not supported; nearest: {nearest}")
-        base = positive(self.theta, said.pop(_THETA, RotaryConfig().base))
+        base = positive(self.theta, said.pop(_THETA, self.base))
         fraction = positive(self.fraction, said.pop(_FRACTION, self.partial or 1.0))
         if fraction > 1 or (self.partial is None and fraction != 1):
             raise fault(self.fraction, fraction, "is not supported; nearest: 1.0")

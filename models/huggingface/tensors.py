@@ -92,7 +92,7 @@ class Origin:
 
 
 class Source(Protocol):
-    """Their name, or names, for one of our modules; {} stands for weight or bias."""
+    """Their name, or names, for one of our modules; {} stands for the number of an expert."""
 
     def rows(self, shape: ModelShape, count: int) -> Iterator[tuple[str, int, int]]:
         """The runs of all `count` rows: name, start and size."""
@@ -154,7 +154,7 @@ def origin(
     rows, *columns = parameter.shape
     return Origin(
         tuple(
-            Rows(f"{prefix}{name}.{kind}", start, size)
+            Rows(f"{prefix}{name.format(parameter.expert)}.{kind}", start, size)
             for name, start, size in source.rows(shape, rows)
         ),
         columns[0] if columns else None,

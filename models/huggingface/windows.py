@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from configs.errors import InputError
-from configs.network import AttentionPattern, Positions, RotaryConfig
-from models.huggingface.keys import CONFIG, Config, Fields, Size, fault
-from models.huggingface.rope import without_effect
+from configs.network import AttentionPattern
+from models.huggingface.keys import CONFIG, Config, Fields, Size, alike, fault
 from models.shape import ModelShape
 
 LAYERS = Size("num_hidden_layers", "layers", most=1 << 16)
+_USED, _FIRST = "use_sliding_window", "max_window_layers"
 _FULL, _SLIDING = "full_attention", "sliding_attention"
 _DENSE: Fields = {"attention": AttentionPattern.dense, "window": 0, "dense_every": None}
 
@@ -38,22 +38,12 @@ def pattern(banded: list[bool], window: int) -> Fields | None:
     return None
 
 
-def without_effect_of(shape: ModelShape) -> ModelShape:
-    """The same network, with one description where several describe it."""
-    rotary = shape.positions is Positions.rotary
-    found = pattern(bands(shape), shape.window)
-    assert found is not None, "a shape has one of our patterns"
-    return replace(
-        shape, **found, rotary=without_effect(shape.rotary) if rotary else RotaryConfig()
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class OneWindow:
     """Mistral's: all layers have the window, or none.
 
     Attributes:
-        missing: the window where the key is not there.
+        missing: the window where the key is not there; 0: none.
     """
 
     missing: int
@@ -70,27 +60,48 @@ class OneWindow:
 
 
 @dataclass(frozen=True, slots=True)
+class WindowIfUsed:
+    """Qwen's with experts: all layers have the window, or none."""
+
+    keys = (_USED, "sliding_window", _FIRST)
+
+    def read(self, config: Config) -> Fields:
+        """Raises InputError if only some layers have it: versions of transformers differ in which
+        ones they take.
+        """
+        if not _is_used(config):
+            return dict(_DENSE)
+        first = config.get(_FIRST, 0)
+        if not alike(first, 0):
+            raise fault(_FIRST, first, f"with {_USED}=True is not supported; nearest: 0")
+        return OneWindow(missing=4096).read(config)
+
+    def write(self, shape: ModelShape) -> Fields:
+        """All keys."""
+        used = all(bands(shape))
+        first = 0 if used else shape.layers
+        return {**OneWindow(missing=0).write(shape), _USED: used, _FIRST: first}
+
+
+@dataclass(frozen=True, slots=True)
 class WindowByLayer:
     """Qwen's: each layer has the window or not."""
 
-    keys = ("use_sliding_window", "sliding_window", "max_window_layers", "layer_types")
+    keys = (_USED, "sliding_window", _FIRST, "layer_types")
 
     def read(self, config: Config) -> Fields:
         """Raises InputError for kinds of layers in an order that is none of ours."""
         layers: int = LAYERS.read(config)["layers"]
-        used = config.get("use_sliding_window", False)
-        if type(used) is not bool:
-            raise fault("use_sliding_window", used, "is neither true nor false")
         window = 0
-        if used:
+        if _is_used(config):
             read = Size("sliding_window", "window", missing=4096, null=0).read(config)
             window = read["window"]
         banded = self._banded(config, layers, window)
         found = pattern(banded, window)
         if found is None:
             raise fault(
-                "layer_types" if config.get("layer_types") else "max_window_layers",
-                config.get("layer_types") or config.get("max_window_layers"),
+                "layer_types" if config.get("layer_types") else _FIRST,
+                config.get("layer_types") or config.get(_FIRST),
                 "gives layers with a window in an order that is not supported; nearest: all, none, "
                 "every second, or all but one in so many",
             )
@@ -99,9 +110,9 @@ class WindowByLayer:
     def _banded(self, config: Config, layers: int, window: int) -> list[bool]:
         kinds: Any = config.get("layer_types")
         if kinds is None:
-            first = config.get("max_window_layers", 28)
+            first = config.get(_FIRST, 28)
             if window and (type(first) is not int or first < 0):
-                raise fault("max_window_layers", first, "is no number of layers")
+                raise fault(_FIRST, first, "is no number of layers")
             return [window > 0 and layer >= first for layer in range(layers)]
         if not isinstance(kinds, list) or any(kind not in (_FULL, _SLIDING) for kind in kinds):
             raise fault("layer_types", kinds, f"is not supported; nearest: {_FULL} or {_SLIDING}")
@@ -119,8 +130,15 @@ class WindowByLayer:
         """All keys."""
         banded = bands(shape)
         return {
-            "use_sliding_window": any(banded),
+            _USED: any(banded),
             "sliding_window": shape.window if any(banded) else None,
-            "max_window_layers": banded.index(True) if any(banded) else shape.layers,
+            _FIRST: banded.index(True) if any(banded) else shape.layers,
             "layer_types": [_SLIDING if band else _FULL for band in banded],
         }
+
+
+def _is_used(config: Config) -> bool:
+    used = config.get(_USED, False)
+    if type(used) is not bool:
+        raise fault(_USED, used, "is neither true nor false")
+    return used

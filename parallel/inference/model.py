@@ -16,9 +16,9 @@ from torch.distributed import ProcessGroup
 from configs.schema import Precision
 from models.decoding.decoder import Caches, Decoder, names_of
 from models.decoding.kv_cache import NextTokens
+from models.initialise import Part
 from models.shape import ModelShape
 from parallel.engines.base import ParameterPart
-from parallel.engines.named_parameters import part_here
 from parallel.layout import Layout
 from parallel.runtime.device import Device
 from parallel.runtime.dtypes import DTYPES
@@ -29,8 +29,8 @@ _LOGITS_AT_ONCE = 256  # rows, which bounds memory: 50 MB of GPT-3's vocabulary
 class InferenceModel:
     """This rank's stage. Requires `process_groups` for its lifetime.
 
-    Every method but `parameters` is collective over the ranks that hold one model: all call it with
-    the same tokens.
+    Every method is collective over the ranks that hold one model, which all call it with the same
+    tokens; those that import weights, and `parameters`, are not.
     """
 
     def __init__(
@@ -60,8 +60,21 @@ class InferenceModel:
 
     def parameters(self) -> list[ParameterPart]:
         """This rank's part of each of its parameters, by global name."""
-        names = names_of(self._layers, self.shape)
-        return [part_here(name, self.shape, self.layout) for name in names]
+        return [self._part(name) for name in names_of(self._layers, self.shape)]
+
+    def _part(self, name: str) -> ParameterPart:
+        """Experts are cut over the tensor ranks as every other matrix is, and dealt out to none."""
+        parameter, parts = self.shape.parameter(name), self.layout.tensor
+        part = Part(dim=0) if parameter.padded else Part()
+        if parameter.split is not None and parts > 1:
+            part = Part(parameter.split, self._tensor_rank, parts, parameter.blocks)
+        return ParameterPart(
+            name=name,
+            shape=torch.Size(parameter.shape_on_rank(parts)),
+            part=part,
+            whole=torch.Size(parameter.shape),
+            padded=parameter.padded,
+        )
 
     def import_weights(self, weights: Iterable[tuple[ParameterPart, Tensor]]) -> None:
         """Loads this rank's parts, float32, in the order of `parameters`."""
@@ -73,6 +86,18 @@ class InferenceModel:
             self._tensor_rank,
             self._add_up if self.layout.tensor > 1 else None,
         )
+
+    def import_router_bias(self, bias: Tensor | None) -> None:
+        """Loads what balancing without a loss has come to, after the weights.
+
+        Args:
+            bias: [expert layers, experts] of the whole model; None: experts are chosen without.
+        """
+        if bias is not None:
+            shape = (len(self.shape.expert_layers), self.shape.moe.experts)
+            assert bias.shape == shape, f"biases of {tuple(bias.shape)}, experts of {shape}"
+            bias = bias.to(self.device, torch.float32)
+        self.decoder.router_bias = bias
 
     def take(self, whole: Mapping[str, Tensor]) -> None:
         """Extracts this rank's parts from full weights by global name."""

@@ -38,6 +38,16 @@ PUBLISHED = [
     ("pythia_6.9b", 6_857_302_016, CARD.format("pythia-6.9b")),
     ("pythia_12b", 11_846_072_320, CARD.format("pythia-12b")),
     ("olmo2_7b", 7_298_617_344, API.format("allenai/OLMo-2-1124-7B")),
+    ("mixtral_8x7b", 46_702_792_704, API.format("mistralai/Mixtral-8x7B-v0.1")),
+    ("qwen3_30b_a3b", 30_532_122_624, API.format("Qwen/Qwen3-30B-A3B-Base")),
+    ("qwen3_235b_a22b", 235_093_634_560, API.format("Qwen/Qwen3-235B-A22B")),
+    ("olmoe_7b", 6_919_161_856, API.format("allenai/OLMoE-1B-7B-0924")),
+]
+ACTIVE = [
+    ("mixtral_8x7b", 12.9, "section 2.1 of arXiv:2401.04088: 13B"),
+    ("qwen3_30b_a3b", 3.3, "the model card of Qwen/Qwen3-30B-A3B: 3.3B activated"),
+    ("qwen3_235b_a22b", 22, "the model card of Qwen/Qwen3-235B-A22B: 22B activated"),
+    ("olmoe_7b", 1.3, "table 1 of arXiv:2409.02060: 1.3B"),
 ]
 
 
@@ -46,6 +56,28 @@ def test_parameters_are_the_published_count(model: str, parameters: int, source:
     assert ModelShape.of(run_of(f"model={model}").model).parameters == parameters, source
     first_line = (FOLDER / "model" / f"{model}.yaml").read_text(encoding="utf-8").splitlines()[0]
     assert f"{parameters:,} parameters" in first_line
+
+
+@pytest.mark.parametrize(("model", "billions", "source"), ACTIVE)
+def test_active_parameters_are_the_published_ones(model: str, billions: float, source: str) -> None:
+    shape = ModelShape.of(run_of(f"model={model}").model)
+    assert shape.active_parameters / 1e9 == pytest.approx(billions, rel=0.02), source
+    first_line = (FOLDER / "model" / f"{model}.yaml").read_text(encoding="utf-8").splitlines()[0]
+    assert f", {billions}B of a token" in first_line
+    # Of one token: attention, the router, its experts, and everything outside the layers.
+    outside = sum(each.numbers for each in shape.outside_layers)
+    layers = sum(
+        each.numbers * (shape.moe.top_k if each.expert == 0 else 1)
+        for number in range(shape.layers)
+        for each in shape.layer(number)
+        if not each.expert
+    )
+    assert shape.active_parameters == outside + layers
+
+
+def test_without_experts_all_parameters_are_active() -> None:
+    shape = ModelShape.of(run_of("model=llama3_1b").model)
+    assert shape.active_parameters == shape.parameters
 
 
 def test_operations_of_grouped_heads_and_a_gated_mlp() -> None:

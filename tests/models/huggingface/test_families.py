@@ -15,19 +15,36 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from configs.errors import InputError
-from configs.network import AttentionPattern, Mlp, Residual
+from configs.network import (
+    AttentionPattern,
+    Balance,
+    Biases,
+    Mlp,
+    MoeConfig,
+    QkNorm,
+    Residual,
+    RotaryConfig,
+    RouterScore,
+)
 from models.decoding.decoder import Decoder, names_of
 from models.huggingface.families import FAMILIES, family_for, family_of
 from models.huggingface.reading import Weights
-from models.huggingface.windows import without_effect_of
+from models.huggingface.same import without_effect_of
 from models.huggingface.writing import INDEX, Writer, save
 from models.initialise import Part
 from models.shape import ModelShape
-from tests import families, pretrained
+from tests import families, mixtures, pretrained
 from tests.runs import run_of
 from tests.training import SHAPE
 
+
+def with_moe(shape: ModelShape, **changes: Any) -> ModelShape:
+    return replace(shape, moe=replace(shape.moe, **changes))
+
+
+MIXTRAL = replace(families.LLAMA, moe=MoeConfig(experts=6, top_k=2))
 WEIGHTS = "model.safetensors"
+WRITTEN_AS_OTHERS = ("mistral-dense",)  # the llama that it is
 Case = tuple[str, Path, Any]
 
 
@@ -78,9 +95,11 @@ def test_there_and_back_is_the_same_to_the_bit(case: Case, tmp_path: Path) -> No
     back = pretrained.read(tmp_path)
     tokens = pretrained.prompt(20)
     assert torch.equal(back(tokens).logits, model(tokens).logits)
-    if name != "mistral-dense":  # which is written as the llama that it is
+    if name not in WRITTEN_AS_OTHERS:
         assert back.config.model_type == model.config.model_type
-    assert weights_of(tmp_path).shape == without_effect_of(weights.shape)
+    found = weights_of(tmp_path).shape
+    assert without_effect_of(found) == without_effect_of(weights.shape)
+    assert found.moe.balance_weight == weights.shape.moe.balance_weight
 
 
 def test_rows_read_once_are_those_of_the_library(case: Case) -> None:
@@ -157,6 +176,11 @@ def test_pieces_come_in_any_order_and_files_are_cut(
         ("qwen3_4b", "qwen3"),
         ("pythia_1b", "gpt_neox"),
         ("olmo2_7b", "olmo2"),
+        ("mixtral_8x7b", "mixtral"),
+        ("qwen3_30b_a3b", "qwen3_moe"),
+        ("qwen3_235b_a22b", "qwen3_moe"),
+        ("moe_nano", "qwen3_moe"),
+        ("olmoe_7b", "olmoe"),
     ],
 )
 def test_transformers_knows_the_published_models_by_our_settings(model: str, kind: str) -> None:
@@ -179,14 +203,76 @@ def test_transformers_knows_the_published_models_by_our_settings(model: str, kin
         (replace(families.LLAMA, mlp=Mlp.gelu), "model.mlp=gelu: not what a llama can be"),
         (replace(families.LLAMA, logit_softcap=30.0), "model.logit_softcap=30.0: not what a llama"),
         (replace(families.NEOX, residual=Residual.post_norm), "model.residual=post_norm: not"),
+        (
+            replace(families.LLAMA, rotary=RotaryConfig(fraction=0.5)),
+            "model.rotary.fraction=0.5: not what a llama can be",
+        ),
+        (
+            mixtures.SIGMOID,
+            "model.moe.shared=40, model.moe.score=sigmoid, model.moe.scale=2.5, "
+            "model.moe.bias_rate=0.001, model.qk_norm=none: not what a qwen3_moe can be",
+        ),
+        (with_moe(mixtures.SAID, shared=8), "model.moe.shared=8: not what a qwen3_moe can be"),
+        (with_moe(mixtures.SAID, scale=2.0), "model.moe.scale=2.0: not what a qwen3_moe can be"),
+        (with_moe(MIXTRAL, renormalise=False), "model.qk_norm=none: not what a qwen3_moe can be"),
+        (with_moe(MIXTRAL, dense_layers=2), "model.moe.dense_layers=2: not what a mixtral can be"),
+        (replace(mixtures.SAID, biases=Biases.qkv), "model.biases=qkv: not what a qwen3_moe can"),
     ],
-    ids=["gpt3", "everything", "mlp", "softcap", "residual"],
+    ids=lambda value: (
+        families.NAMES.get(value) or mixtures.NAMES.get(value)
+        if isinstance(value, ModelShape)
+        else value[:40]
+    ),
 )
 def test_what_no_family_can_say_is_named(shape: ModelShape, says: str) -> None:
     with pytest.raises(InputError) as refused:
         family_for(shape)
     assert says in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind"),
+    [
+        (mixtures.SAID, "qwen3_moe"),
+        (MIXTRAL, "mixtral"),
+        (with_moe(MIXTRAL, score=RouterScore.softmax_chosen, renormalise=False), "mixtral"),
+        (with_moe(MIXTRAL, feed_forward=40), "mixtral"),
+        (with_moe(MIXTRAL, score=RouterScore.softmax_chosen, top_k=1), "mixtral"),
+        (
+            with_moe(MIXTRAL, balance=Balance.none, balance_weight=0.5, z_loss=1e-3, capacity=1.25),
+            "mixtral",
+        ),
+    ],
+)
+def test_what_says_the_same_of_experts_is_the_same(shape: ModelShape, kind: str) -> None:
+    family = family_for(shape)
+    assert family.model_type == kind
+    back = family.shape(family.config(shape))
+    assert without_effect_of(back) == without_effect_of(shape)
+    assert back.moe.balance_weight == shape.moe.balance_weight
+    assert back.parameters == shape.parameters
+    assert back.expert_feed_forward == shape.expert_feed_forward
+
+
+def test_a_single_weight_that_is_no_1_is_not_said() -> None:
+    """Ours leaves a single expert's weight as it is; transformers' Mixtral divides it by itself."""
+    one = with_moe(MIXTRAL, top_k=1)
+    with pytest.raises(
+        InputError, match=r"score=softmax, model.moe.renormalise=true: not what a mi"
+    ):
+        family_for(one, "mixtral")
+    with pytest.raises(InputError, match=r"score=softmax, model.moe.renormalise=false: not what"):
+        family_for(with_moe(MIXTRAL, renormalise=False), "mixtral")
+    said = with_moe(replace(MIXTRAL, qk_norm=QkNorm.head), top_k=1)
+    assert family_for(said).config(said)["norm_topk_prob"] is False
+
+
+def test_experts_or_none_is_one_difference() -> None:
+    with pytest.raises(InputError, match=r"^model.moe.experts=6: not what a llama can be, the fam"):
+        family_for(MIXTRAL, "llama")
+    with pytest.raises(InputError, match=r"^model.moe.experts=0: not what a mixtral can be, the f"):
+        family_for(families.LLAMA, "mixtral")
 
 
 def test_a_family_may_be_asked_for() -> None:
@@ -207,13 +293,14 @@ def test_a_window_as_wide_as_the_context_is_none() -> None:
 
 BASE = dict(pretrained.SIZES) | {"model_type": "llama", "rms_norm_eps": 1e-5}
 GPT2 = dict(pretrained.GPT2) | {"model_type": "gpt2"}
+MOE = dict(pretrained.EXPERTS) | {"model_type": "qwen3_moe"}
 
 
 @pytest.mark.parametrize(
     ("config", "says"),
     [
         ({"model_type": "lllama"}, "model_type='lllama' is not supported; nearest: llama"),
-        ({"model_type": "bert"}, "nearest: gpt2, llama, mistral, qwen2, qwen3, gpt_neox, olmo2"),
+        ({"model_type": "bert"}, "qwen3, gpt_neox, olmo2, mixtral, qwen3_moe, olmoe"),
         ({"model_type": None}, "model_type is missing"),
         ({**BASE, "num_hidden_layers": 0}, "num_hidden_layers=0 is no size"),
         ({**BASE, "num_hidden_layers": 10**12}, "is no size"),
@@ -244,6 +331,31 @@ GPT2 = dict(pretrained.GPT2) | {"model_type": "gpt2"}
             "max_window_layers=1 gives layers with a window in an order that is not supported",
         ),
         ({**BASE, "model_type": "olmo2", "attention_bias": True}, "attention_bias=True"),
+        ({**MOE, "num_experts": 0}, "num_experts=0 is no size"),
+        ({**MOE, "num_local_experts": 8}, "num_local_experts=8 contradicts num_experts=6"),
+        ({**MOE, "num_experts_per_tok": 7}, "num_experts_per_tok=7 is more than the 6 experts"),
+        ({**MOE, "num_experts_per_tok": 0}, "num_experts_per_tok=0 is no size"),
+        ({**MOE, "moe_intermediate_size": None}, "moe_intermediate_size=None is no size"),
+        ({**MOE, "decoder_sparse_step": 2}, "decoder_sparse_step=2 is not supported; nearest: 1"),
+        ({**MOE, "mlp_only_layers": [1]}, "mlp_only_layers=[1] is not supported; nearest: the fir"),
+        ({**MOE, "mlp_only_layers": [0, 0]}, "mlp_only_layers=[0, 0] is not supported"),
+        ({**MOE, "mlp_only_layers": "0"}, "mlp_only_layers='0' is no list of layers"),
+        ({**MOE, "mlp_only_layers": [0, 1]}, "mlp_only_layers has all 2 layers, which leaves no"),
+        ({**MOE, "norm_topk_prob": 1}, "norm_topk_prob=1 is not supported"),
+        ({**MOE, "router_aux_loss_coef": -1}, "router_aux_loss_coef=-1 is no factor"),
+        ({**MOE, "attention_bias": True}, "attention_bias=True"),
+        ({**MOE, "shared_expert_intermediate_size": 8}, "shared_expert_intermediate_size=8: not"),
+        (
+            {**MOE, "use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1},
+            "max_window_layers=1 with use_sliding_window=True is not supported; nearest: 0",
+        ),
+        ({**MOE, "model_type": "mixtral", "norm_topk_prob": True}, "norm_topk_prob=True: not kno"),
+        ({**MOE, "model_type": "mixtral", "mlp_only_layers": [0]}, "mlp_only_layers=[0]: not kn"),
+        ({**MOE, "model_type": "olmoe", "clip_qkv": 8.0}, "clip_qkv=8.0 is not supported"),
+        (
+            {**MOE, "model_type": "olmoe", "sliding_window": 5},
+            "sliding_window=5: not known of a ol",
+        ),
         ({**GPT2, "n_ctx": 32}, "n_ctx=32 contradicts n_positions=64"),
         ({**GPT2, "scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx=True"),
         ({**GPT2, "n_layer": [2]}, "n_layer=[2] is no size"),

@@ -11,15 +11,18 @@ import torch
 
 from configs.network import AttentionPattern
 from configs.schema import DeviceName, Precision
+from models.shape import ModelShape
 from parallel.inference.decoding import GREEDY, Draw, beam_search, generate, sample
 from parallel.layout import Layout
-from tests import training
+from tests import mixtures, training
 from tests.asking import large_weights
 from tests.parallel.engines.megatron.test_parity import name
 from tests.parallel.inference.test_model import LAYOUTS
 from tests.pool import RankPool
 
 DENSE = replace(training.SHAPE, attention=AttentionPattern.dense, window=training.SHAPE.context)
+# All ranks share the queries' groups, of which there are as many as ranks.
+EXPERTS = replace(mixtures.SAID, query_groups=4)
 LOGITS = torch.log(torch.tensor([0.1, 0.5, 0.3, 0.1]))
 PROMPTS = [[3, 1, 4], [1, 5, 9, 2, 6, 5], [35, 89]]
 LIMIT = 8
@@ -48,7 +51,7 @@ def test_temperature_flattens() -> None:
     assert flat.min() > 0.15
 
 
-def decoded(layout: Layout) -> Any:
+def decoded(layout: Layout, shape: ModelShape) -> Any:
     """A job: what follows the prompts in several ways."""
     from parallel.inference.model import InferenceModel
     from parallel.runtime.device import Device
@@ -64,8 +67,8 @@ def decoded(layout: Layout) -> Any:
         return tokens[-1] % 2 == 0
 
     with process_groups(layout, 0):
-        model = InferenceModel(DENSE, layout, precision=Precision.float32, device=device)
-        model.take(large_weights(DENSE))
+        model = InferenceModel(shape, layout, precision=Precision.float32, device=device)
+        model.take(large_weights(shape))
         return {
             "greedy": generate(model, PROMPTS, LIMIT, GREEDY, never),
             "alone": [generate(model, [it], LIMIT, GREEDY, never)[0] for it in PROMPTS],
@@ -76,23 +79,29 @@ def decoded(layout: Layout) -> Any:
             ],
             "ended": generate(model, PROMPTS, LIMIT, GREEDY, at_an_even_one),
             "full": generate(model, PROMPTS, 100, GREEDY, never),
-            "slid": generate(model, PROMPTS, 3 * DENSE.context, GREEDY, never, slides=True),
+            "slid": generate(model, PROMPTS, 3 * shape.context, GREEDY, never, slides=True),
             "one beam": beam_search(model, PROMPTS, LIMIT, never, width=1),
             "beams": beam_search(model, PROMPTS, LIMIT, never, width=4),
             "beams ended": beam_search(model, PROMPTS, LIMIT, at_an_even_one, width=4),
         }
 
 
+@pytest.fixture(scope="module", params=[DENSE, EXPERTS], ids=["dense", "experts"])
+def shape(request: pytest.FixtureRequest) -> ModelShape:
+    found: ModelShape = request.param
+    return found
+
+
 @pytest.fixture(scope="module")
-def one_rank(ranks: RankPool) -> Any:
-    return ranks.run(1, decoded, Layout())[0]
+def one_rank(ranks: RankPool, shape: ModelShape) -> Any:
+    return ranks.run(1, decoded, Layout(), shape)[0]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS[1:], ids=name)
 def test_tokens_are_the_same_under_every_layout(
-    ranks: RankPool, one_rank: Any, layout: Layout
+    ranks: RankPool, one_rank: Any, layout: Layout, shape: ModelShape
 ) -> None:
-    for found in ranks.run(layout.world_size, decoded, layout):
+    for found in ranks.run(layout.world_size, decoded, layout, shape):
         assert found == one_rank
 
 
@@ -115,13 +124,15 @@ def test_a_row_ends_where_it_should(one_rank: Any) -> None:
         assert slid[: len(full)] == full
 
 
-def test_tokens_and_beams_are_hugging_faces(one_rank: Any, tmp_path: Path) -> None:
+def test_tokens_and_beams_are_hugging_faces(
+    one_rank: Any, shape: ModelShape, tmp_path: Path
+) -> None:
     from transformers import AutoModelForCausalLM
 
     from models.huggingface.writing import save
 
-    save(large_weights(DENSE), DENSE, tmp_path)
-    end = DENSE.vocab - 1
+    save(large_weights(shape), shape, tmp_path)
+    end = shape.vocab - 1
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path, bos_token_id=end, eos_token_id=end)
     for prompt, greedy, beams in zip(PROMPTS, one_rank["greedy"], one_rank["beams"], strict=True):
         tokens = torch.tensor([prompt])
@@ -133,7 +144,7 @@ def test_tokens_and_beams_are_hugging_faces(one_rank: Any, tmp_path: Path) -> No
                 do_sample=False,
                 min_new_tokens=LIMIT,
                 max_new_tokens=LIMIT,
-                pad_token_id=DENSE.vocab - 1,
+                pad_token_id=end,
             )
             assert found[0, len(prompt) :].tolist() == ours
     assert one_rank["one beam"] == one_rank["greedy"]
