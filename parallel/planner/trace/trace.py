@@ -90,12 +90,14 @@ def trace(run: Run, layout: Layout, rank: int, *, device: DeviceName) -> RankTra
 @contextmanager
 def _engine(run: Run, shape: ModelShape, layout: Layout, device: DeviceName) -> Iterator[Any]:
     """This rank's engine, built as for training."""
+    from parallel.planner.trace.fake_experts import even_choices
     from parallel.runtime.process_groups import process_groups
 
     kind = ENGINES[run.engine.name]
     with process_groups(layout, run.train.seed), ExitStack() as stack:
         if kind.tracing is not None:
             stack.enter_context(kind.load("tracing")(shape, layout, run.precision))
+        stack.enter_context(even_choices(shape, layout, device))
         with redirect_stdout(io.StringIO()):  # it prints this process's memory
             engine = stack.enter_context(kind.load("build")(run, layout, fake_device(device)))
         yield engine
