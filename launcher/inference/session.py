@@ -109,7 +109,8 @@ def resolve_inference(
         interleave=1,
         schedule=Schedule.standard,
         zero=0,
-        sequence_parallel=False,
+        # Without effect here; rules want it of layers with experts.
+        sequence_parallel=source.shape.moe.experts > 0 and run.layout.tensor > 1,
         micro_batch=1,
     )
     engine = replace(run.engine, name=EngineName.megatron, offload_optimizer=False)
@@ -149,6 +150,8 @@ def run_inference(plan: ResolvedRun, command: str) -> Iterator[Path]:
 @contextmanager
 def load_model(run: Run, device: Device) -> Iterator[tuple[InferenceModel, Tokenizer]]:
     """This rank's part of the model, with its weights. Collective."""
+    import torch
+
     from parallel.checkpoint.store import CheckpointStore
     from parallel.inference.model import InferenceModel
     from parallel.layout import Layout
@@ -167,5 +170,6 @@ def load_model(run: Run, device: Device) -> Iterator[tuple[InferenceModel, Token
             )
         else:
             store = CheckpointStore(source.path.parent, None)
-            store.load_weights(model, source.path)
+            biases = store.load_weights(model, source.path).routers.get("bias")
+            model.import_router_bias(None if biases is None else torch.tensor(biases))
         yield model, tokenizer
