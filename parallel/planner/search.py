@@ -90,6 +90,8 @@ def candidates(run: Run, ranks: int, gpus_per_node: int) -> Iterator[Layout]:
         if model.heads % tensor or (tensor > gpus_per_node and tensor > 1):
             continue
         for context, pipeline in product(*[_divisors(ranks // tensor)] * 2):
+            if pipeline > 1 and model.moe.experts and not kind.experts_with_pipeline:
+                continue
             if model.layers % pipeline or ranks // tensor % (context * pipeline):
                 continue
             asked = context in (1, run.layout.context)
@@ -104,7 +106,7 @@ def candidates(run: Run, ranks: int, gpus_per_node: int) -> Iterator[Layout]:
                 sizes,
                 _foldings(model.layers // pipeline, pipeline, kind),
                 _sequences(run, tensor),
-                _zeros(pipeline, data * context, kind),
+                _zeros(run, pipeline, data * context, kind),
                 Recompute,
                 tuple(ContextBy) if context > 1 else (None,),
                 experts,
@@ -147,10 +149,13 @@ def _foldings(layers: int, pipeline: int, kind: EngineKind) -> list[tuple[int, S
     return found
 
 
-def _zeros(pipeline: int, copies: int, kind: EngineKind) -> tuple[int, ...]:
+def _zeros(run: Run, pipeline: int, copies: int, kind: EngineKind) -> tuple[int, ...]:
     if copies == 1:
         return (0,)
-    return kind.zero_with_pipeline if pipeline > 1 else kind.zero
+    stages = kind.zero_with_pipeline if pipeline > 1 else kind.zero
+    if not run.model.moe.experts:
+        return stages
+    return tuple(zero for zero in stages if zero in kind.zero_with_experts)
 
 
 def _divisors(number: int) -> list[int]:

@@ -121,8 +121,12 @@ def _fewest_micro_batches(layout: Layout) -> int:
 def _tell_model(engine: Any, storages: Storages) -> None:
     """Labels the memory that outlives steps."""
     own = [named.tensor for named in engine.named_tensors()]
-    masters = [tensor for group in engine.adam.param_groups for tensor in group["params"]]
-    moments = [each for state in engine.adam.state.values() for each in state.values()]
+    # Megatron's experts have an optimizer of their own.
+    chained = getattr(engine.optimizer, "chained_optimizers", [])
+    adams = [each.optimizer for each in chained] or [engine.adam]
+    groups = [group for adam in adams for group in adam.param_groups]
+    masters = [tensor for group in groups for tensor in group["params"]]
+    moments = [each for adam in adams for state in adam.state.values() for each in state.values()]
     storages.label(_only_tensors([*masters, *moments]), Category.optimizer)
     storages.label(_gradients_of([*own, *masters]), Category.gradients)
     for chunk in getattr(engine, "chunks", []):  # Megatron's

@@ -13,8 +13,10 @@ from parallel.parameter_count import rank_parameters
 from parallel.planner.communication.formulas import step_traffic
 from parallel.planner.communication.groups import extents, members
 from parallel.planner.communication.traffic import CollectiveKind, Group, Traffic
+from parallel.planner.trace.trace import traced_ranks
 from tests import training
 from tests.layouts import name
+from tests.parallel.planner.traced import tiny_run, trace_all
 from tests.pool import RankPool
 from tests.routing import MIXTURE, SHARED
 from tests.trained import Case
@@ -72,7 +74,7 @@ def count(case: Case) -> Any:
         return sum(part.shape.numel() for part in engine.parameters()), counts.traffic()
 
 
-def planned(case: Case, rank: int) -> list[Traffic]:
+def planned(case: Case, rank: int, device: DeviceName = DeviceName.cpu) -> list[Traffic]:
     config, layout, precision, shape = case
     at = layout.coordinates(rank)
     return step_traffic(
@@ -82,7 +84,7 @@ def planned(case: Case, rank: int) -> list[Traffic]:
         stage=at.pipeline,
         precision=precision,
         micro_batches=layout.micro_batches(GLOBAL_BATCH),
-        device=DeviceName.cpu,
+        device=device,
         context_rank=at.context,
     )
 
@@ -119,6 +121,19 @@ def test_a_formula_says_what_ranks_count(ranks: RankPool, case: Case) -> None:
     # gloo exchanges what ranks that share an expert gather, too.
     exchanges = layout.expert * layout.expert_tensor > 1 and layout.expert_by is None
     assert (sums[1] > 0) is exchanges
+
+
+def test_a_formula_says_what_a_trace_counts(ranks: RankPool) -> None:
+    """Of CUDA too, where gradients are reduced in buckets and nothing is exchanged by gloo."""
+    cases = [
+        *(Case(MEGATRON, LAYOUTS[at], BF16, MIXTURE) for at in (3, 9, 10, 11)),
+        Case(MEGATRON, LAYOUTS[13], BF16, SHARED),
+        *(Case(DEEPSPEED, DEEPSPEEDS[at], BF16, MIXTURE) for at in (2, 3)),
+    ]
+    keys = [(case, rank) for case in cases for rank in traced_ranks(case.layout)]
+    asked = [(tiny_run(case), case.layout, rank) for case, rank in keys]
+    for (case, rank), trace in zip(keys, trace_all(ranks, asked, DeviceName.cuda), strict=True):
+        assert planned(case, rank, DeviceName.cuda) == trace.traffic, case_name(case)
 
 
 def test_uneven_choices_are_counted(ranks: RankPool) -> None:
