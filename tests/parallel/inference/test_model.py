@@ -33,7 +33,11 @@ Reference = tuple[dict[str, Tensor], Tensor, float]
 
 
 def case_name(value: ModelShape | Layout) -> str:
-    return name(value) if isinstance(value, Layout) else (families.NAMES | routing.NAMES).get(value, "gpt3")
+    return (
+        name(value)
+        if isinstance(value, Layout)
+        else (families.NAMES | routing.NAMES).get(value, "gpt3")
+    )
 
 
 def trained(shape: ModelShape) -> Any:
