@@ -179,7 +179,6 @@ def test_pieces_come_in_any_order_and_files_are_cut(
         ("mixtral_8x7b", "mixtral"),
         ("qwen3_30b_a3b", "qwen3_moe"),
         ("qwen3_235b_a22b", "qwen3_moe"),
-        ("moe_nano", "qwen3_moe"),
         ("olmoe_7b", "olmoe"),
     ],
 )
