@@ -26,6 +26,7 @@ SHARED = replace(
     moe=replace(MOE, dense_layers=1, shared=24, balance=Balance.batch, renormalise=False),
 )
 """Balanced by the global batch; the first layer dense; a shared expert; weights as they are."""
+NAMES = {MIXTURE: "mixture", SHARED: "shared"}
 
 
 @dataclass(frozen=True)

@@ -97,6 +97,7 @@ def resolve_inference(
 
     Raises InputError if the layout is invalid.
     """
+    experts = source.shape.moe.experts > 0
     layout = replace(
         run.layout,
         data=(run.layout.data or 1) if data else 1,
@@ -105,12 +106,12 @@ def resolve_inference(
         # Tensor ranks share an expert as they share any MLP, whatever training does.
         expert=1,
         expert_by=None,
-        expert_tensor=run.layout.tensor if source.shape.moe.experts else 1,
+        expert_tensor=run.layout.tensor if experts else 1,
         interleave=1,
         schedule=Schedule.standard,
         zero=0,
-        # Without effect here; rules want it of layers with experts.
-        sequence_parallel=source.shape.moe.experts > 0 and run.layout.tensor > 1,
+        # Of no effect here; the rules ask for it where tensor ranks share experts.
+        sequence_parallel=experts and run.layout.tensor > 1,
         micro_batch=1,
     )
     engine = replace(run.engine, name=EngineName.megatron, offload_optimizer=False)

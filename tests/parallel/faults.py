@@ -408,7 +408,7 @@ FAULTS: dict[str, tuple[str, str, int | None]] = {
         "layout.expert_by",
         None,
     ),
-    "more choices than experts": (f"{MOE} model.moe.top_k=9", "model.moe.top_k", None),
+    "more choices than experts": (f"{MOE} model.moe.top_k=17", "model.moe.top_k", None),
     "dense layers without others": (
         f"{NANO} model.moe.dense_layers=1",
         "model.moe.dense_layers",

@@ -1,5 +1,5 @@
 """Everything around the training loop: metrics, checkpoints, evaluation, watchdog; a callback each.
 
-Imports launcher.failure, launcher.run, parallel.
-Imported by launcher.training.
+Imports launcher.failure, launcher.run, models, parallel.
+Imported by launcher.training, launcher.training.figures.
 """

@@ -1,5 +1,5 @@
 """Pictures of a run, drawn from its files when it ends.
 
-Imports launcher.run, launcher.training.callbacks, parallel.engines.
+Imports launcher.run, launcher.training.callbacks, models.
 Imported by launcher.training.
 """

@@ -179,7 +179,6 @@ def test_pieces_come_in_any_order_and_files_are_cut(
         ("mixtral_8x7b", "mixtral"),
         ("qwen3_30b_a3b", "qwen3_moe"),
         ("qwen3_235b_a22b", "qwen3_moe"),
-        ("moe_nano", "qwen3_moe"),
         ("olmoe_7b", "olmoe"),
     ],
 )
@@ -368,6 +367,20 @@ def test_a_config_that_is_not_ours_is_told_in_one_line(config: dict[str, Any], s
         family_of(config).shape(config)
     assert says in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "model_type", ["llama", "mistral", "olmo2", "mixtral", "qwen3_moe", "olmoe"]
+)
+def test_a_missing_key_means_what_it_means_to_transformers(model_type: str) -> None:
+    from transformers import AutoConfig
+
+    sizes = {key: it for key, it in pretrained.NEOX.items() if not key.endswith("token_id")}
+    given = {**sizes, "hidden_size": 64, "num_attention_heads": 16}
+    theirs = json.loads(AutoConfig.for_model(model_type, **given).to_json_string())
+    assert len(theirs) > len(given) + 8, "all keys, with their defaults"
+    config = {**given, "model_type": model_type}
+    assert family_of(config).shape(config) == family_of(theirs).shape(theirs)
 
 
 def test_every_family_has_a_case() -> None:

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from configs.schema import DeviceName, Precision
 from models.shape import ModelShape
 from parallel.layout import Layout
-from tests import families, training
+from tests import families, routing, training
 from tests.parallel.engines.megatron.test_parity import name
 from tests.pool import RankPool
 from tests.training import SHAPE
@@ -24,6 +24,7 @@ CASES = [
     *((shape, TWO) for shape in families.NAMES if shape != families.THREE),
     (families.THREE, Layout(tensor=3)),
     (families.EVERYTHING, ONE),
+    *((shape, layout) for shape in routing.NAMES for layout in (ONE, TWO)),
 ]
 BATCH = training.global_batch(5)  # of the same vocabulary and context for all
 TOKENS = BATCH[:3, : SHAPE.context]
@@ -32,7 +33,11 @@ Reference = tuple[dict[str, Tensor], Tensor, float]
 
 
 def case_name(value: ModelShape | Layout) -> str:
-    return name(value) if isinstance(value, Layout) else families.NAMES.get(value, "gpt3")
+    return (
+        name(value)
+        if isinstance(value, Layout)
+        else (families.NAMES | routing.NAMES).get(value, "gpt3")
+    )
 
 
 def trained(shape: ModelShape) -> Any:
