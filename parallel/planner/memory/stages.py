@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from functools import cache
 
-from configs.schema import OptimizerName, Recompute
+from configs.schema import ExpertBy, OptimizerName, Recompute
 from models.layer_table import expert_matrix_numbers, layer_matrix_numbers
 from parallel.layout import Layout
 from parallel.parameter_count import Numbers, rank_numbers
@@ -83,12 +83,15 @@ def _stage_memory(job: Job, stage: int, held: int, overheads: Overheads) -> Memo
     numbers = _numbers(job, stage)
     logits = _logits(job) if stage == layout.logits_stage else 0.0
     kept, peak_layer = _activations(job, stage, held)
+    experts = _expert_working(job) if job.kinds_of(stage)[-1][0] else 0.0
     parameters, optimizer = _states(job, stage, numbers)
 
     def at(moment: Moment) -> Memory:
         there = moment.logits * logits
-        # A layer's recomputed activations and the logits never exist at the same time.
-        working = max(peak_layer, there) - there
+        # A layer's recomputed activations and the logits never exist at the same time; nor do
+        # logits and what experts work with, which is gone when gradients are reduced.
+        in_layer = peak_layer + (experts if moment.logits and moment.kept == 1 else 0.0)
+        working = max(in_layer, there) - there
         return Memory(
             parameters=parameters,
             gradients=moment.gradients,
@@ -166,6 +169,21 @@ def _expert_activations(job: Job, inner: int) -> float:
     rows = shape.moe.top_k * job.layout.expert_tensor * shape.hidden
     router = (2 * FLOAT32 + 1) * tokens * shape.moe.experts
     return job.number_bytes * tokens * job.busiest * (rows + inner) + router
+
+
+def _expert_working(job: Job) -> float:
+    """What a layer with experts holds beside at the end of its experts' forward pass.
+
+    Rows as they were sent, unless they stay here as received; experts' outputs, one by one and put
+    together. With all tokens gathered, these in place of the rows.
+    """
+    layout, ranks = job.layout, job.layout.expert * job.layout.expert_tensor
+    row = job.number_bytes * job.shape.hidden
+    sent = job.routed_tokens * job.shape.moe.top_k
+    received = sent * layout.expert_tensor * job.busiest
+    if layout.expert_by is ExpertBy.all_gather:
+        return row * (ranks * job.routed_tokens + 2 * received)
+    return row * ((ranks > 1) * sent + 3 * received)
 
 
 def _activations(job: Job, stage: int, held: int) -> tuple[float, float]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from megatron.core.tensor_parallel import mappings
+from megatron.core.transformer.moe.moe_utils import MoEAuxLossAutoScaler
 from megatron.core.transformer.moe.token_dispatcher import (
     MoEAllGatherTokenDispatcher,
     MoEAlltoAllTokenDispatcher,
@@ -52,6 +53,8 @@ def even_choices(shape: ModelShape, layout: Layout, device: DeviceName) -> Itera
             _counted(MoEAllGatherTokenDispatcher.dispatch_postprocess),
         )
         replace(undo, config, "RouterState", _on_cpu)
+        # It outlives engines, and a fake one would outlive its world.
+        replace(undo, MoEAuxLossAutoScaler, "main_loss_backward_scale", None)
         if device is DeviceName.cuda:
             # The CPU bridge exchanges parts of given sizes; these are even.
             for name in ("_gather_along_first_dim", "_reduce_scatter_along_first_dim"):

@@ -92,7 +92,8 @@ def test_an_imbalance_costs_memory_and_time() -> None:
     # Of a row: what an expert reads, and its activation's input and output, in two bytes each.
     row = 2 * (shape.hidden + 3 * shape.expert_feed_forward)
     in_flight, layers = 2, 47
-    more = in_flight * layers * tokens * shape.moe.top_k * row
+    working = 3 * 2 * shape.hidden  # received, put out by experts, and put together
+    more = (in_flight * layers * row + working) * tokens * shape.moe.top_k
     assert second - first == pytest.approx(more, rel=1e-9)
 
 

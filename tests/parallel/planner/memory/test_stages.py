@@ -40,8 +40,9 @@ CASES = {
     f"{MOE} layout=single layout.micro_batch=1": 0.01,
     f"{MOE} layout=tp2 layout.sequence_parallel=true layout.expert=2": 0.01,
     f"{MOE} layout=dp2 layout.data=4 layout.expert=2 layout.zero=1 layout.micro_batch=1": 0.01,
-    f"{MOE} model.moe.dense_layers=1 model.moe.shared=2048 layout=pp2 layout.data=2 "
+    f"{MOE} model.layers=4 model.moe.dense_layers=1 model.moe.shared=2048 layout=pp2 layout.data=2 "
     "layout.expert=2 layout.zero=1 layout.micro_batch=1": 0.01,
+    f"{MOE} model.layers=4 layout=pp2 layout.micro_batch=1 layout.recompute=full": 0.01,
     f"{MOE} layout=dp2 layout.expert=2 layout.expert_by=all_gather layout.micro_batch=1": 0.01,
     f"engine=deepspeed {MOE} layout=dp2 layout.expert=2 layout.zero=2": 0.01,
     f"engine=deepspeed {SMALL_LLAMA} layout=dp2 layout.zero=2": 0.04,
