@@ -327,6 +327,9 @@ class PlanConfig:
     trace: bool  # runs the engine's own code on fake tensors, stage by stage
     margin: float  # fraction of memory that the search keeps free
     top: int  # number of layouts that the search shows
+    # tokens that the busiest rank's experts get, over their even share, which 1 means and balancing
+    # aims at; it multiplies the time and the memory of experts
+    imbalance: float = 1.0
     out: str | None  # the page that format=html writes; null: plan.html
     timeline: str | None  # a file for the schedule in Chrome's and Perfetto's format; null: none
 

@@ -202,12 +202,15 @@ class LayerWork:
             keys.
         moved: by element-wise kernels, on every tensor rank: two norms, two residual additions.
         moved_split: shared out: biases, norms and rotation of queries and keys, the activation.
+        routed: of routed experts, the activation's input and output, both kept and moved; shared
+            out over the ranks that share an expert.
     """
 
     kept: int
     kept_split: int
     moved: int
     moved_split: int
+    routed: int = 0
 
 
 @cache
@@ -215,7 +218,9 @@ def layer_work(form: LayerForm, rotary: bool) -> LayerWork:
     """Of one layer; `rotary`: queries and keys are rotated."""
     qkv, heads = form.query + 2 * form.key, form.query + form.key
     changed = heads * (rotary + (form.qk_norm is not QkNorm.none))
-    inner = (form.halves + 1) * form.inner  # the activation's input and output
+    ends = form.halves + 1  # the activation's input and output
+    routed = ends * form.top_k * form.expert_feed_forward if form.experts else 0
+    inner = ends * form.inner - routed
     # In parallel attention and MLP normalise the same input.
     kept = 3 if form.residual is Residual.parallel else 4
     return LayerWork(
@@ -223,6 +228,7 @@ def layer_work(form: LayerForm, rotary: bool) -> LayerWork:
         kept_split=qkv + form.query + inner + changed,
         moved=11 * form.hidden,
         moved_split=2 * qkv * form.biases.of_qkv + 2 * changed + inner,
+        routed=routed,
     )
 
 
@@ -243,10 +249,31 @@ def layer_matrix_numbers(form: LayerForm, cut: Cut = WHOLE) -> int:
 
 
 @cache
+def expert_numbers(form: LayerForm, cut: Cut = WHOLE) -> int:
+    """Those of its routed experts."""
+    held = (each for each in layer_held(form, cut) if each.expert is not None)
+    return sum(each.numbers_on_rank(each.parts(cut)) for each in held)
+
+
+@cache
+def expert_matrix_numbers(form: LayerForm, cut: Cut = WHOLE) -> int:
+    """Those of their matrices."""
+    matrices = sum(map(math.prod, expert_matrices(form, cut.expert_tensor)))
+    return form.experts // cut.expert * matrices
+
+
+@cache
 def layer_matrices(form: LayerForm, tensor: int = 1) -> tuple[tuple[int, ...], ...]:
     """[outputs, inputs] on each of `tensor` ranks of the matrices that all tokens go through."""
     matrices = (each for each in layer_table(form) if each.is_matrix and each.expert is None)
     return tuple(each.shape_on_rank(tensor) for each in matrices)
+
+
+@cache
+def split_matrices(form: LayerForm, tensor: int = 1) -> tuple[tuple[int, ...], ...]:
+    """Those of them that tensor ranks share: all but a router's."""
+    matrices = (each for each in layer_table(form) if each.is_matrix and each.expert is None)
+    return tuple(each.shape_on_rank(tensor) for each in matrices if each.split is not None)
 
 
 @cache

@@ -29,6 +29,7 @@ from models.layer_table import (
     LayerWork,
     Parameter,
     embedding_table,
+    expert_numbers,
     final_norm_table,
     layer_multiplications,
     layer_numbers,
@@ -154,6 +155,11 @@ class ModelShape:
         """Numbers of the given layers on each rank."""
         forms = self.forms(layers)
         return sum(count * layer_numbers(form, cut) for form, count in forms.items())
+
+    def experts_on_rank(self, layers: Iterable[int], cut: Cut) -> int:
+        """Those of routed experts."""
+        forms = self.forms(layers)
+        return sum(count * expert_numbers(form, cut) for form, count in forms.items())
 
     def work(self, layer: int) -> LayerWork:
         """What a layer keeps and moves beside its matmuls."""

@@ -241,6 +241,24 @@ class Layout:
         expert_data, expert = divmod(within, self.expert)
         return ExpertCoordinates(expert_tensor, expert, expert_data, pipeline)
 
+    @property
+    def expert_sizes(self) -> tuple[int, int, int]:
+        """Ranks along each axis of `ExpertCoordinates` within a stage."""
+        return self.expert_tensor, self.expert, self.expert_copies
+
+    def expert_group(self, rank: int, *axes: str) -> list[int]:
+        """The ranks that differ from `rank` on the given axes of `ExpertCoordinates` alone."""
+        here = self.expert_coordinates(rank)
+        fixed = [axis for axis in ExpertCoordinates._fields if axis not in axes]
+        return [
+            other
+            for other in range(self.world_size)
+            if all(
+                getattr(self.expert_coordinates(other), axis) == getattr(here, axis)
+                for axis in fixed
+            )
+        ]
+
     def expert_groups(self, *axes: str) -> list[list[int]]:
         """The groups of ranks that differ on the given axes of `ExpertCoordinates` alone."""
         found: dict[tuple[int, ...], list[int]] = {}

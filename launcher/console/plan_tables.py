@@ -141,7 +141,7 @@ def _traffic_cells(plan: Plan, traffic: Traffic) -> tuple[str, ...]:
         str(traffic.group),
         str(traffic.kind),
         plan.link_of(traffic.group),
-        "hidden" if plan.overlapped(traffic.group) else "exposed",
+        "hidden" if plan.overlapped(traffic.group, traffic.kind) else "exposed",
         f"{traffic.count:,}",
         _size(traffic.bytes),
     )
@@ -245,17 +245,21 @@ def summary(plan: Plan) -> str:
     peak = plan.memories[plan.fullest].total / _GIB
     limit = plan.machine.memory_bytes / _GIB
     verdict = "fits" if plan.fits else f"DOES NOT FIT; nearest: {_what_would_fit(plan)}"
+    active, routed = "", ""
+    if plan.shape.moe.experts:
+        active = f", {in_words(plan.shape.active_parameters)} of a token"
+        routed = f", experts' {_seconds(time.experts)}"
     price, each = "", "GPU" if plan.device is DeviceName.cuda else "rank"
     if cost.dollars is not None:
         dollars = _rounded(cost.dollars) if cost.dollars >= 10 else f"{cost.dollars:.2f}"
         price = f", ${dollars} at ${cost.dollars_per_hour:g} a {each}-hour"
     lines = [
-        f"model    {run.model.name}, {in_words(plan.shape.parameters)} parameters",
+        f"model    {run.model.name}, {in_words(plan.shape.parameters)} parameters{active}",
         f"layout   {layout} on {layout.world_size} x {plan.machine.gpu}, {run.engine.name}, "
         f"{run.precision}",
         f"memory   {peak:,.2f} of {limit:,.1f} GiB a rank, on stage {plan.fullest}: {verdict}",
         f"step     {_seconds(time.seconds)} s: pipeline {_seconds(time.pipeline)} (tensor "
-        f"collectives {_seconds(time.tensor)}), data {_seconds(time.data)}, optimizer "
+        f"collectives {_seconds(time.tensor)}{routed}), data {_seconds(time.data)}, optimizer "
         f"{_seconds(time.optimizer)}; "
         f"bubble {time.bubble_fraction * 100:.1f} %",
         f"speed    {plan.tflops_per_gpu:,.4g} TFLOPS a rank, MFU {plan.mfu * 100:.1f} %, "

@@ -14,7 +14,7 @@ from models.shape import ModelShape
 from parallel.layout import Layout
 from parallel.parameter_count import rank_parameters
 from parallel.planner.communication.formulas import step_traffic
-from parallel.planner.communication.traffic import Group, Traffic
+from parallel.planner.communication.traffic import CollectiveKind, Group, Traffic
 from parallel.planner.cost import Cost, training_cost
 from parallel.planner.inputs.calibration import Calibrated, calibrated
 from parallel.planner.inputs.cluster import machine_of
@@ -28,6 +28,15 @@ from parallel.planner.timing.step import Step, StepTime
 
 FILED = 200_000  # passes in a timeline file: about 30 MB
 DRAWN = 3  # micro-batches of the timeline, in multiples of the stages
+REDUCED = (Group.data, Group.data_context, Group.expert_data)
+"""Groups of ranks that hold the same parameters."""
+OF_EXPERTS = (
+    Group.tensor_context,
+    Group.expert,
+    Group.expert_tensor,
+    Group.tensor_expert,
+    Group.expert_data,
+)
 
 
 @dataclass(frozen=True)
@@ -144,16 +153,17 @@ class Plan:
             Group.context: links.context_crosses_nodes,
             Group.pipeline: links.stages_cross_nodes,
             Group.embedding: self.layout.world_size > self.machine.gpus_per_node,
+            **{each: links.experts_cross_nodes(each) for each in OF_EXPERTS},
         }
         whole = self.layout.world_size > self.machine.gpus_per_node
         return "network" if crosses.get(group, whole) else "node"
 
-    def overlapped(self, group: Group) -> bool:
+    def overlapped(self, group: Group, kind: CollectiveKind) -> bool:
         """Whether the group's traffic overlaps with compute, as far as there is any."""
         if self.device is DeviceName.cpu:
             return False
-        if group in (Group.data, Group.data_context):
-            return self.job.overlap_data
+        if group in REDUCED:
+            return self.job.overlap_data and kind is not CollectiveKind.all_to_all
         if group is Group.context:
             return self.layout.context_by is ContextBy.ring
         return group is Group.pipeline and self.layout.interleave > 1

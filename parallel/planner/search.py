@@ -90,6 +90,8 @@ def candidates(run: Run, ranks: int, gpus_per_node: int) -> Iterator[Layout]:
         if model.heads % tensor or (tensor > gpus_per_node and tensor > 1):
             continue
         for context, pipeline in product(*[_divisors(ranks // tensor)] * 2):
+            if pipeline > 1 and model.moe.experts and not kind.experts_with_pipeline:
+                continue
             if model.layers % pipeline or ranks // tensor % (context * pipeline):
                 continue
             asked = context in (1, run.layout.context)
@@ -98,20 +100,23 @@ def candidates(run: Run, ranks: int, gpus_per_node: int) -> Iterator[Layout]:
             if context > 1 and model.context % (2 * context):
                 continue
             data = ranks // tensor // pipeline // context
+            experts = _experts(run, tensor * context * data)
             sizes = [b for b in MICRO_BATCHES if batch % (b * data) == 0]
             for shape in product(
                 sizes,
                 _foldings(model.layers // pipeline, pipeline, kind),
-                (False, True) if tensor > 1 else (False,),
-                _zeros(pipeline, data * context, kind),
+                _sequences(run, tensor),
+                _zeros(run, pipeline, data * context, kind),
                 Recompute,
                 tuple(ContextBy) if context > 1 else (None,),
+                experts,
             ):
-                micro_batch, (interleave, schedule), sequence, zero, recompute, way = shape
+                micro_batch, (interleave, schedule), sequence, zero, recompute, way, expert = shape
                 yield Layout(
                     tensor=tensor,
                     context=context,
                     context_by=way,
+                    expert=expert,
                     pipeline=pipeline,
                     data=data,
                     interleave=interleave,
@@ -123,6 +128,18 @@ def candidates(run: Run, ranks: int, gpus_per_node: int) -> Iterator[Layout]:
                 )
 
 
+def _experts(run: Run, stage_ranks: int) -> list[int]:
+    """Ranks that a layer's experts can be dealt out to, each with whole experts."""
+    return [size for size in _divisors(run.model.moe.experts or 1) if stage_ranks % size == 0]
+
+
+def _sequences(run: Run, tensor: int) -> tuple[bool, ...]:
+    """Sequence parallel or not, which with experts each token's ranks must be."""
+    if tensor == 1:
+        return (False,)
+    return (True,) if run.model.moe.experts else (False, True)
+
+
 def _foldings(layers: int, pipeline: int, kind: EngineKind) -> list[tuple[int, Schedule]]:
     """The number of chunks per stage, and the schedule."""
     chunks = _divisors(layers) if kind.interleaves and pipeline > 1 else [1]
@@ -132,10 +149,13 @@ def _foldings(layers: int, pipeline: int, kind: EngineKind) -> list[tuple[int, S
     return found
 
 
-def _zeros(pipeline: int, copies: int, kind: EngineKind) -> tuple[int, ...]:
+def _zeros(run: Run, pipeline: int, copies: int, kind: EngineKind) -> tuple[int, ...]:
     if copies == 1:
         return (0,)
-    return kind.zero_with_pipeline if pipeline > 1 else kind.zero
+    stages = kind.zero_with_pipeline if pipeline > 1 else kind.zero
+    if not run.model.moe.experts:
+        return stages
+    return tuple(zero for zero in stages if zero in kind.zero_with_experts)
 
 
 def _divisors(number: int) -> list[int]:

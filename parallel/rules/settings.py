@@ -170,6 +170,7 @@ RANGES = (
     Range("layout.zero", 0, 3),
     Range("launch.port", 1, 65535),
     Range("plan.margin", 0, 1, below_high=True, usual=0.1),
+    Range("plan.imbalance", 1),
     # The usual values are an A100's.
     Range("cluster.memory_gib", 0, above_low=True, usual=80),
     Range("cluster.memory_gb_s", 0, above_low=True, usual=2039),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import chain
+from collections.abc import Iterable, Sequence
+from itertools import chain, pairwise
+from typing import NamedTuple
 
 from configs.schema import OptimizerName, Precision
-from models.layer_table import Parameter
+from models.layer_table import Parameter, layer_held
 from parallel.engines.deepspeed.config import BUCKET, MOST_KEPT, effective_zero
 from parallel.parameter_count import ends_held, rank_parameters
 from parallel.planner.communication.groups import Ledger
@@ -14,6 +15,22 @@ from parallel.planner.communication.stage_step import DOUBLE, FLOAT, Step
 from parallel.planner.communication.traffic import CollectiveKind, Group
 
 _LONG = 8  # bytes
+COPIES = (Group.data_context, Group.expert_data)
+"""Ranks that hold copies: of all but routed experts, and of these."""
+
+
+class _Held(NamedTuple):
+    """A parameter's elements on a rank, and how DeepSpeed groups it.
+
+    Attributes:
+        first: of the first of the optimizer's groups: weights, which decay, but not biases and
+            norms; or what Muon trains.
+        copies: the ranks that hold copies of it.
+    """
+
+    size: int
+    first: bool
+    copies: Group
 
 
 def deepspeed_traffic(step: Step, ledger: Ledger) -> None:
@@ -26,8 +43,11 @@ def deepspeed_traffic(step: Step, ledger: Ledger) -> None:
         _whole(step, ledger)
     zero = effective_zero(step.layout, step.precision)
     if zero == 0:
-        _reduce(_parameters(step), BUCKET, ledger)
+        for group in COPIES:
+            _reduce(_of(group, _shapes(step)), BUCKET, ledger, group)
         ledger.add(Group.model, CollectiveKind.all_reduce, DOUBLE)  # the norm
+        if step.expert_layers:
+            ledger.add(Group.tensor_expert, CollectiveKind.all_reduce, DOUBLE)
     elif zero == 3:
         _zero3(step, ledger)
     else:
@@ -87,20 +107,36 @@ def _zero(step: Step, ledger: Ledger, zero: int) -> None:
     """ZeRO 1 and 2: full buckets are reduced, whatever part of them is kept."""
     layout = step.layout
     bf16_optimizer = zero == 1 and step.precision.stored is Precision.bf16
-    flat = [_rounded_up(sum(group), 2 * layout.copies) for group in _groups(step)]
-    for numbers in flat:
-        ledger.add(Group.data_context, CollectiveKind.all_gather, numbers * step.number)
+    groups = _groups(step)
+    ranks = {Group.data_context: layout.copies, Group.expert_data: layout.expert_copies}
+    flat = [
+        each._replace(size=_rounded_up(sum(held.size for held in group), 2 * ranks[each.copies]))
+        for group in groups
+        for each in group[:1]
+    ]
+    for each in flat:
+        ledger.add(each.copies, CollectiveKind.all_gather, each.size * step.number)
     if bf16_optimizer:
-        _reduce(flat, BUCKET, ledger)
+        for copies in COPIES:
+            _reduce(_of(copies, flat), BUCKET, ledger, copies)
         ledger.add(Group.model, CollectiveKind.all_reduce, FLOAT)  # the norm
+        if step.expert_layers:
+            for over in (Group.model, Group.expert):
+                ledger.add(over, CollectiveKind.all_reduce, FLOAT)
         return
-    bucket = _bucket(step)
     sums = step.micro_batches if zero == 2 else 1
-    order = [size for group in _groups(step) for size in group]
-    for _ in range(sums):
-        _reduce_before(order if zero == 1 else reversed(_parameters(step)), bucket, ledger)
+    order = [held for group in groups for held in group]
+    held = order if zero == 1 else _shapes(step)[::-1]
+    for together in _buckets_before([each.size for each in held], _bucket(step)):
+        for copies in COPIES:
+            size = sum(_of(copies, held[together]))
+            if size:
+                ledger.add(copies, CollectiveKind.all_reduce, size * FLOAT, sums)
+    for group in groups:
+        if group[0].copies is Group.expert_data:
+            ledger.add(Group.expert_data, CollectiveKind.all_reduce, FLOAT)  # their mean norm
     for over in (Group.data_context, Group.model):
-        ledger.add(over, CollectiveKind.all_reduce, FLOAT, len(_groups(step)))  # norms
+        ledger.add(over, CollectiveKind.all_reduce, FLOAT, len(groups))  # norms
         if step.precision is not Precision.float32:
             ledger.add(over, CollectiveKind.all_reduce, 1)  # overflow
 
@@ -117,9 +153,10 @@ def _zero3(step: Step, ledger: Ledger) -> None:
     for sizes in (cut, _released(cut, tied=step.shape.tied)):
         for fetched in _fetches(sizes, min(BUCKET, step.shape.hidden**2)):
             ledger.add(Group.data_context, CollectiveKind.all_gather, fetched * step.number, m)
-    for bucket in _buckets_before(reversed(padded), _bucket(step)):
-        ledger.add(Group.data_context, CollectiveKind.reduce_scatter, bucket * FLOAT, m)
-    norms = sum(_sub_groups([-(-size // data) for size in group]) for group in _groups(step))
+    last = padded[::-1]
+    for bucket in _buckets_before(last, _bucket(step)):
+        ledger.add(Group.data_context, CollectiveKind.reduce_scatter, sum(last[bucket]) * FLOAT, m)
+    norms = sum(_sub_groups([-(-each.size // data) for each in group]) for group in _groups(step))
     for over in (Group.data_context, Group.model):
         ledger.add(over, CollectiveKind.all_reduce, DOUBLE, norms)
         if step.precision is Precision.fp16:
@@ -177,31 +214,32 @@ def _sub_groups(partitions: Iterable[int]) -> int:
     return count
 
 
-def _reduce(sizes: Iterable[int], bucket: int, ledger: Ledger) -> None:
-    """Reduces over the data ranks as soon as more than a bucket has accumulated."""
+def _of(copies: Group, held: Iterable[_Held]) -> list[int]:
+    """Elements of those parameters that these ranks hold copies of."""
+    return [each.size for each in held if each.copies is copies]
+
+
+def _reduce(sizes: Iterable[int], bucket: int, ledger: Ledger, over: Group) -> None:
+    """Reduces over some ranks as soon as more than a bucket has accumulated."""
     waiting = 0
     for size in sizes:
         waiting += size
         if waiting > bucket:
-            ledger.add(Group.data_context, CollectiveKind.all_reduce, waiting * FLOAT)
+            ledger.add(over, CollectiveKind.all_reduce, waiting * FLOAT)
             waiting = 0
     if waiting:
-        ledger.add(Group.data_context, CollectiveKind.all_reduce, waiting * FLOAT)
+        ledger.add(over, CollectiveKind.all_reduce, waiting * FLOAT)
 
 
-def _reduce_before(sizes: Iterable[int], bucket: int, ledger: Ledger) -> None:
-    for together in _buckets_before(sizes, bucket):
-        ledger.add(Group.data_context, CollectiveKind.all_reduce, together * FLOAT)
-
-
-def _buckets_before(sizes: Iterable[int], bucket: int) -> list[int]:
-    """Elements of each bucket, closed before it would exceed `bucket`."""
-    found = [0]
-    for size in sizes:
-        if found[-1] and found[-1] + size > bucket:
-            found.append(0)
-        found[-1] += size
-    return found
+def _buckets_before(sizes: Sequence[int], bucket: int) -> list[slice]:
+    """Which of the sizes each bucket has, closed before it would exceed `bucket`."""
+    starts, filled = [0], 0
+    for number, size in enumerate(sizes):
+        if filled and filled + size > bucket:
+            starts.append(number)
+            filled = 0
+        filled += size
+    return [slice(*ends) for ends in pairwise([*starts, len(sizes)])]
 
 
 def _bucket(step: Step) -> int:
@@ -210,30 +248,40 @@ def _bucket(step: Step) -> int:
     return min(BUCKET, max(rank_parameters(step.shape, step.layout, stage) for stage in stages))
 
 
-def _parameters(step: Step) -> list[int]:
-    return [size for size, _ in _shapes(step)]
+def _groups(step: Step) -> list[list[_Held]]:
+    """Weights, which decay, and biases and norms, which do not; or what Muon trains, and others.
 
-
-def _groups(step: Step) -> list[list[int]]:
-    """Weights, which decay, and biases and norms, which do not; or what Muon trains, and others."""
+    Routed experts of either kind are a group of their own, after the others.
+    """
     shapes = _shapes(step)
-    return [[size for size, first in shapes if first is each] for each in (True, False)]
+    kinds = [(first, copies) for first in (True, False) for copies in COPIES]
+    groups = [[each for each in shapes if (each.first, each.copies) == kind] for kind in kinds]
+    return [
+        group
+        for (_, copies), group in zip(kinds, groups, strict=True)
+        if group or copies is Group.data_context
+    ]
 
 
-def _shapes(step: Step) -> list[tuple[int, bool]]:
-    """Elements of each parameter in order, and whether it is of the first of the groups."""
+def _shapes(step: Step) -> list[_Held]:
+    """Each parameter in order."""
     before, after = ends_held(step.shape, first=step.first, last=step.last)
     if step.shape.tied and step.last and not step.first:
         before, after = [after[-1]], after[:-1]  # a pipeline's tied modules come first
     adams = step.optimizer is OptimizerName.adam
 
-    def held(parameters: Iterable[Parameter], first: bool) -> list[tuple[int, bool]]:
+    def held(parameters: Iterable[Parameter], first: bool) -> list[_Held]:
         return [
-            (each.numbers_on_rank(step.layout.tensor), each.is_matrix and first)
+            _Held(
+                each.numbers_on_rank(each.parts(cut)),
+                each.is_matrix and first,
+                COPIES[each.expert is not None],
+            )
             for each in parameters
         ]
 
-    layers = (held(step.shape.layer(number), True) for number in step.held_layers)
+    cut = step.layout.cut
+    layers = (held(layer_held(step.shape.form(n), cut), True) for n in step.held_layers)
     return [*held(before, adams), *chain.from_iterable(layers), *held(after, adams)]
 
 

@@ -14,6 +14,12 @@ from parallel.engines.cuda_features import cuda_features
 from parallel.engines.registry import ENGINES
 from parallel.layout import Layout
 from parallel.planner.communication.context import layer_messages
+from parallel.planner.communication.experts import (
+    capacity_messages,
+    expert_messages,
+    load_messages,
+    statistics_bytes,
+)
 from parallel.planner.communication.groups import Ledger
 from parallel.planner.communication.muon import muon_traffic
 from parallel.planner.communication.stage_step import FLOAT, Step
@@ -58,6 +64,8 @@ def step_traffic(
     ledger = Ledger(layout, stage)
     layers(step, ledger)
     attention(step, ledger)
+    if shape.moe.experts:
+        experts(step, ledger)
     ENGINES[engine].load("traffic")(step, ledger)
     if optimizer is OptimizerName.muon:
         muon_traffic(step, ledger)
@@ -76,10 +84,28 @@ def attention(step: Step, ledger: Ledger) -> None:
             ledger.add(Group.context, each.kind, each.bytes, times)
 
 
+def experts(step: Step, ledger: Ledger) -> None:
+    """Traffic that brings tokens to their experts, which recomputed layers repeat; and the loads
+    that the balance of experts looks at.
+    """
+    shape, layout = step.shape, step.layout
+    times = step.micro_batches * step.expert_layers
+    messages = expert_messages(shape, layout, step.number)
+    forward = 1 + (layout.recompute is Recompute.full)
+    ahead = (messages.forward + capacity_messages(shape, layout)) * forward
+    for each in (*ahead, *load_messages(shape, layout), *messages.backward):
+        # gloo exchanges what is of uneven parts.
+        uneven = step.device is DeviceName.cpu and each.group is Group.expert_tensor
+        kind = CollectiveKind.all_to_all if uneven else each.kind
+        ledger.add(each.group, kind, each.bytes, times)
+    ledger.add(Group.world, CollectiveKind.all_reduce, statistics_bytes(shape))
+
+
 def layers(step: Step, ledger: Ledger) -> None:
     """Traffic within the tensor groups, which is the same for both engines' layers.
 
-    Each of a layer's two pairs of matmuls all-reduces its output in the forward pass and the
+    Each of a layer's two pairs of matmuls (of one with experts, attention's and a shared expert's)
+    all-reduces its output in the forward pass and the
     gradient of its input in the backward pass. With sequence parallelism each becomes a
     reduce-scatter and an all-gather, and what was gathered for a matmul is gathered again for its
     weights' gradient. The embedding all-reduces its output, or scatters it unless learned positions
@@ -87,8 +113,8 @@ def layers(step: Step, ledger: Ledger) -> None:
     """
     m, forward = step.micro_batches, 1 + (step.layout.recompute is Recompute.full)
     if step.layout.sequence_parallel:
-        gathers = step.layers * (4 + 2 * forward) + step.first + 2 * step.last
-        scatters = step.layers * (2 + 2 * forward) + step.last
+        gathers = step.pairs * (2 + forward) + step.first + 2 * step.last
+        scatters = step.pairs * (1 + forward) + step.last
         ledger.add(Group.tensor, CollectiveKind.all_gather, step.hidden, m * gathers)
         # Learned positions are added to all tokens, so that their vectors are summed before.
         learned = step.shape.positions is Positions.learned
@@ -99,7 +125,7 @@ def layers(step: Step, ledger: Ledger) -> None:
             Group.tensor, CollectiveKind.all_reduce, step.hidden, m * (step.first and learned)
         )
     else:
-        sums = step.layers * (2 + 2 * forward) + step.first + step.last
+        sums = step.pairs * (1 + forward) + step.first + step.last
         ledger.add(Group.tensor, CollectiveKind.all_reduce, step.hidden, m * sums)
     if step.shape.qk_norm is QkNorm.full:  # squares forward, means backward, of queries and of keys
         sums = 2 * step.layers * (1 + forward)

@@ -75,6 +75,17 @@ class Step:
         return [layer for layers in held for layer in layers]
 
     @property
+    def expert_layers(self) -> int:
+        """Those of its layers that have experts."""
+        return sum(map(self.shape.has_experts, self.held_layers))
+
+    @property
+    def pairs(self) -> int:
+        """Pairs of matmuls that tensor ranks share, in all its layers."""
+        without = 0 if self.shape.moe.shared else self.expert_layers
+        return 2 * self.layers - without
+
+    @property
     def banded_layers(self) -> int:
         """Those of its layers that see only a window."""
         return sum(map(self.shape.is_banded, self.held_layers))
@@ -89,7 +100,12 @@ class Step:
         """Numbers of each replicated parameter that sees only the rank's tokens, under sequence
         parallel, or heads.
         """
-        in_layers = [each for number in self.held_layers for each in self.shape.layer(number)]
+        in_layers = [
+            each
+            for number in self.held_layers
+            for each in self.shape.layer(number)
+            if each.expert is None
+        ]
         if not self.layout.sequence_parallel:
             heads = [each.numbers for each in in_layers if each.summed]
             return heads if self.layout.tensor > 1 else []

@@ -25,6 +25,12 @@ class Group(StrEnum):
     model = "model"  # tensor x pipeline: one copy of the model
     tensor_data = "tensor_data"  # tensor x data: one stage
     world = "world"
+    tensor_context = "tensor_context"  # tensor x context: the ranks of one sequence
+    expert = "expert"  # the ranks that a layer's experts are dealt out to
+    expert_tensor = "expert_tensor"  # those that share an expert
+    tensor_expert = "tensor_expert"  # expert tensor x expert: one copy of a layer's experts
+    expert_data = "expert_data"  # all that hold the same experts
+    expert_model = "expert_model"  # expert tensor x expert x pipeline: one copy of all experts
 
 
 SPANS: dict[Group, tuple[str, ...]] = {
@@ -37,8 +43,17 @@ SPANS: dict[Group, tuple[str, ...]] = {
     Group.model: ("tensor", "pipeline"),
     Group.tensor_data: ("tensor", "data"),
     Group.world: AXES,
+    Group.tensor_context: ("tensor", "context"),
 }
 """The axes along which the ranks of a group differ."""
+EXPERT_SPANS: dict[Group, tuple[str, ...]] = {
+    Group.expert: ("expert",),
+    Group.expert_tensor: ("expert_tensor",),
+    Group.tensor_expert: ("expert_tensor", "expert"),
+    Group.expert_data: ("expert_data",),
+    Group.expert_model: ("expert_tensor", "expert", "pipeline"),
+}
+"""The same for groups of the experts' axes, which divide the ranks of a stage anew."""
 
 
 def steps_to_settle(layout: Layout) -> int:

@@ -12,6 +12,7 @@ from configs.schema import EngineName, OptimizerName, Precision, Recompute, Run
 from models.shape import ModelShape
 from parallel.engines.registry import ENGINES, EngineKind
 from parallel.layout import Layout
+from parallel.parameter_count import layers_with_experts
 
 OURS = "phalanx"
 
@@ -34,6 +35,7 @@ class Job:
     shared_messages: bool = True  # each tensor rank sends its share of a message between stages
     optimizer: OptimizerName = OptimizerName.adam
     newton_schulz_steps: int = 0  # of Muon, for each update
+    imbalance: float = 1.0  # rows that the busiest rank's experts get over their even share
     one_card: bool = False  # gathers over data ranks go through one network card at a time
 
     @classmethod
@@ -49,6 +51,7 @@ class Job:
             gradient_bytes=2 if run.cuda.bf16_gradients else 4,
             optimizer=run.optimizer.name,
             newton_schulz_steps=run.optimizer.newton_schulz_steps,
+            imbalance=run.plan.imbalance,
             software=run.cluster.software,
             overlap_data=not (kind.reduces_after_pipeline and layout.pipeline > 1),
             shared_messages=layout.sequence_parallel
@@ -79,6 +82,36 @@ class Job:
     def recompute(self) -> Recompute:
         """Which activations the backward pass recomputes."""
         return self.layout.recompute
+
+    @property
+    def routed_tokens(self) -> int:
+        """Tokens per micro-batch that a rank routes."""
+        return self.tokens // (self.layout.tensor if self.layout.sequence_parallel else 1)
+
+    @property
+    def busiest(self) -> float:
+        """Rows that the busiest rank's experts get, over the even share of all rows."""
+        capacity = self.shape.moe.capacity
+        return self.imbalance if capacity is None else min(self.imbalance, capacity)
+
+    def layer(self, *, experts: bool) -> int:
+        """The number of a layer that has experts, or has none."""
+        return self.shape.layers - 1 if experts else 0
+
+    def kinds_of(self, stage: int) -> list[tuple[bool, int]]:
+        """The layers on a stage without experts, and those with experts, if there are any."""
+        if self.stage_layers is not None:
+            return [(False, self.stage_layers[stage])]
+        held = self.layout.layers_on(stage, self.shape.layers)
+        layers, routed = sum(map(len, held)), sum(layers_with_experts(self.shape, held))
+        kinds = ((False, layers - routed), (True, routed))
+        return [(experts, count) for experts, count in kinds if count]
+
+    def kinds_of_chunks(self, stage: int) -> list[list[tuple[bool, int]]]:
+        """The same for each chunk of the stage."""
+        held = self.layout.layers_on(stage, self.shape.layers)
+        both = zip(held, layers_with_experts(self.shape, held), strict=True)
+        return [[(False, len(layers) - routed), (True, routed)] for layers, routed in both]
 
     def layers_of(self, stage: int) -> int:
         """Layers on a stage, over all its chunks."""

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 
 from configs.schema import Precision
 from parallel.engines.deepspeed.config import BUCKET, MOST_KEPT, effective_zero
+from parallel.parameter_count import Numbers
 from parallel.planner.inputs.job import Job
 from parallel.planner.memory.megatron import FLOAT32, kept_gradients
 from parallel.planner.memory.moment import Moment
 
 
-def moments(job: Job, numbers: int, held: int) -> Iterator[Moment]:
+def moments(job: Job, numbers: Numbers, held: int) -> Iterator[Moment]:
     """The moments of a rank that holds `numbers` parameters before ZeRO shards them.
 
     Args:
@@ -28,8 +29,8 @@ def moments(job: Job, numbers: int, held: int) -> Iterator[Moment]:
     # Whether gradients of earlier micro-batches exist while that many are kept.
     later = job.micro_batches * job.layout.chunks_per_stage > held
     if zero == 0:
-        yield _at_loss(job, FLOAT32 * numbers * later)
-        yield _behind(job, FLOAT32 * numbers, FLOAT32 * min(BUCKET, numbers))
+        yield _at_loss(job, FLOAT32 * numbers.total * later)
+        yield _behind(job, FLOAT32 * numbers.total, FLOAT32 * min(BUCKET, numbers.total))
     elif zero == 1 and Precision(job.precision).stored is Precision.bf16:
         yield from _of_bf16(job, numbers, later)
     elif zero == 1:
@@ -40,12 +41,12 @@ def moments(job: Job, numbers: int, held: int) -> Iterator[Moment]:
         yield from _of_zero_3(job, numbers)
 
 
-def _of_older(job: Job, numbers: int) -> Moment:
+def _of_older(job: Job, numbers: Numbers) -> Moment:
     """Older DeepSpeed created float32 gradients of its shard before the update."""
-    zero, data = job.layout.zero, job.layout.copies
-    copies = 4 * numbers / (data if zero >= 1 else 1)
+    zero, masters = job.layout.zero, numbers.times(4)
+    copies = masters.shard(job.layout) if zero >= 1 else masters.total
     whole = zero >= 1 and job.precision != Precision.bf16
-    buffers = 4 * min(BUCKET, numbers) if whole else 0
+    buffers = 4 * min(BUCKET, numbers.total) if whole else 0
     return Moment(gradients=kept_gradients(job, numbers) + copies, buffers=buffers)
 
 
@@ -65,27 +66,27 @@ def _outputs(job: Job) -> float:
     return FLOAT32 / (FLOAT32 + job.number_bytes) if job.layout.pipeline > 1 else 0.0
 
 
-def _of_bf16(job: Job, numbers: int, later: bool) -> Iterator[Moment]:
-    whole, of_pass = FLOAT32 * numbers, job.number_bytes * numbers
+def _of_bf16(job: Job, numbers: Numbers, later: bool) -> Iterator[Moment]:
+    whole, of_pass = FLOAT32 * numbers.total, job.number_bytes * numbers.total
     yield _at_loss(job, whole + of_pass * later)
     # A group of weights that is alone in its bucket is reduced in place.
-    copied = FLOAT32 * numbers * (numbers <= BUCKET)
+    copied = FLOAT32 * numbers.total * (numbers.total <= BUCKET)
     yield _behind(job, whole + of_pass, copied)
 
 
-def _of_zero_1(job: Job, numbers: int, later: bool) -> Iterator[Moment]:
-    sums, bucket = FLOAT32 * numbers, FLOAT32 * min(BUCKET, numbers)
+def _of_zero_1(job: Job, numbers: Numbers, later: bool) -> Iterator[Moment]:
+    sums, bucket = FLOAT32 * numbers.total, FLOAT32 * min(BUCKET, numbers.total)
     yield _at_loss(job, sums * later, bucket * later)
     yield Moment(gradients=sums * later, buffers=bucket, logits=0)
     # A bucket's gradients are freed once copied into it; it is copied again for the reduction.
     # A pipeline needs one more bucket.
-    share = FLOAT32 * numbers / job.layout.copies if job.number_bytes == 2 else 0.0
+    share = numbers.times(FLOAT32).shard(job.layout) if job.number_bytes == 2 else 0.0
     yield _behind(job, sums + share, bucket * (2 if job.layout.pipeline > 1 else 1))
 
 
-def _of_zero_2(job: Job, numbers: int, later: bool) -> Iterator[Moment]:
-    numbers_of_bucket, number = min(BUCKET, numbers), job.number_bytes
-    share = FLOAT32 * numbers / job.layout.copies
+def _of_zero_2(job: Job, numbers: Numbers, later: bool) -> Iterator[Moment]:
+    numbers_of_bucket, number = min(BUCKET, numbers.total), job.number_bytes
+    share = numbers.times(FLOAT32).shard(job.layout)
     filling = 2 * number * numbers_of_bucket  # one is filled while the other is reduced
     yield _at_loss(job, share * later)
     yield Moment(gradients=share * later, buffers=filling, logits=0)
@@ -99,15 +100,15 @@ def _of_zero_2(job: Job, numbers: int, later: bool) -> Iterator[Moment]:
     )
     if number == FLOAT32 and later:
         # The accumulated gradients, and this micro-batch's before they are added.
-        last = numbers % BUCKET or numbers_of_bucket
+        last = numbers.total % BUCKET or numbers_of_bucket
         yield _behind(job, 2 * share, filling + flat * last)
 
 
-def _of_zero_3(job: Job, numbers: int) -> Iterator[Moment]:
-    bucket = FLOAT32 * min(BUCKET, numbers)
-    share = FLOAT32 * numbers / job.layout.copies
+def _of_zero_3(job: Job, numbers: Numbers) -> Iterator[Moment]:
+    bucket = FLOAT32 * min(BUCKET, numbers.total)
+    share = numbers.times(FLOAT32).shard(job.layout)
     # Weights stay gathered until this many elements are live.
-    gathered = job.number_bytes * min(MOST_KEPT, numbers)
+    gathered = job.number_bytes * min(MOST_KEPT, numbers.total)
     yield _at_loss(job, share, bucket + gathered)
     yield Moment(
         gradients=share,

@@ -10,11 +10,12 @@ from dataclasses import dataclass, fields
 from functools import cache
 
 from configs.schema import OptimizerName, Recompute
-from models.layer_table import layer_matrix_numbers
+from models.layer_table import expert_matrix_numbers, layer_matrix_numbers
 from parallel.layout import Layout
-from parallel.parameter_count import rank_parameters
+from parallel.parameter_count import Numbers, rank_numbers
 from parallel.planner.inputs.calibration import Overheads
 from parallel.planner.inputs.job import OURS, Job
+from parallel.planner.memory.megatron import FLOAT32
 from parallel.planner.memory.moment import Moment
 from parallel.planner.schedule.order import orders
 
@@ -102,38 +103,53 @@ def _stage_memory(job: Job, stage: int, held: int, overheads: Overheads) -> Memo
     return max(map(at, moments), key=lambda memory: memory.total)
 
 
-def _numbers(job: Job, stage: int) -> int:
+def _numbers(job: Job, stage: int) -> Numbers:
     if job.stage_layers is None:
-        return rank_parameters(job.shape, job.layout, stage)
+        return rank_numbers(job.shape, job.layout, stage)
     h, tensor = job.shape.hidden, job.layout.tensor
     ends = stage in (0, job.layout.logits_stage)
     layers = job.stage_layers[stage] * job.shape.layers_on_rank([0])
-    return (layers + ends * job.shape.padded_vocab(tensor) * h) // tensor
+    return Numbers((layers + ends * job.shape.padded_vocab(tensor) * h) // tensor)
 
 
-def _states(job: Job, stage: int, numbers: int) -> tuple[float, float]:
+def _states(job: Job, stage: int, numbers: Numbers) -> tuple[float, float]:
     """Weights, and the optimizer's moments and float32 copies, by ZeRO stage."""
     layout = job.layout
     masters = job.number_bytes == 2 or (job.kind.masters_of_float32 and layout.zero >= 1)
     master = MASTER if masters else 0
-    moments = MOMENTS * numbers
+    weights, states = numbers.times(job.number_bytes), numbers.times(MOMENTS + master)
     if job.optimizer is OptimizerName.muon:
-        matrices = job.layers_of(stage) * layer_matrix_numbers(job.shape.form(0), layout.cut)
-        moments -= (MOMENTS - MOMENTUM) * matrices
+        states = states.minus(_matrices(job, stage).times(MOMENTS - MOMENTUM))
     return (
-        job.number_bytes * numbers / (layout.copies if layout.zero == 3 else 1),
-        (moments + master * numbers) / (layout.copies if layout.zero >= 1 else 1),
+        weights.shard(layout) if layout.zero == 3 else float(weights.total),
+        states.shard(layout) if layout.zero >= 1 else float(states.total),
     )
 
 
-def layer_activations(job: Job) -> float:
-    """What one layer keeps of one micro-batch between its forward and backward pass."""
+def _matrices(job: Job, stage: int) -> Numbers:
+    """Elements of a rank's matrices within layers."""
+    every = experts = 0
+    for routed, count in job.kinds_of(stage):
+        form = job.shape.form(job.layer(experts=routed))
+        every += count * layer_matrix_numbers(form, job.layout.cut)
+        experts += count * expert_matrix_numbers(form, job.layout.cut)
+    return Numbers(every - experts, experts)
+
+
+def layer_activations(job: Job, *, experts: bool = False) -> float:
+    """What one layer keeps of one micro-batch between its forward and backward pass.
+
+    Args:
+        experts: a layer with experts, of the rank that has the busiest.
+    """
     shape, layout, number = job.shape, job.layout, job.number_bytes
     split = layout.tensor if layout.sequence_parallel else 1
-    work = shape.work(0)
+    work = shape.work(job.layer(experts=experts))
     # Ours only: attention's output, transposed for the next linear.
     divided = work.kept_split + (shape.query if job.software == OURS else 0)
     kept = number * job.tokens * (work.kept / split + divided / layout.tensor)
+    if experts:
+        kept += _expert_activations(job, work.routed)
     heads = layout.micro_batch * shape.heads / layout.tensor / layout.context
     if job.flash:
         return kept + 4 * heads * shape.context  # the softmax's sums
@@ -142,20 +158,32 @@ def layer_activations(job: Job) -> float:
     return kept + SCORES_BYTES * number / 2 * heads * shape.context**2
 
 
+def _expert_activations(job: Job, inner: int) -> float:
+    """Of routed experts: the rows that they read, and their activation's input and output; of the
+    router each expert's score, its weight, and whether it is chosen.
+    """
+    shape, tokens = job.shape, job.routed_tokens
+    rows = shape.moe.top_k * job.layout.expert_tensor * shape.hidden
+    router = (2 * FLOAT32 + 1) * tokens * shape.moe.experts
+    return job.number_bytes * tokens * job.busiest * (rows + inner) + router
+
+
 def _activations(job: Job, stage: int, held: int) -> tuple[float, float]:
     """Activations kept from forward to backward passes, and one layer's recomputed ones."""
-    layout = job.layout
-    layers = job.layers_of(stage) / layout.chunks_per_stage
+    layout, chunks = job.layout, job.layout.chunks_per_stage
     split = layout.tensor if layout.sequence_parallel else 1
     hidden = job.number_bytes * job.tokens * job.shape.hidden / split
-    layer = layer_activations(job)
+    kinds = [
+        (count, layer_activations(job, experts=experts)) for experts, count in job.kinds_of(stage)
+    ]
     if job.recompute is Recompute.full:
-        return held * layers * hidden, layer
+        layers = job.layers_of(stage) / chunks
+        return held * layers * hidden, max(layer for _, layer in kinds)
     again = 0.0
     if job.recompute is Recompute.selective and not job.flash:
         heads = layout.micro_batch * job.shape.heads / layout.tensor / layout.context
         again = SCORES_BYTES * job.number_bytes / 2 * heads * job.shape.context**2
-    return held * layers * layer, again
+    return sum(held * (count / chunks) * layer for count, layer in kinds), again
 
 
 def _logits(job: Job) -> float:

@@ -38,6 +38,7 @@ def answer(plan: Plan) -> dict[str, Any]:
             "data_parallel_exposed": time.data,
             "optimizer": time.optimizer,
             "tensor_parallel_within_pipeline": time.tensor,
+            "expert_parallel_within_pipeline": time.experts,
             "hop": time.hop,
         },
         "tokens_per_s": plan.job.global_batch * plan.shape.context / time.seconds,
@@ -55,12 +56,16 @@ def answer(plan: Plan) -> dict[str, Any]:
                 "stage": stage,
                 **traffic_fields(each),
                 "link": plan.link_of(each.group),
-                "overlapped": plan.overlapped(each.group),
+                "overlapped": plan.overlapped(each.group, each.kind),
             }
             for stage, traffic in enumerate(plan.traffic)
             for each in traffic
         ],
-        "parameters": {"total": plan.shape.parameters, "per_rank": plan.parameters},
+        "parameters": {
+            "total": plan.shape.parameters,
+            "active": plan.shape.active_parameters,
+            "per_rank": plan.parameters,
+        },
         "flops_per_step": plan.flops_per_step,
         "steps": cost.steps,
         "tokens": cost.tokens,

@@ -4,10 +4,13 @@ function heading() {
   document.title = `Plan: ${plan.model}, ${plan.layout_name}`;
   byId("subtitle").textContent =
     `cluster ${plan.cluster}, engine ${plan.engine}, ${plan.precision}, ` +
-    `${short(plan.parameters.total)} parameters, ${whole(plan.global_batch)} samples a step`;
+    `${short(plan.parameters.total)} parameters, ` +
+    `${plan.experts ? `${short(plan.parameters.active)} of a token, ` : ""}` +
+    `${whole(plan.global_batch)} samples a step`;
   byId("layout").textContent =
     `layout ${plan.layout_name}: tensor ${layout.tensor} × pipeline ${layout.pipeline} × interleave ` +
     `${layout.interleave} × data ${layout.data}, micro-batch ${layout.micro_batch}, ZeRO ${layout.zero}, ` +
+    `${plan.experts ? `expert ${layout.expert} × expert tensor ${layout.expert_tensor}, ` : ""}` +
     `recompute ${layout.recompute}${layout.sequence_parallel ? ", sequence parallel" : ""}` +
     `${layout.schedule === "standard" ? "" : `, ${layout.schedule}`}`;
   byId("verdict").textContent =
@@ -33,7 +36,8 @@ function heading() {
   const parts = plan.step_time_parts_s;
   byId("parts").textContent =
     `A step: pipeline ${round(parts.pipeline)} s (tensor collectives ` +
-    `${round(parts.tensor_parallel_within_pipeline)} s of it), data-parallel collectives that nothing ` +
+    `${round(parts.tensor_parallel_within_pipeline)} s of it` +
+    `${plan.experts ? `, experts' ${round(parts.expert_parallel_within_pipeline)} s` : ""}), data-parallel collectives that nothing ` +
     `hides ${round(parts.data_parallel_exposed)} s, optimizer ${round(parts.optimizer)} s. The run: ${whole(plan.steps)} steps, ${short(plan.tokens)} tokens.`;
   byId("basis").textContent = `Times rest on ${plan.calibration.basis}.` +
     (plan.sustained_tflops === null ? "" : ` Days and price are at ${plan.sustained_tflops} TFLOPS sustained.`);

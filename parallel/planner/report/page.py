@@ -33,6 +33,7 @@ def page(plan: Plan, report: dict[str, Any], found: Found | None = None) -> str:
         "layout_name": str(plan.layout),
         "cluster": plan.run.cluster.name,
         "global_batch": plan.job.global_batch,
+        "experts": plan.shape.moe.experts,
         "gpus_per_node": plan.machine.gpus_per_node,
         "sustained_tflops": plan.run.cluster.sustained_tflops,
         "layers": [_spans(plan.layout.layers_on(stage, plan.shape.layers)) for stage in stages],

@@ -12,11 +12,12 @@ from functools import cached_property
 
 from configs.schema import Recompute
 from models.flops import attended_pairs
-from models.layer_table import layer_matrices
+from models.layer_table import split_matrices
 from parallel.planner.communication.context import layer_messages
 from parallel.planner.inputs.calibration import Constants
 from parallel.planner.inputs.job import Job
 from parallel.planner.inputs.machine import Machine
+from parallel.planner.timing.experts import ExpertTime, expert_time
 from parallel.planner.timing.kernels import Kernels
 from parallel.planner.timing.links import Links
 
@@ -32,10 +33,16 @@ class Pass:
     forward: float
     backward: float
     tensor: float = 0.0  # of both, in tensor-parallel collectives
+    experts: float = 0.0  # of both, in collectives that bring tokens to experts
 
     def times(self, count: int) -> Pass:
         """`count` such passes in sequence."""
-        return Pass(self.forward * count, self.backward * count, self.tensor * count)
+        return Pass(
+            self.forward * count,
+            self.backward * count,
+            self.tensor * count,
+            self.experts * count,
+        )
 
     def plus(self, other: Pass) -> Pass:
         """Both passes in sequence."""
@@ -43,6 +50,7 @@ class Pass:
             self.forward + other.forward,
             self.backward + other.backward,
             self.tensor + other.tensor,
+            self.experts + other.experts,
         )
 
 
@@ -70,13 +78,18 @@ class Passes:
         job = self.job
         return self.links.tensor_all_reduce(job.number_bytes * job.tokens * job.shape.hidden)
 
-    def layer(self, *, banded: bool = False) -> Pass:
-        """One transformer layer, with its tensor-parallel collectives and recomputation."""
+    def layer(self, *, banded: bool = False, experts: bool = False) -> Pass:
+        """One transformer layer, with its collectives and recomputation.
+
+        Args:
+            experts: a layer with experts.
+        """
         job, kernels, tensor = self.job, self.kernels, self.job.layout.tensor
-        tokens, form = job.tokens, job.shape.form(0)
-        linears = [(tokens, outputs, inputs) for outputs, inputs in layer_matrices(form, tensor)]
+        number = job.layer(experts=experts)
+        tokens, form = job.tokens, job.shape.form(number)
+        linears = [(tokens, outputs, inputs) for outputs, inputs in split_matrices(form, tensor)]
         split = tensor if job.layout.sequence_parallel else 1
-        work = job.shape.work(0)
+        work = job.shape.work(number)
         moved = tokens * kernels.number_bytes * (work.moved / split + work.moved_split / tensor)
         element_wise = kernels.moving(moved)
         attention_forward, attention_backward = self._attention(banded=banded)
@@ -93,15 +106,31 @@ class Passes:
         forward += attention_forward + element_wise + 8 * kernels.launch
         backward = sum(kernels.matmul(m, k, n) + kernels.matmul(k, n, m) for m, n, k in linears)
         backward += attention_backward + 1.6 * element_wise + 10 * kernels.launch
-        reduces = 2 * self._all_reduce
+        # Of each pair of matmuls: attention's, and the MLP's or a shared expert's.
+        reduces = (1 if experts and not form.shared else 2) * self._all_reduce
         forward, backward = forward + reduces, backward + reduces
+        sent_again = sent = 0.0
+        if experts:
+            routed = self._expert_time
+            forward, backward = forward + routed.forward, backward + routed.backward
+            sent, sent_again = routed.sent_forward + routed.sent_backward, routed.sent_forward
         again = {
             Recompute.none: 0.0,
             Recompute.selective: attention_forward,
             Recompute.full: forward,
         }[job.recompute]
-        repeated = reduces if job.recompute is Recompute.full else 0.0
-        return Pass(forward, backward + again, 2 * reduces + repeated)
+        full = job.recompute is Recompute.full
+        repeated = reduces if full else 0.0
+        return Pass(
+            forward,
+            backward + again,
+            2 * reduces + repeated,
+            sent + (sent_again if full else 0.0),
+        )
+
+    @cached_property
+    def _expert_time(self) -> ExpertTime:
+        return expert_time(self.job, self.kernels, self.links)
 
     def _attention(self, *, banded: bool) -> tuple[float, float]:
         """Scores, softmax and the weighted sum, forward and backward."""
@@ -118,17 +147,19 @@ class Passes:
         softmax = kernels.moving(SCORE_BYTES * scores)
         return matmuls + softmax, 2 * matmuls + 1.6 * softmax
 
-    def layers(self, count: int) -> Pass:
+    def layers(self, count: int, *, experts: bool = False) -> Pass:
         """`count` layers of a stage, with the pattern's fraction of banded layers."""
         shape = self.job.shape
         banded = sum(shape.is_banded(layer) for layer in range(shape.layers)) / shape.layers
         if not banded:
-            return self.layer().times(count)
-        dense_layer, banded_layer = self.layer(), self.layer(banded=True)
+            return self.layer(experts=experts).times(count)
+        dense_layer = self.layer(experts=experts)
+        banded_layer = self.layer(banded=True, experts=experts)
         share = Pass(
             dense_layer.forward * (1 - banded) + banded_layer.forward * banded,
             dense_layer.backward * (1 - banded) + banded_layer.backward * banded,
             dense_layer.tensor,
+            dense_layer.experts,
         )
         return share.times(count)
 

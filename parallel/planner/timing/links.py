@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from parallel.layout import Layout
 from parallel.planner.communication.context import Message
-from parallel.planner.communication.traffic import CollectiveKind
+from parallel.planner.communication.experts import Sent
+from parallel.planner.communication.traffic import CollectiveKind, Group
 from parallel.planner.inputs.calibration import Constants
 from parallel.planner.inputs.machine import Machine
 
@@ -92,6 +93,55 @@ class Links:
         """`size` is the full size in bytes; also a reduce-scatter."""
         ranks = self.layout.copies
         return (ranks - 1) / ranks * size / self.data_ring(one_card=one_card)
+
+    def _of_experts(self, group: Group) -> tuple[int, int]:
+        """Ranks of a group of a layer with experts, and how far they are from each other."""
+        layout = self.layout
+        held = layout.expert * layout.expert_tensor
+        if group is Group.expert:
+            return layout.expert, layout.expert_tensor
+        if group is Group.expert_tensor:
+            return layout.expert_tensor, 1
+        if group is Group.tensor_expert:
+            return held, 1
+        if group is Group.expert_data:
+            return layout.expert_copies, held
+        if group is Group.context:
+            return layout.context, layout.tensor
+        assert group is Group.tensor_context
+        return layout.tensor * layout.context, 1
+
+    def _in_node(self, group: Group) -> int:
+        ranks, distance = self._of_experts(group)
+        return min(ranks, max(self.machine.gpus_per_node // distance, 1))
+
+    def experts_cross_nodes(self, group: Group) -> bool:
+        """Whether a group of a layer with experts spans several nodes."""
+        return self._of_experts(group)[0] > self._in_node(group)
+
+    def expert_message(self, sent: Sent) -> float:
+        """One collective of a layer with experts, which nothing hides."""
+        ranks, _ = self._of_experts(sent.group)
+        if ranks == 1:
+            return 0.0
+        latency = self.constants.tensor_us * 1e-6
+        near = self._in_node(sent.group)
+        if sent.kind is CollectiveKind.all_to_all:
+            # Each rank sends its own parts, through its own card what leaves the node.
+            each = sent.bytes / ranks
+            inside = (near - 1) * each / self.node_bandwidth
+            return max(inside, (ranks - near) * each / self.network_bandwidth) + latency
+        once = self._ring(sent.group, sent.bytes)
+        return once * (2 if sent.kind is CollectiveKind.all_reduce else 1) + latency
+
+    def expert_data_all_gather(self, size: float) -> float:
+        """Over the ranks that hold the same experts; also a reduce-scatter."""
+        return self._ring(Group.expert_data, size)
+
+    def _ring(self, group: Group, size: float) -> float:
+        ranks, near = self._of_experts(group)[0], self._in_node(group)
+        bandwidth = self.node_bandwidth if ranks == near else self.network_bandwidth * near
+        return (ranks - 1) / ranks * size / bandwidth
 
     @property
     def stages_cross_nodes(self) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 
 from configs.schema import OptimizerName
-from parallel.parameter_count import rank_parameters
+from parallel.parameter_count import Numbers, rank_numbers
 from parallel.planner.inputs.calibration import Constants
 from parallel.planner.inputs.job import Job
 from parallel.planner.inputs.machine import Machine
@@ -28,6 +29,7 @@ class StepTime:
     optimizer: float
     bubble_fraction: float  # of the pipeline's time, idle on the average stage
     tensor: float  # tensor-parallel collectives, a part of the pipeline's time
+    experts: float  # collectives that bring tokens to experts, a part of the pipeline's time
     hop: float  # one message between stages
 
     @property
@@ -70,11 +72,27 @@ class Step:
         share = self.constants.hop_interleaved if interleaved else self.constants.hop
         return share * self.hop
 
+    def _layer(self, *, experts: bool) -> Pass:
+        """One micro-batch through a layer that has experts, or has none."""
+        if experts not in self._layers:
+            layer = self.passes.layers(1, experts=experts)
+            sharded = self.job.layout.zero == 3
+            self._layers[experts] = self._sharded(layer, experts=experts) if sharded else layer
+        return self._layers[experts]
+
     @cached_property
-    def _sharded(self) -> Pass:
+    def _layers(self) -> dict[bool, Pass]:
+        return {}
+
+    def _all(self, kinds: Iterable[tuple[bool, int]]) -> Pass:
+        """Through so many layers with experts, and without."""
+        passes = (self._layer(experts=experts).times(count) for experts, count in kinds if count)
+        return reduce(Pass.plus, passes, Pass(0.0, 0.0))
+
+    def _sharded(self, layer: Pass, *, experts: bool) -> Pass:
         """A layer with ZeRO 3: weights are gathered twice and gradients scattered."""
-        layer = self.passes.layers(1)
-        weights = self.job.number_bytes * self.job.shape.layers_on_rank([0])
+        number = self.job.layer(experts=experts)
+        weights = self.job.number_bytes * self.job.shape.layers_on_rank([number])
         layout = self.job.layout
         gather = self.links.data_all_gather(weights, one_card=self.job.one_card)
         gather += self.constants.gather_us * 1e-6 * (layout.copies.bit_length() - 1)
@@ -82,6 +100,7 @@ class Step:
             self._hidden(layer.forward, gather),
             self._hidden(layer.backward, 2 * gather),
             layer.tensor,
+            layer.experts,
         )
 
     def _hidden(self, compute: float, gather: float) -> float:
@@ -91,23 +110,28 @@ class Step:
     def stages(self) -> list[Pass]:
         """One micro-batch through all layers of each stage, including embedding and logits."""
         layout, passes = self.job.layout, self.passes
-        layer = self._sharded if layout.zero == 3 else passes.layers(1)
-        stages = [layer.times(self.job.layers_of(stage)) for stage in range(layout.pipeline)]
+        stages = [self._all(self.job.kinds_of(stage)) for stage in range(layout.pipeline)]
         stages[0] = stages[0].plus(passes.embedding())
         stages[layout.logits_stage] = stages[layout.logits_stage].plus(passes.logits())
         return stages
 
     @cached_property
     def pass_times(self) -> PassTimes:
-        """The input of the simulation: a stage's chunks are equal except for the model's ends."""
+        """The input of the simulation: a stage's chunks are equal except for the model's ends,
+        unless only some of its layers have experts.
+        """
         layout = self.job.layout
         chunks = layout.chunks_per_stage
-        layer = self._sharded if layout.zero == 3 else self.passes.layers(1)
         forward, backward = [], []
         for stage in range(layout.pipeline):
-            share = layer.times(self.job.layers_of(stage))
+            kinds = self.job.kinds_of(stage)
+            share = self._all(kinds)
             ahead = [share.forward / chunks + self.waited] * chunks
             back = [share.backward / chunks + self.waited] * chunks
+            if len(kinds) > 1:
+                parts = [self._all(each) for each in self.job.kinds_of_chunks(stage)]
+                ahead = [part.forward + self.waited for part in parts]
+                back = [part.backward + self.waited for part in parts]
             if layout.pipeline == 1:
                 ahead, back = [share.forward], [share.backward]
             if stage == 0:
@@ -138,38 +162,42 @@ class Step:
         return self.job.micro_batches * slowest + fill
 
     @cached_property
-    def parameters(self) -> int:
+    def numbers(self) -> Numbers:
         """Elements on the rank that holds most."""
         job = self.job
         if job.stage_layers is None:
-            return max(
-                rank_parameters(job.shape, job.layout, stage)
-                for stage in range(job.layout.pipeline)
-            )
+            stages = range(job.layout.pipeline)
+            held = (rank_numbers(job.shape, job.layout, stage) for stage in stages)
+            return max(held, key=lambda numbers: numbers.total)
         most = max(job.stage_layers) * job.shape.layers_on_rank([0])
         rows = job.shape.padded_vocab(job.layout.tensor)
-        return (most + rows * job.shape.hidden) // job.layout.tensor
+        return Numbers((most + rows * job.shape.hidden) // job.layout.tensor)
 
     def data_parallel(self) -> float:
         """Seconds of reducing gradients and gathering weights that are not overlapped."""
         job, layout = self.job, self.job.layout
-        if layout.copies == 1 or layout.zero == 3:
+        if layout.zero == 3:
             return 0.0
-        gradients = self.links.data_all_gather(job.gradient_bytes * self.parameters)
-        weights = self.links.data_all_gather(
-            (job.number_bytes if layout.zero else job.gradient_bytes) * self.parameters
-        )
+        gradients = self._gathered(job.gradient_bytes)
+        weights = self._gathered(job.number_bytes if layout.zero else job.gradient_bytes)
         if not job.overlap_data:
             return gradients + weights
         # Reduced during the last micro-batch's backward pass, gathered in the next one's forward.
         last = self.stages[0]
         return max(0.0, gradients - last.backward) + max(0.0, weights - last.forward)
 
+    def _gathered(self, each: int) -> float:
+        """Seconds of gathering `each` byte of the numbers from those that hold the same."""
+        sizes, links = self.numbers.times(each), self.links
+        shared = links.data_all_gather(sizes.shared) if self.job.layout.copies > 1 else 0.0
+        return shared + (links.expert_data_all_gather(sizes.experts) if sizes.experts else 0.0)
+
     def optimizer(self) -> float:
         """Seconds of the update, by the bytes it moves: each rank updates its share under ZeRO."""
         layout = self.job.layout
-        updated = self.parameters / (layout.copies if layout.zero else 1)
-        held = self.parameters / (layout.copies if layout.zero == 3 else 1)
+        numbers = self.numbers
+        updated = numbers.shard(layout) if layout.zero else numbers.total
+        held = numbers.shard(layout) if layout.zero == 3 else numbers.total
         kernels = self.passes.kernels
         moving = kernels.moving(UPDATE_BYTES * updated + CAST_BYTES * held)
         if self.job.optimizer is OptimizerName.muon:
@@ -191,5 +219,6 @@ class Step:
             optimizer=self.optimizer(),
             bubble_fraction=max(0.0, 1 - busy / (pipeline * layout.pipeline)),
             tensor=micro_batches * max(stage.tensor for stage in self.stages),
+            experts=micro_batches * max(stage.experts for stage in self.stages),
             hop=self.hop,
         )

@@ -90,12 +90,14 @@ def trace(run: Run, layout: Layout, rank: int, *, device: DeviceName) -> RankTra
 @contextmanager
 def _engine(run: Run, shape: ModelShape, layout: Layout, device: DeviceName) -> Iterator[Any]:
     """This rank's engine, built as for training."""
+    from parallel.planner.trace.fake_experts import even_choices
     from parallel.runtime.process_groups import process_groups
 
     kind = ENGINES[run.engine.name]
     with process_groups(layout, run.train.seed), ExitStack() as stack:
         if kind.tracing is not None:
             stack.enter_context(kind.load("tracing")(shape, layout, run.precision))
+        stack.enter_context(even_choices(shape, layout, device))
         with redirect_stdout(io.StringIO()):  # it prints this process's memory
             engine = stack.enter_context(kind.load("build")(run, layout, fake_device(device)))
         yield engine
@@ -119,8 +121,12 @@ def _fewest_micro_batches(layout: Layout) -> int:
 def _tell_model(engine: Any, storages: Storages) -> None:
     """Labels the memory that outlives steps."""
     own = [named.tensor for named in engine.named_tensors()]
-    masters = [tensor for group in engine.adam.param_groups for tensor in group["params"]]
-    moments = [each for state in engine.adam.state.values() for each in state.values()]
+    # Megatron's experts have an optimizer of their own.
+    chained = getattr(engine.optimizer, "chained_optimizers", [])
+    adams = [each.optimizer for each in chained] or [engine.adam]
+    groups = [group for adam in adams for group in adam.param_groups]
+    masters = [tensor for group in groups for tensor in group["params"]]
+    moments = [each for adam in adams for state in adam.state.values() for each in state.values()]
     storages.label(_only_tensors([*masters, *moments]), Category.optimizer)
     storages.label(_gradients_of([*own, *masters]), Category.gradients)
     for chunk in getattr(engine, "chunks", []):  # Megatron's

@@ -85,3 +85,27 @@ def test_what_fits_nowhere_fits_on_more_nodes() -> None:
     assert not fits_somewhere(run, 8, DeviceName.cuda, machine, calibration)
     larger = run_of(f"{LARGE} cluster.nodes=64")
     assert fits_somewhere(larger, 512, DeviceName.cuda, machine, calibration)
+
+
+MIXTURE = "cluster=dgx_h100 precision=bf16 optimizer.ramp_tokens=0"
+
+
+def test_experts_are_dealt_out_as_ranks_and_experts_allow() -> None:
+    run = run_of(f"{MIXTURE} model=mixtral_8x7b")
+    layouts = list(candidates(run, 16, 8))
+    assert {layout.expert for layout in layouts} == {1, 2, 4, 8}
+    assert all(layout.stage_ranks % layout.expert == 0 for layout in layouts)
+    assert all(layout.sequence_parallel for layout in layouts if layout.tensor > 1)
+    assert all(layout.expert == 1 for layout in candidates(run_of(SMALL), 16, 8))
+    ours = list(candidates(run_of(f"{MIXTURE} model=mixtral_8x7b engine=deepspeed"), 16, 8))
+    assert {layout.zero for layout in ours} == {0, 1, 2}
+    assert {layout.pipeline for layout in ours} == {1}
+
+
+def test_a_large_mixture_fits_where_its_experts_are_dealt_out() -> None:
+    run = run_of(f"{MIXTURE} model=qwen3_235b_a22b cluster.nodes=32")
+    result = found(run, 256)
+    assert result.ranked
+    for each in result.ranked:
+        assert allowed(run, each.layout, ranks=256, device="cuda")
+        assert each.layout.expert > 1, "on one rank the experts of a layer alone are too large"

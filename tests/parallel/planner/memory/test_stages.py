@@ -15,6 +15,7 @@ from tests.runs import run_of
 COMMON = "model=gpt3_1.3b model.layers=4 cluster=dgx_a100 precision=bf16 train.global_batch=8"
 LLAMA = "model=llama3_8b model.layers=4 model.context=2048 model.vocab=32000"
 SMALL_LLAMA = "model=llama3_1b model.layers=4 model.context=2048 model.vocab=32000 model.tied=false"
+MOE = "model=olmoe_7b model.moe.experts=16 model.layers=2 model.context=2048 model.vocab=32000"
 CASES = {
     "layout=single": 0.03,
     "layout=single layout.recompute=full": 0.05,
@@ -36,6 +37,13 @@ CASES = {
     "model=qwen3_4b model.layers=4 layout=single layout.micro_batch=1": 0.02,
     "model=pythia_1b model.layers=4 layout=single": 0.02,
     "model=olmo2_7b model.layers=2 layout=single layout.micro_batch=1": 0.02,
+    f"{MOE} layout=single layout.micro_batch=1": 0.01,
+    f"{MOE} layout=tp2 layout.sequence_parallel=true layout.expert=2": 0.01,
+    f"{MOE} layout=dp2 layout.data=4 layout.expert=2 layout.zero=1 layout.micro_batch=1": 0.01,
+    f"{MOE} model.moe.dense_layers=1 model.moe.shared=2048 layout=pp2 layout.data=2 "
+    "layout.expert=2 layout.zero=1 layout.micro_batch=1": 0.01,
+    f"{MOE} layout=dp2 layout.expert=2 layout.expert_by=all_gather layout.micro_batch=1": 0.01,
+    f"engine=deepspeed {MOE} layout=dp2 layout.expert=2 layout.zero=2": 0.01,
     f"engine=deepspeed {SMALL_LLAMA} layout=dp2 layout.zero=2": 0.04,
     f"engine=deepspeed {SMALL_LLAMA} layout=dp2 layout.zero=3 layout.micro_batch=1": 0.07,
     "engine=deepspeed layout=dp2 layout.zero=1": 0.02,
