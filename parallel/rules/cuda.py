@@ -7,6 +7,7 @@ from itertools import islice
 
 from configs.cuda import CudaConfig, LayerKind
 from configs.schema import Precision, Recompute
+from models.layer_table import ROUTER
 from parallel.engines.registry import able
 from parallel.rules.case import Case
 from parallel.rules.fault import Fault, Rule
@@ -155,6 +156,13 @@ def features_have_what_they_need(case: Case) -> Iterator[Fault]:
             "no one has captured them",
         ),
         (
+            "graphs",
+            cuda.graphs and case.shape.moe.experts > 0,
+            "how many tokens go to an expert is known on the device alone, and read from there",
+            False,
+            "Megatron-core transformer/moe/token_dispatcher.py",
+        ),
+        (
             "fp8_scaling",
             cuda.fp8_scaling is not CudaConfig().fp8_scaling and precision is not Precision.fp8,
             f"only precision=fp8 has scales, and precision is {precision}",
@@ -206,9 +214,10 @@ def fp8_matmuls_are_even(case: Case) -> Iterator[Fault]:
         return
     uneven = (
         (each.name, size)
-        for each in case.shape.layer(0)
-        for size in each.shape_on_rank(layout.tensor)
-        if each.is_matrix and size % _FP8_WIDTH
+        for layer in {0, max(case.shape.layers - 1, 0)}  # the first may have no experts
+        for each in case.shape.layer(layer)
+        for size in each.shape_on_rank(each.parts(layout.cut))
+        if each.is_matrix and each.name != ROUTER and size % _FP8_WIDTH
     )
     for name, size in islice(uneven, 1):
         yield Fault(

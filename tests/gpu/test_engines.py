@@ -11,11 +11,12 @@ from configs.schema import EngineConfig, Precision, Recompute
 from models.shape import ModelShape
 from parallel.layout import Layout
 from parallel.parity import Tolerance
-from tests import families, training
+from tests import families, routing, training
 from tests.gpu import jobs
 from tests.gpu.kit import Check
 from tests.gpu.machine import Machine, same
 from tests.pool import RankPool
+from tests.routing import MIXTURE
 from tests.training import DEEPSPEED, GLOBAL_BATCH, MEGATRON, Curve
 
 pytestmark = pytest.mark.gpu
@@ -92,7 +93,9 @@ def test_precision_and_recompute(
 
 
 @pytest.mark.parametrize(
-    "family", [families.LLAMA, families.OLMO, families.EVERYTHING], ids=families.NAMES.get
+    "family",
+    [families.LLAMA, families.OLMO, families.EVERYTHING, MIXTURE],
+    ids=(families.NAMES | routing.NAMES).get,
 )
 def test_other_decoders_in_bf16(
     machine: Machine, one_rank: RankPool, check: Check, family: ModelShape

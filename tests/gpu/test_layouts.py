@@ -16,6 +16,7 @@ from tests.gpu import jobs
 from tests.gpu.kit import Check
 from tests.gpu.machine import FLOAT32, Machine, same
 from tests.pool import RankPool
+from tests.routing import MIXTURE
 from tests.training import DEEPSPEED, GLOBAL_BATCH, MEGATRON, Curve
 
 pytestmark = pytest.mark.gpu
@@ -44,6 +45,12 @@ CASES = [
         Layout(tensor=2, pipeline=2, data=2, micro_batch=1, zero=1, sequence_parallel=True),
     ),
     (DEEPSPEED, Layout(tensor=2, pipeline=2, data=2, micro_batch=1, zero=1)),
+]
+WITH_EXPERTS = [
+    (MEGATRON, Layout(data=2, expert=2, micro_batch=4)),
+    (MEGATRON, Layout(tensor=2, expert=2, micro_batch=4, sequence_parallel=True)),
+    (MEGATRON, Layout(pipeline=2, data=2, expert=2, zero=1, micro_batch=2)),
+    (DEEPSPEED, Layout(data=2, expert=2, zero=2, micro_batch=2)),
 ]
 OF_LLAMA = [
     (MEGATRON, Layout(tensor=2, micro_batch=4, sequence_parallel=True)),
@@ -103,6 +110,25 @@ def test_trains_as_one_rank_does(
 ) -> None:
     machine.needs_ranks(place[1].world_size)
     assert_same(check, trained(machine.shape, pool, place), request.getfixturevalue("alone"))
+
+
+@pytest.fixture(scope="module")
+def experts_alone(machine: Machine, pool: RankPool) -> tuple[Curve, list[float]]:
+    """One rank, of layers with experts."""
+    return trained(machine.like(MIXTURE), pool, ALONE)
+
+
+@pytest.mark.parametrize("place", WITH_EXPERTS, ids=place_name)
+def test_experts_train_as_on_one_rank(
+    machine: Machine,
+    pool: RankPool,
+    request: pytest.FixtureRequest,
+    check: Check,
+    place: Place,
+) -> None:
+    machine.needs_ranks(place[1].world_size)
+    expected = request.getfixturevalue("experts_alone")
+    assert_same(check, trained(machine.like(MIXTURE), pool, place), expected)
 
 
 @pytest.mark.parametrize("place", OF_LLAMA, ids=place_name)

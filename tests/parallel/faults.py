@@ -422,6 +422,7 @@ FAULTS: dict[str, tuple[str, str, int | None]] = {
         "model.moe.renormalise",
         None,
     ),
+    "graphs of experts": (f"{MOE} cluster=dgx_h100 cuda.graphs=true", "cuda.graphs", None),
     "experts in fp16": (f"{MOE} precision=fp16", "precision", None),
     "experts by Muon": (f"{MOE} optimizer=muon", "optimizer.name", None),
     "experts of ZeRO 3": (

@@ -152,3 +152,32 @@ def test_going_back_to_an_earlier_checkpoint(tmp_path: Path, trained: Path) -> N
     for now, then in zip(curve(run), before, strict=True):
         assert now == pytest.approx(then, rel=1e-6)
     assert samples_read(run) == samples_read(trained)
+
+
+def test_experts_over_ranks_and_on_one(tmp_path: Path) -> None:
+    small = ["model=moe_nano", *TINY, "model.query_groups=2", "model.moe.experts=4"]
+    widths = ["model.moe.feed_forward=16", "model.moe.shared=16", "log.experts_every=2"]
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    expected = phalanx("train", *small, *widths, "layout=single", "train.steps=4", run_dir=whole)
+    assert expected.status == 0, expected.errors
+    first = phalanx(
+        "train", *small, *widths, "layout=ep2", "train.steps=4", "train.stop_after=2", run_dir=run
+    )
+    assert first.status == 0, first.errors
+    assert "1x1x1x2-ep2: 2 ranks" in first.output
+    assert "of a token: 2 of 4 experts" in first.output
+    compared = first.output.split("predicted beside measured")[1].splitlines()
+    [collectives] = [line.split() for line in compared if line.startswith("collectives a step")]
+    assert collectives[3] == collectives[4]
+    second = phalanx("train", "layout=single", run_dir=run)
+    assert second.status == 0, second.errors
+    assert [step for step, _, _ in curve(run)] == [1, 2, 3, 4]
+    for mine, theirs in zip(rows(run), rows(whole), strict=True):
+        for name in {"loss", "balance_loss", "router_entropy", "largest_load"} & theirs.keys():
+            assert mine[name] == pytest.approx(theirs[name], rel=1e-4), name
+    loads = [json.loads(line) for line in (run / "experts.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in loads] == [2, 4]
+    assert (run / "experts.png").read_bytes().startswith(b"\x89PNG")
+    state = TrainState.read(manifest.find(run))
+    assert len(state.routers["bias"]) == 4
+    assert any(value != 0 for layer in state.routers["bias"] for value in layer)
