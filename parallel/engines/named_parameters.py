@@ -10,6 +10,7 @@ from megatron.core import parallel_state
 from torch import Tensor
 
 from models.initialise import Part, initial_weight
+from models.layer_table import Parameter
 from models.shape import ModelShape
 from parallel.engines.base import ParameterPart
 from parallel.layout import Layout
@@ -36,24 +37,28 @@ class NamedParameter:
 def part_here(name: str, shape: ModelShape, layout: Layout) -> ParameterPart:
     """This rank's shard of the parameter `name`."""
     parameter = shape.parameter(name)
-    parts, expert = parameter.parts(layout.cut), parameter.expert is not None
     rank = (
-        parallel_state.get_expert_tensor_parallel_rank()
-        if expert
-        else parallel_state.get_tensor_model_parallel_rank()
+        parallel_state.get_tensor_model_parallel_rank()
+        if parameter.expert is None
+        else parallel_state.get_expert_tensor_parallel_rank()
     )
+    return part_of(name, parameter, rank, parameter.parts(layout.cut))
+
+
+def part_of(name: str, parameter: Parameter, rank: int, ranks: int) -> ParameterPart:
+    """The shard of one of the `ranks` that share the parameter with the global name `name`."""
     part = Part()
-    if parameter.split is not None and parts > 1:
-        part = Part(parameter.split, rank, parts, parameter.blocks)
+    if parameter.split is not None and ranks > 1:
+        part = Part(parameter.split, rank, ranks, parameter.blocks)
     elif parameter.padded:
         part = Part(dim=0)
     return ParameterPart(
         name=name,
-        shape=torch.Size(parameter.shape_on_rank(parts)),
+        shape=torch.Size(parameter.shape_on_rank(ranks)),
         part=part,
         whole=torch.Size(parameter.shape),
         padded=parameter.padded,
-        expert=expert,
+        expert=parameter.expert is not None,
     )
 
 

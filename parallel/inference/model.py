@@ -16,9 +16,9 @@ from torch.distributed import ProcessGroup
 from configs.schema import Precision
 from models.decoding.decoder import Caches, Decoder, names_of
 from models.decoding.kv_cache import NextTokens
-from models.initialise import Part
 from models.shape import ModelShape
 from parallel.engines.base import ParameterPart
+from parallel.engines.named_parameters import part_of
 from parallel.layout import Layout
 from parallel.runtime.device import Device
 from parallel.runtime.dtypes import DTYPES
@@ -59,22 +59,15 @@ class InferenceModel:
         return self._decoder
 
     def parameters(self) -> list[ParameterPart]:
-        """This rank's part of each of its parameters, by global name."""
-        return [self._part(name) for name in names_of(self._layers, self.shape)]
+        """This rank's part of each of its parameters, by global name.
 
-    def _part(self, name: str) -> ParameterPart:
-        """Experts are cut over the tensor ranks as every other matrix is, and dealt out to none."""
-        parameter, parts = self.shape.parameter(name), self.layout.tensor
-        part = Part(dim=0) if parameter.padded else Part()
-        if parameter.split is not None and parts > 1:
-            part = Part(parameter.split, self._tensor_rank, parts, parameter.blocks)
-        return ParameterPart(
-            name=name,
-            shape=torch.Size(parameter.shape_on_rank(parts)),
-            part=part,
-            whole=torch.Size(parameter.shape),
-            padded=parameter.padded,
-        )
+        Experts are cut over the tensor ranks as every other matrix is, and dealt out to none.
+        """
+        at = self._tensor_rank, self.layout.tensor
+        return [
+            part_of(name, self.shape.parameter(name), *at)
+            for name in names_of(self._layers, self.shape)
+        ]
 
     def import_weights(self, weights: Iterable[tuple[ParameterPart, Tensor]]) -> None:
         """Loads this rank's parts, float32, in the order of `parameters`."""

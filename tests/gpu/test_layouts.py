@@ -100,6 +100,12 @@ def llama_alone(machine: Machine, pool: RankPool) -> tuple[Curve, list[float]]:
     return trained(machine.like(LLAMA), pool, ALONE)
 
 
+@pytest.fixture(scope="module")
+def experts_alone(machine: Machine, pool: RankPool) -> tuple[Curve, list[float]]:
+    """One rank, of layers with experts."""
+    return trained(machine.like(MIXTURE), pool, ALONE)
+
+
 @pytest.mark.parametrize("place", CASES, ids=place_name)
 def test_trains_as_one_rank_does(
     machine: Machine,
@@ -112,36 +118,29 @@ def test_trains_as_one_rank_does(
     assert_same(check, trained(machine.shape, pool, place), request.getfixturevalue("alone"))
 
 
-@pytest.fixture(scope="module")
-def experts_alone(machine: Machine, pool: RankPool) -> tuple[Curve, list[float]]:
-    """One rank, of layers with experts."""
-    return trained(machine.like(MIXTURE), pool, ALONE)
+OTHERS = [
+    *((LLAMA, "llama_alone", place) for place in OF_LLAMA),
+    *((MIXTURE, "experts_alone", place) for place in WITH_EXPERTS),
+]
 
 
-@pytest.mark.parametrize("place", WITH_EXPERTS, ids=place_name)
-def test_experts_train_as_on_one_rank(
+@pytest.mark.parametrize(
+    ("shape", "alone", "place"),
+    OTHERS,
+    ids=[f"{alone.removesuffix('_alone')}-{place_name(place)}" for _, alone, place in OTHERS],
+)
+def test_other_decoders_train_as_one_rank_does(
     machine: Machine,
     pool: RankPool,
     request: pytest.FixtureRequest,
     check: Check,
+    shape: ModelShape,
+    alone: str,
     place: Place,
 ) -> None:
     machine.needs_ranks(place[1].world_size)
-    expected = request.getfixturevalue("experts_alone")
-    assert_same(check, trained(machine.like(MIXTURE), pool, place), expected)
-
-
-@pytest.mark.parametrize("place", OF_LLAMA, ids=place_name)
-def test_a_llama_trains_as_one_rank_does(
-    machine: Machine,
-    pool: RankPool,
-    request: pytest.FixtureRequest,
-    check: Check,
-    place: Place,
-) -> None:
-    machine.needs_ranks(place[1].world_size)
-    expected = request.getfixturevalue("llama_alone")
-    assert_same(check, trained(machine.like(LLAMA), pool, place), expected)
+    expected = request.getfixturevalue(alone)
+    assert_same(check, trained(machine.like(shape), pool, place), expected)
 
 
 def assert_same(
