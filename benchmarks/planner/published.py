@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from benchmarks.planner import published_llama as today
 from configs.network import AttentionPattern
 from configs.schema import ClusterConfig, EngineName, Recompute
 from models.shape import ModelShape
@@ -53,7 +54,7 @@ def _source(*words: str) -> Callable[[Row], bool]:
 SOFTWARE = (
     Software(
         name="deepspeed-zero3-2021",
-        matches=lambda row: "SC21" in row["source"] and row["zero"] == 3,
+        matches=lambda row: "SC21" in row["source"] and row.get("zero") == 3,
         network_gb_s={"A100": 25},
         flash=False,
         one_card=True,  # a gather for each parameter, in a ring of single cards
@@ -97,8 +98,15 @@ SOFTWARE = (
         zero=3,
     ),
     Software(
+        name="torchtitan",  # FSDP2, and pipelines of its own
+        matches=lambda row: row["software"].startswith("torchtitan"),
+        network_gb_s={"H100": 50},
+        flash=True,
+        overlap_data=True,
+    ),
+    Software(
         name="nemo",
-        matches=_source("NeMo"),
+        matches=lambda row: "NeMo" in row["source"] or "NeMo" in row["software"],
         network_gb_s={"A100": 25, "H100": 50},
         flash=True,
         overlap_data=True,
@@ -134,7 +142,9 @@ class Published:
     @property
     def measured(self) -> float:
         """Seconds of a step."""
-        return float(self.row["step_time_s"])
+        seconds = _seconds(self.row)
+        assert seconds is not None, "read_table leaves such rows out"
+        return seconds
 
     @property
     def gpu(self) -> str:
@@ -143,7 +153,7 @@ class Published:
     @property
     def measured_gib(self) -> float | None:
         """Peak memory of the GPU that was looked at: the last stage's, or the fullest."""
-        peak = self.row["peak_memory_gib"]
+        peak = self.row.get("peak_memory_gib")
         return float(peak) if peak else None
 
     @property
@@ -161,7 +171,13 @@ class Published:
 
 def read_table(path: Path) -> list[Published]:
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
-    return [published(row) for row in rows if row["step_time_s"]]
+    return [published(row) for row in rows if _seconds(row)]
+
+
+def _seconds(row: Row) -> float | None:
+    if today.is_of_today(row):
+        return today.seconds_of(row)
+    return float(row["step_time_s"]) if row["step_time_s"] else None
 
 
 def published(row: Row) -> Published:
@@ -186,6 +202,15 @@ def _machine(row: Row, software: Software) -> Machine:
 
 
 def _job(row: Row, software: Software) -> Job:
+    if today.is_of_today(row):
+        return Job(
+            shape=today.shape_of(row),
+            layout=today.layout_of(row),
+            global_batch=today.samples_of(row),
+            precision=today.precision_of(row),
+            stage_layers=today.stage_layers_of(row),
+            **_told(software),
+        )
     zero = software.zero if software.zero is not None else row["zero"] or 0
     # A column that the source does not state is null.
     tensor, pipeline = row["tensor"] or 1, row["pipeline"] or 1
@@ -214,14 +239,21 @@ def _job(row: Row, software: Software) -> Job:
         global_batch=row["global_batch"],
         precision=precision,
         kept_gradient_bytes=software.kept_gradient_bytes.get(precision),
-        engine=EngineName.deepspeed if "deepspeed" in software.name else EngineName.megatron,
-        software=software.name,
-        flash=software.flash,
-        gradient_bytes=software.gradient_bytes,
-        overlap_data=software.overlap_data,
-        one_card=software.one_card,
         stage_layers=_stage_layers(row),
+        **_told(software),
     )
+
+
+def _told(software: Software) -> dict[str, Any]:
+    """What a job says of the software that ran it."""
+    return {
+        "engine": EngineName.deepspeed if "deepspeed" in software.name else EngineName.megatron,
+        "software": software.name,
+        "flash": software.flash,
+        "gradient_bytes": software.gradient_bytes,
+        "overlap_data": software.overlap_data,
+        "one_card": software.one_card,
+    }
 
 
 def _stage_layers(row: Row) -> tuple[int, ...] | None:
