@@ -16,30 +16,35 @@ from parallel.rules import allowed
 _SIZES = ("tensor", "context", "pipeline", "data", "interleave", "stage_layers")
 
 
-def fitted(run: Run, ranks: int, device: DeviceName) -> tuple[Layout, str] | None:
+def fitted(run: Run, ranks: int | None, device: DeviceName) -> tuple[Layout, str] | None:
     """A valid layout near the default one on at most `ranks` ranks, and a line about it.
 
     None if the run's layout was chosen, suits the ranks as it is, or nothing near it does.
+
+    Args:
+        ranks: None: as many as the default layout has; it is fitted to layers with experts alone.
     """
-    layout = run.layout
+    layout, experts = run.layout, run.model.moe.experts > 0
     chosen = not layout.fit or any(getattr(layout, name) != _default()[name] for name in _SIZES)
     meant = Layout.resolve(layout, ranks)
-    if chosen or ranks < 1 or allowed(run, meant, ranks=ranks, device=device):
+    at_hand = meant.world_size if ranks is None and experts else ranks or 0
+    if chosen or at_hand < 1 or allowed(run, meant, ranks=ranks, device=device):
         return None
-    for sizes in _candidates(layout, ranks, experts=run.model.moe.experts > 0):
-        candidate = Layout.resolve(sizes, ranks)
+    for sizes in _candidates(layout, at_hand, experts=experts):
+        candidate = Layout.resolve(sizes, at_hand)
         if allowed(replace(run, layout=sizes), candidate, ranks=ranks, device=device):
-            at_hand = "1 rank" if ranks == 1 else f"{ranks} ranks"
-            why = f"the default {layout.tensor}x{layout.pipeline} "
-            why += (
-                "takes sequence parallel for layers with experts"
-                if ranks % meant.model_ranks == 0
-                else f"takes a multiple of {meant.model_ranks}"
-            )
-            return candidate, (
-                f"layout   {candidate}, fitted to {at_hand}: none was chosen, and {why}"
-            )
+            return candidate, f"layout   {candidate}, {_why(layout, meant, at_hand)}"
     return None
+
+
+def _why(layout: LayoutConfig, meant: Layout, ranks: int) -> str:
+    if ranks % meant.model_ranks == 0:
+        return "with sequence parallel, which layers with experts need: none was chosen"
+    at_hand = "1 rank" if ranks == 1 else f"{ranks} ranks"
+    return (
+        f"fitted to {at_hand}: none was chosen, and the default {layout.tensor}x"
+        f"{layout.pipeline} takes a multiple of {meant.model_ranks}"
+    )
 
 
 def _candidates(layout: LayoutConfig, ranks: int, *, experts: bool) -> Iterator[LayoutConfig]:

@@ -74,7 +74,7 @@ def _fitted(run: Run, ranks: int | None, device: DeviceName) -> tuple[Run, Layou
         fitted = layout_on(run, ranks, device)
         if fitted is not None:
             return run_on(run, ranks), fitted, ()
-    near = None if ranks is None else fit.fitted(run, ranks, device)
+    near = fit.fitted(run, ranks, device)
     if near is not None:
         layout, line = near
         return replace(run, layout=layout.as_config()), layout, (line,)

@@ -62,3 +62,19 @@ def test_on_a_cpu_it_has_its_four_ranks() -> None:
     plan = resolve(compose_run(["device=cpu"]), {})
     assert str(plan.layout) == "2x2"
     assert plan.notes == ()
+
+
+@pytest.mark.parametrize(("gpus", "layout"), [(None, "2x2"), (1, "1x1"), (4, "2x2")])
+def test_the_default_layout_suits_layers_with_experts(
+    gpus: int | None, layout: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = compose_run(["model=moe_nano"])
+    if gpus is None:
+        plan = resolve(run, {})
+    else:
+        monkeypatch.setattr(resolving, "choose_device", lambda _asked: DeviceName.cuda)
+        plan = with_gpus(gpus, monkeypatch, run)
+    assert str(plan.layout) == layout
+    assert plan.layout.sequence_parallel == (plan.layout.tensor > 1)
+    says = "sequence parallel" if plan.layout.tensor > 1 else "fitted to 1 rank"
+    assert any(says in line for line in plan.notes)
