@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from functools import cache
@@ -109,10 +110,12 @@ class ModelShape:
         """What determines the parameters of layer number `layer` (from 0)."""
         return _form(self, self.has_experts(layer))
 
-    def forms(self, layers: Iterable[int]) -> Counter[LayerForm]:
-        """How many of the layers have each form."""
-        kinds = Counter(map(self.has_experts, layers))
-        return Counter({_form(self, experts): count for experts, count in kinds.items()})
+    def forms(self, layers: Sequence[int]) -> Counter[LayerForm]:
+        """How many of the layers, which are in order, have each form."""
+        # Not one by one: of what is read from a file there may be any number.
+        dense = bisect_left(layers, self.moe.dense_layers) if self.moe.experts else len(layers)
+        kinds = {False: dense, True: len(layers) - dense}
+        return Counter({_form(self, which): count for which, count in kinds.items() if count})
 
     @property
     def query(self) -> int:
@@ -151,12 +154,12 @@ class ModelShape:
         """The parameters of layer `number` (from 0), named within the layer."""
         return layer_table(self.form(number))
 
-    def layers_on_rank(self, layers: Iterable[int], cut: Cut = WHOLE) -> int:
+    def layers_on_rank(self, layers: Sequence[int], cut: Cut = WHOLE) -> int:
         """Numbers of the given layers on each rank."""
         forms = self.forms(layers)
         return sum(count * layer_numbers(form, cut) for form, count in forms.items())
 
-    def experts_on_rank(self, layers: Iterable[int], cut: Cut) -> int:
+    def experts_on_rank(self, layers: Sequence[int], cut: Cut) -> int:
         """Those of routed experts."""
         forms = self.forms(layers)
         return sum(count * expert_numbers(form, cut) for form, count in forms.items())
@@ -206,7 +209,7 @@ class ModelShape:
         idle = self.moe.experts - self.moe.top_k
         return self.parameters - len(self.expert_layers) * idle * expert
 
-    def multiplications(self, layers: Iterable[int]) -> int:
+    def multiplications(self, layers: Sequence[int]) -> int:
         """Multiply-adds of one token in the matrices of the given layers."""
         forms = self.forms(layers)
         return sum(count * layer_multiplications(form) for form, count in forms.items())
