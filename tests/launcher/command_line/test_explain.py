@@ -100,7 +100,7 @@ def test_a_long_list_is_cut_and_begins_with_the_nearest(told: Told) -> None:
     assert told("--config-dir", "conf", "model=nosuch").endswith("nearest: model=nosuchthing")
     said = told("layout=x")
     assert said.startswith("layout=x: there is no such file; known: layout=")
-    assert said.endswith(" and 7 more")
+    assert said.endswith(" and 8 more")
     assert "./" not in said
 
 
