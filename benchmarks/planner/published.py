@@ -99,14 +99,14 @@ SOFTWARE = (
     ),
     Software(
         name="torchtitan",  # FSDP2, and pipelines of its own
-        matches=lambda row: row["software"].startswith("torchtitan"),
+        matches=lambda row: row.get("software", "").startswith("torchtitan"),
         network_gb_s={"H100": 50},
         flash=True,
         overlap_data=True,
     ),
     Software(
         name="nemo",
-        matches=lambda row: "NeMo" in row["source"] or "NeMo" in row["software"],
+        matches=lambda row: "NeMo" in row["source"] or "NeMo" in row.get("software", ""),
         network_gb_s={"A100": 25, "H100": 50},
         flash=True,
         overlap_data=True,

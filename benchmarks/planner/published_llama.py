@@ -51,7 +51,7 @@ _LOCAL_BATCH = re.compile(r"local batch (\d+)")
 
 def is_of_today(row: Row) -> bool:
     """Whether a row has this table's columns."""
-    return "kv_heads" in row
+    return "model" in row
 
 
 def shape_of(row: Row) -> ModelShape:

@@ -123,7 +123,8 @@ def test_a_line_has_the_setting_the_arithmetic_and_the_nearest() -> None:
 
 
 SMALL_MODELS = [name for name in names("model") if name.startswith(("gpt3", "scaling", "llama_"))]
-SHIPPED_SMALL = [name for name in names("layout") if not name.startswith("gpt3_")]
+# Those of models without experts.
+SHIPPED_SMALL = [name for name in names("layout") if not name.startswith(("gpt3_", "ep"))]
 SHIPPED_LARGE = [
     "model=gpt3_1.3b layout=gpt3_1.3b cluster=dgx_a100",
     "model=gpt3_2.7b layout=gpt3_2.7b cluster=dgx_h100",
@@ -132,6 +133,7 @@ SHIPPED_LARGE = [
     "model=gpt3_13b layout=gpt3_13b cluster=dgx_v100 layout.zero=0",
     "model=gpt3_175b layout=gpt3_175b cluster=dgx_a100 cluster.nodes=32 optimizer.ramp_start=32",
     "model=gpt3_175b layout=gpt3_175b cluster=dgx_h100 cluster.nodes=64 optimizer.ramp_start=64",
+    "model=moe_nano layout=ep2 cluster.gpus_per_node=2",
 ]
 
 

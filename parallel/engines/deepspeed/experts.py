@@ -69,4 +69,5 @@ def scale_auxiliary_losses(context_ranks: int, micro_batches: int) -> None:
 
     A router's losses are divided by the context ranks, over which gradients are averaged later.
     """
-    MoEAuxLossAutoScaler.set_loss_scale(torch.tensor(context_ranks / micro_batches))
+    # In the shape of Megatron-core's own, which a process may set as well.
+    MoEAuxLossAutoScaler.set_loss_scale(torch.tensor([context_ranks / micro_batches]))

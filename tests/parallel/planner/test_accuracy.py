@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -38,5 +39,7 @@ def test_peak_memory(table: str, mean: float) -> None:
 
 def test_every_row_of_the_tables_is_planned() -> None:
     for path in TABLES.glob("*.jsonl"):
-        rows = [line for line in path.read_text(encoding="utf-8").splitlines() if line]
-        assert len(read_table(path)) == len(rows)
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+        # Two of llama.jsonl state neither a step's time nor tokens a second.
+        timed = [row for row in rows if row["step_time_s"] or row.get("tokens_per_s_per_gpu")]
+        assert len(read_table(path)) == len(timed) >= len(rows) - 2 * (path.stem == "llama")
