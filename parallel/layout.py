@@ -259,6 +259,12 @@ class Layout:
             )
         ]
 
+    def experts_of(self, rank: int, experts: int) -> range:
+        """Those of a layer's experts (from 0) that a rank holds, or holds a part of."""
+        each = experts // self.expert
+        first = self.expert_coordinates(rank).expert * each
+        return range(first, first + each)
+
     def expert_groups(self, *axes: str) -> list[list[int]]:
         """The groups of ranks that differ on the given axes of `ExpertCoordinates` alone."""
         found: dict[tuple[int, ...], list[int]] = {}

@@ -81,12 +81,11 @@ def _layers(shape: ModelShape, layout: Layout, stage: int) -> str:
 
 def _experts(shape: ModelShape, layout: Layout, rank: int) -> str:
     """Those that a rank holds of each layer; and of how many ranks that share them it is which."""
-    at, each = layout.expert_coordinates(rank), shape.moe.experts // layout.expert
-    first = at.expert * each
-    held = str(first) if each == 1 else f"{first}-{first + each - 1}"
+    own = layout.experts_of(rank, shape.moe.experts)
+    held = str(own.start) if len(own) == 1 else f"{own.start}-{own.stop - 1}"
     if layout.expert_tensor == 1:
         return held
-    return f"{held}, part {at.expert_tensor}"
+    return f"{held}, part {layout.expert_coordinates(rank).expert_tensor}"
 
 
 def run_summary(plan: ResolvedRun, prepared: Prepared | None, folder: Path) -> str:

@@ -158,3 +158,15 @@ def test_the_embedding_is_on_the_first_and_the_last_stage() -> None:
 )
 def test_text(layout: Layout, text: str) -> None:
     assert str(layout) == text
+
+
+def test_experts_divide_the_ranks_of_a_stage_anew() -> None:
+    layout = Layout(tensor=2, data=4, pipeline=2, expert=2, expert_tensor=2)
+    assert [layout.experts_of(rank, 8) for rank in range(4)] == [range(4)] * 2 + [range(4, 8)] * 2
+    assert layout.expert_groups("expert_tensor")[0] == [0, 1]
+    assert layout.expert_groups("expert")[0] == [0, 2]
+    assert layout.expert_groups("expert_data")[0] == [0, 4]
+    assert layout.expert_groups("expert_tensor", "expert")[-1] == [12, 13, 14, 15]
+    assert layout.expert_copies == 2
+    for rank in range(layout.world_size):
+        assert layout.expert_coordinates(rank).pipeline == layout.coordinates(rank).pipeline
