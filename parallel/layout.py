@@ -153,7 +153,7 @@ class Layout:
     @property
     def stage_ranks(self) -> int:
         """Ranks of a stage."""
-        return self.world_size // self.pipeline
+        return math.prod(self.size(axis) for axis in AXES if axis != "pipeline")
 
     @property
     def expert_copies(self) -> int:

@@ -245,7 +245,7 @@ def experts_are_dealt_out(case: Case) -> Iterator[Fault]:
             source="Megatron-core transformer/moe/moe_layer.py",
             fixes=around("layout.expert", expert, moe.experts),
         )
-    ranks = layout.tensor * layout.context * layout.data
+    ranks = layout.stage_ranks
     if ranks % (expert * shared):
         both = f"{expert} x layout.expert_tensor={shared}" if shared > 1 else f"{expert}"
         yield Fault(

@@ -1,9 +1,9 @@
 """What a layer with experts sends to bring tokens to them, by formula. Imports no torch.
 
 The formulas are those of Megatron-core 0.16.1's token dispatchers (transformer/moe) and of
-`models.training.router`. How many rows
-a rank receives depends on its tokens; here every rank receives its even share, so that what all
-ranks of a group send together is exact. Under `model.moe.capacity` fewer rows may be sent.
+`models.training.router`. How many rows a rank receives depends on its tokens; here every rank
+receives its even share, so that what all ranks of a group send together is exact. Under
+`model.moe.capacity` fewer rows may be sent.
 """
 
 from __future__ import annotations
