@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from benchmarks.paired import Block, measure, show
-from configs.network import AttentionPattern
 from configs.schema import Precision
+from configs.settings.network import AttentionPattern
 from corpus.tokenizer.tokenizer import Tokenizer
 from corpus.tokenizer.vocabulary import gpt2
 from launcher.command_line.compose import compose_run

@@ -16,7 +16,7 @@ import numpy as np
 import zstandard
 
 from configs.errors import InputError
-from configs.text import ContaminationConfig, CorpusConfig
+from configs.settings.text import ContaminationConfig, CorpusConfig
 from corpus.contamination.benchmarks import Benchmark
 from corpus.contamination.filter import filter_table
 from corpus.contamination.study import Row, plan_study

@@ -18,8 +18,8 @@ from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs
 from lm_eval.tasks import TaskManager, get_task_dict
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
-from configs.asking import EvaluateConfig
 from configs.errors import InputError
+from configs.settings.asking import EvaluateConfig
 from evals.language_model import LanguageModel
 from evals.results import HARNESS_RESULTS
 from evals.tasks import FEW

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from configs.asking import Normalise, Scoring, TaskConfig
+from configs.settings.asking import Normalise, Scoring, TaskConfig
 from evals.examples import Example
 from evals.language_model import LanguageModel, Likelihood
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.asking import EvaluateConfig, TaskConfig
 from configs.errors import InputError
+from configs.settings.asking import EvaluateConfig, TaskConfig
 from corpus.machine.arithmetic import KINDS, TESTS
 from corpus.machine.retrieval import TEST_TOKENS
 from corpus.sources.jsonl import json_rows

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, replace
 from functools import cache
 
-from configs.network import Biases, Mlp, Norm, QkNorm, Residual
+from configs.settings.network import Biases, Mlp, Norm, QkNorm, Residual
 
 WORDS = "embedding.word_embeddings.weight"
 POSITIONS = "embedding.position_embeddings.weight"

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from configs.network import MoeConfig, RouterScore
+from configs.settings.network import MoeConfig, RouterScore
 
 
 class Choice(NamedTuple):

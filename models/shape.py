@@ -11,7 +11,7 @@ from enum import StrEnum
 from functools import cache
 from typing import Any, cast, get_args, get_type_hints
 
-from configs.network import (
+from configs.settings.network import (
     AttentionPattern,
     Biases,
     Mlp,

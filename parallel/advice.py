@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from configs.cuda import Fp8Scaling
 from configs.schema import Precision, Recompute, Run
+from configs.settings.cuda import Fp8Scaling
 from parallel.layout import Layout
 
 

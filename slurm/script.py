@@ -14,7 +14,8 @@ import jinja2
 
 from configs.errors import InputError
 from configs.override import override
-from configs.schema import Chain, ClusterConfig, GpusBy, LaunchConfig
+from configs.schema import Chain, GpusBy, LaunchConfig
+from configs.settings.planning import ClusterConfig
 from slurm.agent import agent_arguments
 
 TEMPLATE = "job.sbatch.j2"

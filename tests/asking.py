@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from configs.network import AttentionPattern
 from configs.schema import DeviceName, Precision
+from configs.settings.network import AttentionPattern
 from corpus.tokenizer.tokenizer import Tokenizer
 from corpus.tokenizer.vocabulary import choose
 from launcher.command_line.compose import compose_run

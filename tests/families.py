@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from configs.network import (
+from configs.schema import ContextBy, Precision, Recompute, Schedule
+from configs.settings.network import (
     AttentionPattern,
     Biases,
     Mlp,
@@ -15,7 +16,6 @@ from configs.network import (
     RopeScaling,
     RotaryConfig,
 )
-from configs.schema import ContextBy, Precision, Recompute, Schedule
 from models.shape import ModelShape
 from parallel.layout import Layout
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from configs.network import Biases, MoeConfig, Residual, RouterScore
+from configs.settings.network import Biases, MoeConfig, Residual, RouterScore
 from models.shape import ModelShape
 from tests import families
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from configs.network import Balance, MoeConfig
 from configs.schema import EngineConfig
+from configs.settings.network import Balance, MoeConfig
 from models.shape import ModelShape
 from parallel.engines.base import StepResult
 from parallel.layout import Layout

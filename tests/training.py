@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from configs.cuda import CudaConfig
 from configs.schema import (
     DeviceName,
     EngineConfig,
@@ -20,6 +19,7 @@ from configs.schema import (
     OptimizerName,
     Precision,
 )
+from configs.settings.cuda import CudaConfig
 from models.shape import ModelShape, to_json
 from parallel.checkpoint.manifest import TrainState
 from parallel.layout import Layout

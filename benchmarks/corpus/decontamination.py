@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.paired import Spread
-from configs.text import BenchmarkConfig
+from configs.settings.text import BenchmarkConfig
 from corpus.contamination.benchmarks import read_benchmark
 from corpus.contamination.filter import Cut, Rules, Span, filter_documents, filter_table
 from corpus.contamination.grams import GramTable

@@ -23,8 +23,8 @@ from pathlib import Path
 import tokenizers
 
 from benchmarks import paired
-from configs.network import ModelConfig
-from configs.text import CorpusConfig
+from configs.settings.network import ModelConfig
+from configs.settings.text import CorpusConfig
 from corpus.dataset.megatron_import import quiet_import
 from corpus.prepare.prepare import prepare
 from corpus.store.prepared import Prepared

@@ -16,8 +16,9 @@ from typing import Any
 import yaml
 
 from benchmarks.planner import published_llama as today
-from configs.network import AttentionPattern
-from configs.schema import ClusterConfig, EngineName, Recompute
+from configs.schema import EngineName, Recompute
+from configs.settings.network import AttentionPattern
+from configs.settings.planning import ClusterConfig
 from models.shape import ModelShape
 from parallel.layout import Layout
 from parallel.planner.inputs.calibration import Overheads

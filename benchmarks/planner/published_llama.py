@@ -11,8 +11,16 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from configs.network import AttentionPattern, Biases, Mlp, MoeConfig, Norm, Positions, QkNorm
 from configs.schema import ContextBy, Recompute
+from configs.settings.network import (
+    AttentionPattern,
+    Biases,
+    Mlp,
+    MoeConfig,
+    Norm,
+    Positions,
+    QkNorm,
+)
 from models.shape import ModelShape
 from parallel.layout import Layout
 

@@ -30,8 +30,8 @@ from benchmarks.trainers.plain_pytorch import (
     show_profile,
 )
 from benchmarks.trainers.turns import ENGINE, LOCAL, take_turns
-from configs.network import Norm, Positions
 from configs.schema import Run
+from configs.settings.network import Norm, Positions
 from launcher.command_line.compose import compose_run
 from models.shape import ModelShape
 from parallel.layout import Layout

@@ -15,7 +15,7 @@ import argparse
 from benchmarks import paired
 from benchmarks.trainers import turns
 from benchmarks.trainers.turns import ENGINE, LOCAL, PICOTRON, TORCH, take_turns
-from configs.network import Positions
+from configs.settings.network import Positions
 from launcher.command_line.compose import compose_run
 from parallel.layout import Layout
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import InputError
-from configs.text import BenchmarkConfig
+from configs.settings.text import BenchmarkConfig
 from configs.words import listed
 from corpus.sources.jsonl import json_rows
 

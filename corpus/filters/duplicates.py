@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from configs.errors import InputError
-from configs.text import DuplicatesConfig
+from configs.settings.text import DuplicatesConfig
 
 SEED = 1
 Signatures = npt.NDArray[np.uint32]

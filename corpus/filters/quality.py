@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from configs.text import QualityConfig
+from configs.settings.text import QualityConfig
 
 Floats = npt.NDArray[np.floating]
 

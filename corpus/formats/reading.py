@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from configs.text import TextFormat
+from configs.settings.text import TextFormat
 from corpus.formats.jsonl import read_jsonl
 from corpus.formats.records import Found
 from corpus.formats.streams import compressed

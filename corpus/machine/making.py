@@ -16,7 +16,7 @@ from typing import BinaryIO, NamedTuple
 import zstandard
 
 from configs.errors import InputError, RunError
-from configs.text import MachineText
+from configs.settings.text import MachineText
 from corpus.machine.arithmetic import arithmetic_documents
 from corpus.machine.crawl import crawl
 from corpus.machine.docstrings import docstring_documents

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import InputError
-from configs.network import ModelConfig
-from configs.text import ContaminationConfig, CorpusConfig
+from configs.settings.network import ModelConfig
+from configs.settings.text import ContaminationConfig, CorpusConfig
 from corpus.contamination.benchmarks import Benchmark, read_benchmark
 from corpus.contamination.filter import Rules
 from corpus.filters.duplicates import check as check_duplicates

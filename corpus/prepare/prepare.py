@@ -10,8 +10,8 @@ from itertools import chain, groupby, islice
 from pathlib import Path
 
 from configs.errors import InputError
-from configs.network import ModelConfig
-from configs.text import ContaminationConfig, CorpusConfig
+from configs.settings.network import ModelConfig
+from configs.settings.text import ContaminationConfig, CorpusConfig
 from corpus.contamination.filter import Rules, filter_table
 from corpus.filters.quality import Classifier, learn
 from corpus.formats.records import texts

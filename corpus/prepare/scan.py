@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from configs.text import DuplicatesConfig
+from configs.settings.text import DuplicatesConfig
 from corpus.contamination.grams import GramTable
 from corpus.contamination.scan import Scanner
 from corpus.filters.duplicates import signatures

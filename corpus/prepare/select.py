@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from configs.errors import InputError
-from configs.text import ContaminationConfig, CorpusConfig
+from configs.settings.text import ContaminationConfig, CorpusConfig
 from corpus.filters.duplicates import near_copies
 from corpus.filters.quality import stays
 from corpus.formats.records import Damage, fields_nearest, fields_said

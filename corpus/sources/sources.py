@@ -13,7 +13,7 @@ from pathlib import Path
 
 from configs.errors import InputError
 from configs.override import override
-from configs.text import CorpusConfig, SourceConfig, TextFormat
+from configs.settings.text import CorpusConfig, SourceConfig, TextFormat
 from configs.words import listed
 from corpus.formats import ending_of, format_of
 from corpus.sources.faults import of_each

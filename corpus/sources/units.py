@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from configs.text import TextFormat
+from configs.settings.text import TextFormat
 from corpus.formats import PART, read, splittable
 from corpus.formats.records import Damage, Record
 from corpus.sources.sources import TextFile, TextSource

@@ -18,9 +18,9 @@ from typing import Any
 import tokenizers
 
 from configs.errors import InputError
-from configs.network import ModelConfig
 from configs.override import override
 from configs.reading import read_small
+from configs.settings.network import ModelConfig
 from configs.words import listed
 
 END_OF_TEXT = ("<|endoftext|>", "</s>")  # of a file without roles

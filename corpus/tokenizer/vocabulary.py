@@ -13,7 +13,7 @@ import tokenizers
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 
 from configs.errors import InputError
-from configs.network import ModelConfig
+from configs.settings.network import ModelConfig
 from configs.words import listed
 from corpus.tokenizer.special_tokens import END_OF_TEXT, SETTING, AskedTokens, mark
 from corpus.tokenizer.tokenizer import read_json, size_of

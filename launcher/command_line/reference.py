@@ -25,8 +25,8 @@ EVERY_TASK = FOLDER / "task" / "parts" / "base.yaml"
 INTRODUCTION = f"""\
 # Settings
 
-Written by `{COMMAND}` from `configs/`; edit the comments of `configs/schema.py`, `configs/text.py`
-and `configs/asking.py` instead.
+Written by `{COMMAND}` from `configs/`; edit the comments of `configs/schema.py` and
+`configs/settings/` instead.
 
 A setting is typed as `group.key=value`, and a file of a group is chosen as `group=file`:
 `phalanx train layout=tp2 layout.micro_batch=2`. `phalanx help NAME` says the same as this page in a

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from configs.schema import Run
-from configs.text import ContaminationAction
+from configs.settings.text import ContaminationAction
 from configs.words import counted
 from corpus.contamination.study import Row, Verdict
 from corpus.decontaminate import DAMAGED, Filtered, filter_corpus, study_corpus

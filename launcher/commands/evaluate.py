@@ -19,12 +19,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from configs.asking import Scoring
 from configs.atomic import atomic_folder, is_taken
 from configs.errors import InputError
 from configs.override import override
 from configs.schema import Run
-from configs.text import BenchmarkConfig, ContaminationAction
+from configs.settings.asking import Scoring
+from configs.settings.text import BenchmarkConfig, ContaminationAction
 from corpus.decontaminate import study_corpus
 from corpus.sources.sources import expanded
 from evals.results import HARNESS_RESULTS, RESULTS, score_text

@@ -15,7 +15,8 @@ from rich.console import Console
 from configs.atomic import write_atomic
 from configs.errors import InputError
 from configs.override import override
-from configs.schema import DeviceName, PlanFormat, Run
+from configs.schema import DeviceName, Run
+from configs.settings.planning import PlanFormat
 from configs.words import listed
 from launcher.command_line.compose import hydra_app
 from launcher.console.plan_tables import (

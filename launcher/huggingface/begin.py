@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from configs.errors import InputError
-from configs.network import ModelConfig
 from configs.override import override
 from configs.schema import Run
+from configs.settings.network import ModelConfig
 from corpus.tokenizer.special_tokens import AskedTokens
 from launcher.huggingface.folder import HuggingFaceFolder
 from models.huggingface.experts import TRAINED_BY

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from configs.errors import InputError
-from configs.network import RopeScaling
 from configs.override import override
 from configs.schema import Run
+from configs.settings.network import RopeScaling
 from launcher.huggingface.begin import folder_of
 from models.shape import ModelShape
 

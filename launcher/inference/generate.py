@@ -10,10 +10,10 @@ from typing import IO
 
 import torch
 
-from configs.asking import GenerateConfig
 from configs.atomic import write_atomic
 from configs.errors import InputError
 from configs.schema import Run
+from configs.settings.asking import GenerateConfig
 from corpus.tokenizer.tokenizer import StreamDecoder, Tokenizer
 from evals.ranks import DistributedModel, GenerationRequest
 from launcher.inference.prompts import prompts_of, require_room

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from configs.asking import GenerateConfig
 from configs.errors import InputError
 from configs.override import override
+from configs.settings.asking import GenerateConfig
 from corpus.sources.jsonl import json_rows
 from corpus.sources.sources import expanded
 from corpus.tokenizer.tokenizer import Tokenizer

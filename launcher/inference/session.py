@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from configs.cuda import CudaConfig
 from configs.errors import InputError
 from configs.override import override
 from configs.schema import EngineName, LaunchName, Run, Schedule
+from configs.settings.cuda import CudaConfig
 from corpus.tokenizer.special_tokens import AskedTokens
 from corpus.tokenizer.tokenizer import Tokenizer
 from launcher.huggingface.folder import HuggingFaceFolder

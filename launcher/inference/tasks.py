@@ -9,7 +9,7 @@ from pathlib import Path
 
 from configs.errors import InputError
 from configs.schema import Run
-from configs.text import MachineText
+from configs.settings.text import MachineText
 from configs.words import listed
 from corpus.prepare.inventory import cache_root
 from corpus.sources.sources import expanded

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from configs.schema import ClusterConfig, DeviceName, Precision
+from configs.schema import DeviceName, Precision
+from configs.settings.planning import ClusterConfig
 from launcher.training.callbacks.callback import StepRecord
 from models.flops import step_flops
 from models.shape import ModelShape

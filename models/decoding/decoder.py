@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from configs.network import Mlp, Norm, Positions, QkNorm, Residual
+from configs.settings.network import Mlp, Norm, Positions, QkNorm, Residual
 from models.decoding.experts import mixture
 from models.decoding.kv_cache import BandedCache, DenseCache, NextTokens
 from models.layer_table import FINAL_NORM, OUTPUT, POSITIONS, WORDS

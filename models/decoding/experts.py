@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from configs.network import MoeConfig
+from configs.settings.network import MoeConfig
 from models.layer_table import ROUTER
 from models.routing import choose
 

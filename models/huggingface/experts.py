@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from configs.errors import InputError
-from configs.network import MoeConfig, RouterScore
+from configs.settings.network import MoeConfig, RouterScore
 from models.huggingface.keys import CONFIG, Choice, Config, Fields, Size, fault
 from models.huggingface.windows import LAYERS
 from models.shape import ModelShape

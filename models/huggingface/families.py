@@ -9,7 +9,8 @@ import difflib
 from dataclasses import replace
 
 from configs.errors import InputError
-from configs.network import (
+from configs.override import override
+from configs.settings.network import (
     AttentionPattern,
     Biases,
     Mlp,
@@ -18,7 +19,6 @@ from configs.network import (
     QkNorm,
     Residual,
 )
-from configs.override import override
 from configs.words import listed
 from models.huggingface.experts import Experts
 from models.huggingface.family import Family

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from configs.errors import InputError
-from configs.network import Positions
+from configs.settings.network import Positions
 from configs.words import listed
 from models.huggingface.keys import CONFIG, Config, Fields, Part, fault
 from models.huggingface.same import difference, value, without_effect_of

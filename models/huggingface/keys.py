@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from configs.errors import InputError
-from configs.network import Biases
+from configs.settings.network import Biases
 from configs.words import listed
 from models.shape import ModelShape
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from configs.network import RopeScaling, RotaryConfig
+from configs.settings.network import RopeScaling, RotaryConfig
 from configs.words import listed
 from models.huggingface.keys import Config, Fields, Size, alike, fault, positive
 from models.shape import ModelShape

@@ -7,7 +7,7 @@ from dataclasses import fields, is_dataclass, replace
 from operator import attrgetter
 from typing import Any
 
-from configs.network import Positions, RotaryConfig
+from configs.settings.network import Positions, RotaryConfig
 from models.huggingface import experts, rope
 from models.huggingface.windows import bands, pattern
 from models.shape import ModelShape

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from configs.errors import InputError
-from configs.network import AttentionPattern
+from configs.settings.network import AttentionPattern
 from models.huggingface.keys import CONFIG, Config, Fields, Size, alike, fault
 from models.shape import ModelShape
 

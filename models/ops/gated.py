@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from configs.network import Mlp
+from configs.settings.network import Mlp
 from models.ops.blocks import row_blocks
 
 _BLOCK = 1 << 18  # elements of an output

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch._guards import detect_fake_mode
 
-from configs.network import RopeScaling, RotaryConfig
+from configs.settings.network import RopeScaling, RotaryConfig
 
 
 def frequencies(rotary: RotaryConfig, channels: int) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 from megatron.core.models.gpt import GPTModel
 from torch import Tensor
 
-from configs.network import Positions
+from configs.settings.network import Positions
 from models.ops.cross_entropy import cross_entropy
 from models.ops.linear import host_linear, on_host
 from models.ops.padding import mask_padding

@@ -18,7 +18,7 @@ from megatron.core.transformer.identity_op import IdentityOp
 from megatron.core.transformer.spec_utils import ModuleSpec
 from megatron.core.transformer.transformer_block import TransformerBlockSubmodules
 
-from configs.network import QkNorm, Residual
+from configs.settings.network import QkNorm, Residual
 from models.ops.linear import ColumnLinear, RowLinear
 from models.shape import ModelShape
 from models.training.attention import BandedAttention, DenseAttention, RotatedAttention

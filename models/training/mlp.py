@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from configs.network import Mlp
+from configs.settings.network import Mlp
 from models.ops.gated import gated
 from models.ops.gelu import host_gelu
 

@@ -15,7 +15,7 @@ from megatron.core import parallel_state
 from megatron.core.tensor_parallel.layers import set_tensor_model_parallel_attributes
 from torch import Tensor
 
-from configs.network import Norm
+from configs.settings.network import Norm
 from models.ops.rms_norm import rms_norm, rms_norm_over_ranks
 
 

@@ -19,7 +19,7 @@ from megatron.core.transformer import TransformerConfig
 from megatron.core.transformer.transformer_layer import get_transformer_layer_offset
 from torch import Tensor, nn
 
-from configs.network import Positions
+from configs.settings.network import Positions
 from models.ops.cross_entropy import cross_entropy
 from models.ops.linear import host_linear, on_host
 from models.ops.padding import mask_padding

@@ -17,7 +17,7 @@ from megatron.core.transformer.moe import moe_utils
 from megatron.core.transformer.moe.router import TopKRouter
 from torch import Tensor
 
-from configs.network import Balance, MoeConfig
+from configs.settings.network import Balance, MoeConfig
 from models.routing import Choice, choose, spread, within_capacity
 from models.training.router_state import LayerStatistics
 

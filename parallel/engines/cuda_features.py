@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 
-from configs.cuda import CudaConfig
 from configs.schema import DeviceName, EngineName, Precision
+from configs.settings.cuda import CudaConfig
 from parallel.engines.registry import ENGINES
 from parallel.layout import Layout
 

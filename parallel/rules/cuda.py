@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
-from configs.cuda import CudaConfig, LayerKind
 from configs.schema import Precision, Recompute
+from configs.settings.cuda import CudaConfig, LayerKind
 from models.layer_table import ROUTER
 from parallel.engines.registry import able
 from parallel.rules.case import Case

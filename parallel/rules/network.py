@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from configs.network import (
+from configs.schema import OptimizerName, Precision
+from configs.settings.network import (
     AttentionPattern,
     Biases,
     Positions,
@@ -13,7 +14,6 @@ from configs.network import (
     RopeScaling,
     RouterScore,
 )
-from configs.schema import OptimizerName, Precision
 from parallel.rules.case import Case
 from parallel.rules.cut import splits
 from parallel.rules.fault import Fault, Rule

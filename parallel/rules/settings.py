@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from configs.network import AttentionPattern
 from configs.schema import RateSchedule
+from configs.settings.network import AttentionPattern
 from configs.words import listed
 from parallel.batch_schedule import steps_of
 from parallel.lr_schedule import decay_end

@@ -14,8 +14,8 @@ import torch
 from torch._C._distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from configs.cuda import CudaConfig, LayerKind
 from configs.schema import DeviceName, LaunchConfig
+from configs.settings.cuda import CudaConfig, LayerKind
 from parallel.runtime import gpu_packages, numa
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from configs.network import ModelConfig
-from configs.text import CorpusConfig, SourceConfig
+from configs.settings.network import ModelConfig
+from configs.settings.text import CorpusConfig, SourceConfig
 from corpus.prepare.prepare import prepare
 from corpus.store.prepared import Prepared
 from tests.runs import run_of

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from configs.errors import InputError
-from configs.text import BenchmarkConfig, ContaminationConfig, CorpusConfig, SourceConfig
+from configs.settings.text import BenchmarkConfig, ContaminationConfig, CorpusConfig, SourceConfig
 from corpus.decontaminate import DAMAGED, filter_corpus, study_corpus
 from tests.runs import run_of
 

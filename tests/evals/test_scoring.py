@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from configs.asking import Scoring, TaskConfig
+from configs.settings.asking import Scoring, TaskConfig
 from evals.examples import Example
 from evals.scoring import Answer, loosely, score_of
 from launcher.command_line.compose import compose_run

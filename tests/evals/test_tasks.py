@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from configs.asking import EvaluateConfig, TaskConfig
 from configs.errors import InputError
+from configs.settings.asking import EvaluateConfig, TaskConfig
 from corpus.machine.retrieval import TESTS
 from evals.forms import FORMS
 from evals.tasks import FEW, Task, fitting_shots, prompt_of, read_task

@@ -29,8 +29,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from configs.cuda import CudaConfig
 from configs.schema import DeviceName, EngineConfig, Precision, Recompute, Schedule
+from configs.settings.cuda import CudaConfig
 from models.shape import ModelShape
 from parallel.layout import Layout
 from parallel.planner.trace.trace import traced_ranks

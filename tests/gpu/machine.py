@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from configs.network import AttentionPattern
 from configs.override import override
 from configs.schema import DeviceName
+from configs.settings.network import AttentionPattern
 from launcher.run.jsonl import read_lines
 from models.shape import ModelShape
 from parallel.hardware import compute_capability, cuda_devices

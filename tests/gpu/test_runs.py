@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from configs.cuda import Fp8Scaling
 from configs.schema import DeviceName, Precision
+from configs.settings.cuda import Fp8Scaling
 from parallel.parity import Tolerance
 from tests.gpu.kit import Check
 from tests.gpu.machine import Machine, same, trace_of

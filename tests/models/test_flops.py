@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.network import AttentionPattern
+from configs.settings.network import AttentionPattern
 from models.flops import (
     attended_pairs,
     forward_flops_per_sample,

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.trainers.others.torch_trainer import Step
-from configs.network import Mlp
+from configs.settings.network import Mlp
 from models.shape import ModelShape
 from parallel.layout import Layout
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from benchmarks.trainers.others.plain_llama import PlainLlama
 from benchmarks.trainers.others.taking import take_weights
-from configs.network import Positions
 from configs.schema import OptimizerConfig
+from configs.settings.network import Positions
 from models.ops.attention.banded import band_mask
 from models.shape import ModelShape
 from parallel.engines.named_parameters import NamedParameter

@@ -13,8 +13,8 @@ from deepspeed.runtime.pipe.schedule import ForwardPass, ReduceTiedGrads
 from megatron.core import parallel_state
 from torch import Tensor, nn
 
-from configs.cuda import CudaConfig
 from configs.schema import EngineConfig, EngineName, OptimizerConfig, Precision
+from configs.settings.cuda import CudaConfig
 from models.shape import ModelShape
 from models.training.pipeline import CurrentDocuments
 from parallel.engines.base import Batch, StepResult

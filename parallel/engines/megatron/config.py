@@ -11,9 +11,7 @@ from megatron.core.distributed import DistributedDataParallelConfig
 from megatron.core.optimizer import OptimizerConfig as MegatronOptimizerConfig
 from megatron.core.transformer import TransformerConfig
 
-from configs.cuda import CudaConfig, Fp8Scaling, LayerKind
 from configs.errors import InputError
-from configs.network import Biases, Mlp, Norm, QkNorm
 from configs.schema import (
     ContextBy,
     DeviceName,
@@ -22,6 +20,8 @@ from configs.schema import (
     Precision,
     Recompute,
 )
+from configs.settings.cuda import CudaConfig, Fp8Scaling, LayerKind
+from configs.settings.network import Biases, Mlp, Norm, QkNorm
 from models.ops.attention.banded import attention_backend
 from models.shape import ModelShape
 from models.training.router_state import RouterState

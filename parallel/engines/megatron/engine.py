@@ -14,8 +14,8 @@ from megatron.core.optimizer.optimizer_config import OptimizerConfig as Megatron
 from megatron.core.pipeline_parallel import get_forward_backward_func
 from torch import Tensor
 
-from configs.cuda import CudaConfig
 from configs.schema import EngineName, OptimizerConfig, OptimizerName, Precision
+from configs.settings.cuda import CudaConfig
 from models.shape import ModelShape
 from parallel.engines.base import Batch, StepResult
 from parallel.engines.cuda_features import cuda_features

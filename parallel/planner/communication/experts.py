@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from configs.network import Balance
 from configs.schema import ExpertBy
+from configs.settings.network import Balance
 from models.shape import ModelShape
 from parallel.layout import Layout
 from parallel.planner.communication.traffic import CollectiveKind, Group

@@ -6,9 +6,9 @@ a rank's measured bytes exactly in steady state; `deepspeed_traffic` notes where
 
 from __future__ import annotations
 
-from configs.cuda import CudaConfig
-from configs.network import Positions, QkNorm
 from configs.schema import DeviceName, EngineName, OptimizerName, Precision, Recompute
+from configs.settings.cuda import CudaConfig
+from configs.settings.network import Positions, QkNorm
 from models.shape import ModelShape
 from parallel.engines.cuda_features import cuda_features
 from parallel.engines.registry import ENGINES

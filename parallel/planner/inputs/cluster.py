@@ -12,7 +12,7 @@ from importlib.resources import files
 import yaml
 
 from configs.errors import InputError
-from configs.schema import ClusterConfig
+from configs.settings.planning import ClusterConfig
 from parallel.planner.inputs.calibration import calibrated, family, software_names
 from parallel.planner.inputs.machine import Machine
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from configs.schema import ClusterConfig
+from configs.settings.planning import ClusterConfig
 
 GIGA = 1e9
 TERA = 1e12

@@ -12,7 +12,7 @@ from importlib.resources import files
 
 import yaml
 
-from configs.network import AttentionPattern
+from configs.settings.network import AttentionPattern
 from models.flops import paper_training_flops
 from models.shape import ModelShape
 from parallel.planner.cost import gpu_years, petaflop_days

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from configs.cuda import LayerKind
 from configs.errors import InputError
 from configs.schema import DeviceName, Run
+from configs.settings.cuda import LayerKind
 from models.shape import ModelShape
 from parallel.engines.base import Batch
 from parallel.engines.registry import ENGINES

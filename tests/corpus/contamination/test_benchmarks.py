@@ -8,7 +8,7 @@ import pytest
 import zstandard
 
 from configs.errors import InputError
-from configs.text import BenchmarkConfig
+from configs.settings.text import BenchmarkConfig
 from corpus.contamination.benchmarks import read_benchmark
 
 ROWS = [

@@ -12,8 +12,8 @@ import pytest
 import torch.distributed
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from configs.network import ModelConfig
-from configs.text import CorpusConfig
+from configs.settings.network import ModelConfig
+from configs.settings.text import CorpusConfig
 from corpus.dataset import epoch, shuffle
 from corpus.dataset.epoch import Epoch, open_tokens
 from corpus.dataset.mixture import Mixture

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from configs.network import ModelConfig
-from configs.text import CorpusConfig
+from configs.settings.network import ModelConfig
+from configs.settings.text import CorpusConfig
 from corpus.prepare.prepare import prepare
 
 GOOD = "All the soldiers stood together in ranks, and held their shields. " * 60

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from configs.errors import InputError
-from configs.text import TextFormat
+from configs.settings.text import TextFormat
 from corpus.formats import format_of, read, splittable
 from corpus.formats.records import Record
 

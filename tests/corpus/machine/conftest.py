@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from configs.text import MachineText
+from configs.settings.text import MachineText
 from corpus.machine import machine_file
 
 

@@ -13,7 +13,7 @@ import pytest
 from fastwarc.warc import ArchiveIterator
 
 from configs.errors import RunError
-from configs.text import MachineText, TextFormat
+from configs.settings.text import MachineText, TextFormat
 from corpus.formats import read
 from corpus.formats.records import Damage, Record
 from corpus.machine import crawl as crawling

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from configs.errors import InputError, RunError
-from configs.text import MachineText, TextFormat
+from configs.settings.text import MachineText, TextFormat
 from corpus.formats import format_of, read
 from corpus.formats.records import Record
 from corpus.machine import machine_file, making

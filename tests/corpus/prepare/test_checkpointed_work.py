@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from configs.network import ModelConfig
-from configs.text import CorpusConfig
+from configs.settings.network import ModelConfig
+from configs.settings.text import CorpusConfig
 from corpus.contamination.filter import Rules
 from corpus.contamination.grams import build_table
 from corpus.contamination.scan import Scanner

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import psutil
 
-from configs.network import ModelConfig
-from configs.text import CorpusConfig
+from configs.settings.network import ModelConfig
+from configs.settings.text import CorpusConfig
 from corpus.prepare.prepare import prepare
 from corpus.store.prepared import Prepared
 from tests.cli import ROOT, environment

@@ -10,8 +10,8 @@ import pytest
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, processors
 
-from configs.network import ModelConfig
-from configs.text import CorpusConfig
+from configs.settings.network import ModelConfig
+from configs.settings.text import CorpusConfig
 from corpus.dataset.samples import Samples
 from corpus.formats import text
 from corpus.prepare.prepare import prepare

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from configs.errors import InputError, RunError
-from configs.network import ModelConfig
-from configs.text import CorpusConfig, SourceConfig
+from configs.settings.network import ModelConfig
+from configs.settings.text import CorpusConfig, SourceConfig
 from corpus.dataset.epoch import open_tokens
 from corpus.prepare import prepare as module
 from corpus.prepare import select

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from configs.errors import InputError
-from configs.text import CorpusConfig, MachineText, SourceConfig
+from configs.settings.text import CorpusConfig, MachineText, SourceConfig
 from corpus.sources.sources import files_of, files_of_all, left_out, sources_of
 from tests.runs import run_of
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from configs.text import CorpusConfig
+from configs.settings.text import CorpusConfig
 from corpus.formats import text as text_format
 from corpus.formats.records import Record
 from corpus.sources import units as module

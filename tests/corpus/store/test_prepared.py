@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from configs.errors import InputError, RunError
-from configs.network import ModelConfig
-from configs.text import CorpusConfig
+from configs.settings.network import ModelConfig
+from configs.settings.text import CorpusConfig
 from corpus.prepare.inventory import cache_root
 from corpus.prepare.prepare import prepare
 from corpus.store.prepared import (

@@ -13,7 +13,7 @@ import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
 
 from configs.errors import InputError
-from configs.network import ModelConfig
+from configs.settings.network import ModelConfig
 from corpus.tokenizer.encoder import byte_characters, encoder_of
 from corpus.tokenizer.special_tokens import END_OF_TEXT
 from corpus.tokenizer.tokenizer import Tokenizer

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from configs.errors import InputError
-from configs.network import ModelConfig
+from configs.settings.network import ModelConfig
 from corpus.tokenizer import vocabulary
 from corpus.tokenizer.tokenizer import Tokenizer
 from corpus.tokenizer.vocabulary import choose

@@ -15,7 +15,7 @@ from rich.console import Console
 from configs.errors import InputError
 from configs.load import read
 from configs.schema import DeviceName
-from configs.text import SourceConfig
+from configs.settings.text import SourceConfig
 from corpus.dataset import shuffle
 from corpus.dataset.mixture_plan import plan_mixture
 from corpus.prepare.prepare import prepare

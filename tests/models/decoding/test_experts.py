@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from configs.network import MoeConfig, Residual, RouterScore
+from configs.settings.network import MoeConfig, Residual, RouterScore
 from models.decoding.decoder import Decoder, names_of
 from models.decoding.experts import mixture
 from models.layer_table import OUTPUT, ROUTER, WORDS

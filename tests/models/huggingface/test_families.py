@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from configs.errors import InputError
-from configs.network import (
+from configs.settings.network import (
     AttentionPattern,
     Balance,
     Biases,

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from configs.errors import InputError
-from configs.network import RotaryConfig
+from configs.settings.network import RotaryConfig
 from models.huggingface.families import LLAMA
 from models.huggingface.rope import Rotary
 from models.ops.rotary import attention_factor, frequencies

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from configs.network import Mlp
+from configs.settings.network import Mlp
 from models.ops import gated as module
 from models.ops.gated import gated
 

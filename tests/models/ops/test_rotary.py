@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from configs.network import RopeScaling, RotaryConfig
+from configs.settings.network import RopeScaling, RotaryConfig
 from models.ops.rotary import attention_factor, frequencies, rotate, tables
 
 CPU = torch.device("cpu")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from configs.network import Balance, MoeConfig, RouterScore
+from configs.settings.network import Balance, MoeConfig, RouterScore
 from models.routing import capacity_of, choose, within_capacity
 from models.shape import ModelShape
 from parallel.layout import Layout

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from configs.cuda import CudaConfig
 from configs.schema import DeviceName, EngineName, Precision
+from configs.settings.cuda import CudaConfig
 from parallel.engines import cuda_features as module
 from parallel.engines.cuda_features import CudaFeatures, cuda_features
 from parallel.layout import Layout

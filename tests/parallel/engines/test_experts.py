@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from configs.network import Balance, RouterScore
 from configs.schema import ContextBy, EngineConfig, ExpertBy, Recompute
+from configs.settings.network import Balance, RouterScore
 from models.shape import ModelShape
 from parallel.layout import Layout
 from tests import routing

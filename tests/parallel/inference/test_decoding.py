@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from configs.network import AttentionPattern
 from configs.schema import DeviceName, Precision
+from configs.settings.network import AttentionPattern
 from models.shape import ModelShape
 from parallel.inference.decoding import GREEDY, Draw, beam_search, generate, sample
 from parallel.layout import Layout

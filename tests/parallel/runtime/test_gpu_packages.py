@@ -114,7 +114,7 @@ def test_where_its_layers_are_taken(
     tmp_path: Path, settings: str, precision: str, taken: str
 ) -> None:
     said = python(
-        "from configs.cuda import CudaConfig, LayerKind\n"
+        "from configs.settings.cuda import CudaConfig, LayerKind\n"
         "from configs.schema import DeviceName, Precision\n"
         "from parallel.runtime import gpu_packages as g\n"
         "g.transformer_engine_fault.cache_clear(); g.transformer_engine_fault = lambda: None\n"
@@ -137,7 +137,7 @@ def test_what_requires_it_is_refused_with_the_reason(
     tmp_path: Path, settings: str, precision: str, words: str
 ) -> None:
     said = python(
-        "from configs.cuda import CudaConfig, LayerKind\n"
+        "from configs.settings.cuda import CudaConfig, LayerKind\n"
         "from configs.errors import InputError\n"
         "from configs.schema import DeviceName, Precision\n"
         "from parallel.engines.megatron.config import uses_transformer_engine\n"

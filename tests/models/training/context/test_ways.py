@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from configs.network import Positions
 from configs.schema import ContextBy
+from configs.settings.network import Positions
 from models.shape import ModelShape
 from parallel.layout import Layout
 from tests.pool import RankPool

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from configs.cuda import CudaConfig
 from configs.schema import DeviceName, Precision, Recompute, Schedule
+from configs.settings.cuda import CudaConfig
 from models.shape import ModelShape
 from parallel.layout import Layout
 from parallel.planner.communication.formulas import step_traffic
