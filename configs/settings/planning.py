@@ -18,9 +18,16 @@ class ClusterConfig:
     memory_gib: float | None  # memory of one GPU, GiB; null: known once a run starts
     memory_gb_s: float | None  # bandwidth of the GPU's memory, GB/s
     multiprocessors: int | None  # streaming multiprocessors of one GPU
+    # GPUs that fast links join, of several nodes in a rack-scale machine; null: those of a node
+    link_gpus: int | None = None
     link_gb_s: float | None  # from a GPU to the others of its node, GB/s one way
     network_gb_s: float | None  # a GPU's share of its node's network cards, GB/s one way
     dollars_per_hour: float | None  # price of one GPU; null: plans show none
+    node_watts: float | None = None  # most that a whole node draws; null: plans tell no energy
+    # of the grid's electricity, grams of CO2 per kWh; null: plans tell no emissions
+    grams_co2_per_kwh: float | None = None
+    # mean hours until one node fails; null: that of a published run of 16,384 H100
+    node_failure_hours: float | None = None
     sustained_tflops: float | None  # one GPU's rate in published estimates; null: the plan's
     # whose measured runs calibrate the plan: phalanx, or another one in calibration.json
     software: str
