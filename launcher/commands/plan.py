@@ -215,7 +215,7 @@ def _is_valid(run: Run, batch: int, ranks: int, device: DeviceName) -> bool:
     tried = replace(run, train=replace(run.train, global_batch=batch))
     return any(
         allowed(tried, layout, ranks=ranks, device=device)
-        for layout in candidates(tried, ranks, machine_of(run.cluster).gpus_per_node)
+        for layout in candidates(tried, ranks, machine_of(run.cluster).link_gpus)
     )
 
 
