@@ -18,13 +18,19 @@ RESEMBLES = "megatron-core"
 GPUS = {  # as calibration.json names them: the GPU whose runs stand for it, None for all together
     "A100": "A100",
     "A100-40GB": "A100-SXM-40GB",
+    "A800": "A100",
     "H100": "H100",
     "H200": "H100",
+    "H20": "H100",
     "B200": "GB200",
+    "B300": "GB200",
     "GB200": "GB200",
     "V100": None,
     "RTX-8000": None,
+    "L40S": None,
+    "MI300X": None,
 }
+OF_AMD = ("MI300X",)
 NAMES = {"A100": "A100", "A100-SXM-40GB": "A100-40GB", "H100": "H100", "GB200": "GB200"}
 
 
@@ -64,10 +70,12 @@ def _own(values: dict[str, float], common: Sequence[str]) -> dict[str, float]:
 
 def _basis_of_ours(name: str, gpu: str | None, counts: Counter[tuple[str, str]]) -> str:
     if gpu is None:
-        return f"no run on {name} is among the published: the mean of all GPUs and software"
+        all_gpus = "all NVIDIA GPUs" if name in OF_AMD else "all GPUs"
+        return f"no run on {name} is among the published: the mean of {all_gpus} and software"
     direct = counts[RESEMBLES, gpu]
     others = sum(count for (_, other), count in counts.items() if other == gpu) - direct
     stand_in = "" if gpu == name or gpu in name or NAMES.get(gpu) == name else f" of {gpu}"
+    runs = "run" if direct == 1 else "runs"
     return (
-        f"{direct} published runs{stand_in} of {RESEMBLES}, leaning on {others} of other software"
+        f"{direct} published {runs}{stand_in} of {RESEMBLES}, leaning on {others} of other software"
     )
