@@ -37,6 +37,7 @@ def explain(error: Exception, words: Sequence[str] = ()) -> InputError | None:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return _no_file(error.missing_cfg_file, list(error.options or []), arguments)
     key = getattr(error, "full_key", None) or getattr(error.__cause__, "full_key", None)
+    key = key.removesuffix("_") if key else key  # of a word of Python, see configs/load.py
     if match := re.search(r"Could not override '([^']+)'|Key '([^']+)' (?:is )?not in", text):
         return _unknown(key or match[1] or match[2], arguments)
     if match := re.search(r"Could not find '([^']+)'", text):

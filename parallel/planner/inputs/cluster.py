@@ -40,7 +40,7 @@ def clusters_of_gpus() -> dict[str, str]:
     """Every GPU of the shipped cluster files and the first file that has it."""
     found: dict[str, str] = {}
     for name in cluster_names():
-        cluster = _figures(name)
+        cluster = figures_of(name)
         found.setdefault(str(cluster["gpu"]), name)
     return found
 
@@ -72,10 +72,10 @@ def _require_figures(cluster: ClusterConfig, near: str) -> None:
     """All that are missing are told at once, with those of the shipped cluster `near`."""
     missing = [name for name in FIGURES if getattr(cluster, name) is None]
     given = [override(f"cluster.{name}", None) for name in missing]
-    nearest = [override(f"cluster.{name}", _figures(near)[name]) for name in missing]
+    nearest = [override(f"cluster.{name}", figures_of(near)[name]) for name in missing]
     if not {"bf16", "fp16"} & set(cluster.peak_tflops):
         given.append(f"cluster.peak_tflops={_braced(cluster.peak_tflops)}")
-        nearest.append(f"cluster.peak_tflops={_braced(_figures(near)['peak_tflops'])}")
+        nearest.append(f"cluster.peak_tflops={_braced(figures_of(near)['peak_tflops'])}")
     if given:
         these = "these figures" if len(given) > 1 else "this figure"
         peak = ", a peak of bf16 or fp16 among them" if len(given) > len(missing) else ""
@@ -93,10 +93,10 @@ def _require_own_figures(cluster: ClusterConfig, known: dict[str, str]) -> None:
     """Detects a changed name with the figures of another GPU."""
     assert cluster.gpu is not None
     home = known.get(cluster.gpu)
-    if home is None or cluster.memory_gb_s == _figures(home)["memory_gb_s"]:
+    if home is None or cluster.memory_gb_s == figures_of(home)["memory_gb_s"]:
         return
     others = [
-        name for name in known.values() if cluster.memory_gb_s == _figures(name)["memory_gb_s"]
+        name for name in known.values() if cluster.memory_gb_s == figures_of(name)["memory_gb_s"]
     ]
     if others:
         raise InputError(
@@ -106,7 +106,8 @@ def _require_own_figures(cluster: ClusterConfig, known: dict[str, str]) -> None:
 
 
 @cache
-def _figures(name: str) -> dict[str, Any]:
+def figures_of(name: str) -> dict[str, Any]:
+    """The settings of a shipped cluster's file."""
     text = files("configs").joinpath("cluster", f"{name}.yaml").read_text(encoding="utf-8")
     figures: dict[str, Any] = yaml.safe_load(text)
     return figures
