@@ -50,3 +50,10 @@ def partitions() -> Iterator[SlurmCluster]:
     ]
     with _spoken_to(declared_cluster(*parts, default="NO")) as running:
         yield running
+
+
+@pytest.fixture
+def of_the_guide() -> Iterator[SlurmCluster]:
+    """The partition of the guide's page on machines."""
+    with _spoken_to(declared_cluster(Declared("gpu", 4, gpus=8, kind="h100"))) as running:
+        yield running

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from slurm.nodes import nodes_in
-from tests.cli import PhalanxResult, phalanx
+from tests.cli import ROOT, PhalanxResult, phalanx
+from tests.house.test_documents import shown
 from tests.slurm_cluster import SlurmCluster
 
 PLAN = ("plan", "model=gpt3_125m", "precision=bf16", "layout=dp2", "layout.data=null")
@@ -43,6 +44,14 @@ def test_nodes_of_a_partition_are_a_cluster_that_can_be_saved(
     again = plan("--config-dir", str(file.parents[1]), "cluster=hopper")
     assert again.status == 0, again.errors
     assert found.output.endswith(again.output.partition("\n\n")[2])
+
+
+def test_what_the_guide_shows_is_what_is_said(of_the_guide: SlurmCluster) -> None:
+    page = (ROOT / "docs" / "guide" / "clusters.md").read_text()
+    ((line, there),) = [(typed, said) for typed, said in shown(page).items() if FROM in typed]
+    said = phalanx(*line.split()[1:])
+    assert said.status == 0, said.errors
+    assert said.output.startswith(there.removesuffix("...\n"))
 
 
 def test_a_rack_is_one_where_slurm_has_whole_ones(partitions: SlurmCluster) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from launcher.machine.names import cluster_of
-from tests.cli import PhalanxResult, phalanx
+from tests.cli import ROOT, PhalanxResult, phalanx
+from tests.house.test_documents import commands, words_of
 
 TOPOLOGIES = Path(__file__).parents[1] / "doctor" / "topologies"
 PLAN = ("plan", "model=gpt3_125m", "precision=bf16", "layout=dp2", "layout.data=null")
@@ -77,6 +78,16 @@ def test_a_dgx_is_found_with_its_figures_and_links(driver: Driver) -> None:
     ):
         assert line in said.output.splitlines()
     assert "taken from cluster=dgx_a100: network_gb_s, dollars_per_hour, node_watts" in said.output
+
+
+def test_the_command_of_the_guide_searches_for_this_machine(driver: Driver) -> None:
+    driver.lists(*[H100] * 8)
+    page = (ROOT / "docs" / "guide" / "clusters.md").read_text()
+    (line,) = [line for line in commands(page) if FROM in line]
+    _, words = words_of(line)
+    said = phalanx("plan", *words)
+    assert said.status == 0, said.errors
+    assert "# the fastest, as a file of configs/layout" in said.output
 
 
 def test_gpus_without_nvlink_have_the_bandwidth_of_pcie(driver: Driver) -> None:

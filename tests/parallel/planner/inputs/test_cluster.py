@@ -10,6 +10,7 @@ import pytest
 from configs.errors import InputError
 from parallel.planner.inputs.calibration import calibrated, family
 from parallel.planner.inputs.cluster import FIGURES, cluster_names, clusters_of_gpus, machine_of
+from tests.cli import ROOT
 from tests.runs import run_of
 
 
@@ -54,6 +55,26 @@ def test_a_gpu_is_no_other_whose_name_is_in_its_own(gpu: str, of: str | None) ->
 )
 def test_the_basis_of_a_gpu_without_runs_says_whose_they_are(gpu: str, told: str) -> None:
     assert calibrated("phalanx", gpu).basis.startswith(told)
+
+
+def test_the_guide_has_every_machine_with_its_figures() -> None:
+    page = (ROOT / "docs" / "guide" / "clusters.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines()]
+    table = {row[0].strip("`"): row[2:] for row in rows if row and row[0].startswith("`")}
+    for name in cluster_names():
+        of = run_of(f"cluster={name}").cluster
+        peak = of.peak_tflops.get("bf16", of.peak_tflops["fp16"])
+        rack = f" in {of.link_gpus}" if of.link_gpus else ""
+        assert table.pop(name, []) == [
+            of.gpu,
+            str(of.gpus_per_node),
+            f"{of.memory_gib:g}",
+            f"{peak:,g}",
+            f"{of.link_gb_s:g}{rack}",
+            f"{of.network_gb_s:g}",
+            f"{of.node_watts:,.0f}" if of.node_watts else "",
+        ]
+    assert table.keys() == {"cluster="}
 
 
 @pytest.mark.parametrize("figure", [*FIGURES, "peak_tflops"])
