@@ -6,7 +6,7 @@ import json
 import math
 import sys
 import warnings
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from configs.schema import DeviceName, Run
 from configs.settings.planning import PlanFormat
 from configs.words import listed
 from launcher.command_line.compose import hydra_app
+from launcher.console.cluster_yaml import cluster_yaml, how_to_save
 from launcher.console.plan_tables import (
     asked_line,
     beside_the_search,
@@ -33,6 +34,7 @@ from launcher.console.plan_tables import (
 )
 from launcher.console.tables import print_lines, print_table
 from launcher.huggingface.begin import but_for_typed, with_its_model
+from launcher.machine.at_hand import at_hand
 from launcher.run.settings import key_of
 from models.shape import ModelShape
 from parallel.advice import advice
@@ -54,7 +56,11 @@ PAGE = "plan.html"
 
 def plan(run: Run, overrides: list[str]) -> None:
     """Plans the layout, or the fastest one found by a search, and prints or writes the result."""
-    run = _with_model_there(run, [key_of(each) for each in overrides])
+    typed = [key_of(each) for each in overrides]
+    run = _with_model_there(run, typed)
+    machine = at_hand(run, typed) if run.cluster.from_ is not None else None
+    if machine is not None:
+        run = replace(run, cluster=machine.cluster)
     device, ranks = _ranks(run)
     found = _search(run, device, ranks) if run.plan.search else None
     requested = with_fastest_way(run, _layout(run, ranks, overrides), ranks, device)
@@ -69,6 +75,13 @@ def plan(run: Run, overrides: list[str]) -> None:
     else:
         beside = None
     report["advice"] = advice(run, layout)
+    if machine is not None:
+        report["cluster"] = {
+            "settings": asdict(machine.cluster),
+            "sources": machine.sources,
+            "notes": list(machine.notes),
+        }
+        del report["cluster"]["settings"]["from_"]
     if run.plan.timeline is not None:
         _write_timeline(run.plan.timeline, planned)
     console = Console(soft_wrap=True, highlight=False, markup=False)
@@ -88,6 +101,10 @@ def plan(run: Run, overrides: list[str]) -> None:
         console.print(f"wrote {path}")
     else:
         console.print(f"{planned_for(planned)}\n")
+        if machine is not None:
+            print_lines(console, f"{cluster_yaml(machine)}\n{how_to_save(machine)}")
+            print_lines(console, "\n".join(machine.notes))
+            console.print()
         _show(console, planned, found, traces)
         if beside is not None:
             print_lines(console, asked_line(beside))
@@ -215,7 +232,7 @@ def _is_valid(run: Run, batch: int, ranks: int, device: DeviceName) -> bool:
     tried = replace(run, train=replace(run.train, global_batch=batch))
     return any(
         allowed(tried, layout, ranks=ranks, device=device)
-        for layout in candidates(tried, ranks, machine_of(run.cluster).gpus_per_node)
+        for layout in candidates(tried, ranks, machine_of(run.cluster).link_gpus)
     )
 
 

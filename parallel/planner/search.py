@@ -53,7 +53,7 @@ def search(
     limit = machine.memory_bytes * (1 - run.plan.margin)
     tried = 0
     valid: list[Candidate] = []
-    for layout in candidates(run, ranks, machine.gpus_per_node):
+    for layout in candidates(run, ranks, machine.link_gpus):
         tried += 1
         if allowed(run, layout, ranks=ranks, device=device):
             valid.append(_candidate(run, layout, machine, calibration))
@@ -78,7 +78,7 @@ def fits_somewhere(
     return any(
         _memory(Job.of(run, layout), calibration) <= limit
         and allowed(run, layout, ranks=ranks, device=device)
-        for layout in candidates(run, ranks, machine.gpus_per_node)
+        for layout in candidates(run, ranks, machine.link_gpus)
     )
 
 
