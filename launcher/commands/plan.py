@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 import warnings
 from dataclasses import replace
@@ -17,7 +16,6 @@ from configs.errors import InputError
 from configs.override import override
 from configs.schema import DeviceName, Run
 from configs.settings.planning import PlanFormat
-from configs.words import listed
 from launcher.command_line.compose import hydra_app
 from launcher.console.plan_tables import (
     asked_line,
@@ -30,9 +28,11 @@ from launcher.console.plan_tables import (
     summary,
     trace_table,
     why_the_runner_up_lost,
+    with_engine,
 )
 from launcher.console.tables import print_lines, print_table
 from launcher.huggingface.begin import but_for_typed, with_its_model
+from launcher.planning.searching import searched
 from launcher.run.settings import key_of
 from models.shape import ModelShape
 from parallel.advice import advice
@@ -40,14 +40,13 @@ from parallel.checkpoint import manifest
 from parallel.checkpoint.manifest import TrainState
 from parallel.hardware import choose_device, cuda_devices
 from parallel.layout import Layout
-from parallel.planner.inputs.calibration import calibrated
 from parallel.planner.inputs.cluster import machine_of
 from parallel.planner.plan import Plan
 from parallel.planner.report.as_json import answer, search_answer, trace_answer
 from parallel.planner.report.perfetto import perfetto
-from parallel.planner.search import Found, candidates, fits_somewhere, search
+from parallel.planner.search import Found
 from parallel.planner.ways import with_fastest_way
-from parallel.rules import allowed, check
+from parallel.rules import check
 
 PAGE = "plan.html"
 
@@ -56,15 +55,17 @@ def plan(run: Run, overrides: list[str]) -> None:
     """Plans the layout, or the fastest one found by a search, and prints or writes the result."""
     run = _with_model_there(run, [key_of(each) for each in overrides])
     device, ranks = _ranks(run)
-    found = _search(run, device, ranks) if run.plan.search else None
     requested = with_fastest_way(run, _layout(run, ranks, overrides), ranks, device)
-    layout = found.ranked[0].layout if found else requested
+    layout, found, asked = requested, None, run
+    if run.plan.search:
+        found = searched(run, device, ranks, [key_of(each) for each in overrides])
+        layout, run = found.ranked[0].layout, replace(run, engine=found.ranked[0].engine)
     check(run, layout, ranks=ranks, device=device)
     planned = Plan.of(run, layout, device)
     traces = _traces(planned) if run.plan.trace else []
     report = _report(planned, found, traces)
     if found and _names_a_layout(overrides):
-        beside = beside_the_search(run, requested, device, ranks, found)
+        beside = beside_the_search(asked, requested, device, ranks, found)
         report["search"]["asked"] = beside
     else:
         beside = None
@@ -154,96 +155,6 @@ def _layout(run: Run, ranks: int | None, overrides: list[str]) -> Layout:
     return Layout.resolve(run.layout, ranks)
 
 
-def _search(run: Run, device: DeviceName, ranks: int | None) -> Found:
-    """Raises InputError if no layout is valid or none fits."""
-    if ranks is None:
-        raise InputError(
-            f"plan.search=true cluster={run.cluster.name}: for how many ranks is not said; "
-            "nearest: cluster=dgx_a100 cluster.nodes=1"
-        )
-    machine = machine_of(run.cluster)
-    calibration = calibrated(run.cluster.software, machine.gpu)
-    found = search(run, ranks, device, machine, calibration)
-    if found.leanest is None:
-        nearest = _nearest_batches(run, ranks, device)
-        if not nearest:  # whatever the batch: the rules say why of the simplest layout
-            check(_with_batch(run, ranks), Layout(data=ranks), ranks=ranks, device=device)
-        raise InputError(
-            f"plan.search=true: none of {found.tried} layouts of {ranks} ranks is valid for "
-            f"model={run.model.name}, train.global_batch={run.train.global_batch}, "
-            f"optimizer.ramp_start={run.optimizer.ramp_start}; nearest: "
-            f"{listed(nearest, apart=' or ')}"
-        )
-    if not found.ranked:
-        raise InputError(_fits_nowhere(run, ranks, found))
-    return found
-
-
-def _nearest_batches(run: Run, ranks: int, device: DeviceName) -> list[str]:
-    """Overrides with which some layout is valid: the nearest global batch below and above, with the
-    ramp-up if one works with it. Empty if no batch helps.
-    """
-    batch, start = run.train.global_batch, max(run.optimizer.ramp_start, 1)
-    constant = _with_batch(run, batch)
-    for ramped, before in ((run, ""), (constant, "optimizer.ramp_tokens=0")):
-        # A batch is a multiple of the replicas, whose number divides the ranks, and of the ramp's
-        # first batch if there is one.
-        units = [size for size in range(1, ranks + 1) if ranks % size == 0]
-        units += [math.lcm(size, start) for size in units]
-        below = sorted({batch // unit * unit for unit in units} - {0}, reverse=True)
-        above = sorted({(batch // unit + 1) * unit for unit in units})
-        found = [
-            next((each for each in side if _is_valid(ramped, each, ranks, device)), None)
-            for side in (below, above)
-        ]
-        ways = [it for it in dict.fromkeys(found) if it is not None]
-        if before and batch in ways:
-            return [before]
-        if ways:
-            return [f"{before} {override('train.global_batch', it)}".strip() for it in ways]
-    return []
-
-
-def _with_batch(run: Run, batch: int) -> Run:
-    """The run with this global batch from the first step on."""
-    constant = replace(run.optimizer, ramp_tokens=0)
-    return replace(run, optimizer=constant, train=replace(run.train, global_batch=batch))
-
-
-def _is_valid(run: Run, batch: int, ranks: int, device: DeviceName) -> bool:
-    """Whether any layout is, with this global batch."""
-    tried = replace(run, train=replace(run.train, global_batch=batch))
-    return any(
-        allowed(tried, layout, ranks=ranks, device=device)
-        for layout in candidates(tried, ranks, machine_of(run.cluster).gpus_per_node)
-    )
-
-
-def _fits_nowhere(run: Run, ranks: int, found: Found) -> str:
-    assert found.leanest is not None
-    needed = found.leanest.memory / 2**30
-    limit = found.limit / 2**30
-    nodes = run.cluster.nodes
-    return (
-        f"model={run.model.name}: none of {found.valid} valid layouts of {ranks} ranks fits into "
-        f"{limit:,.1f} GiB of {run.cluster.gpu}; the leanest ({found.leanest.layout}) needs "
-        f"{needed:,.1f} GiB; nearest: {_larger(run, nodes)}"
-    )
-
-
-def _larger(run: Run, nodes: int) -> str:
-    """The smallest number of nodes, by doubling, on which something fits."""
-    machine = machine_of(run.cluster)
-    calibration = calibrated(run.cluster.software, machine.gpu)
-    for _ in range(8):
-        nodes *= 2
-        larger = replace(run, cluster=replace(run.cluster, nodes=nodes))
-        ranks = nodes * machine.gpus_per_node
-        if fits_somewhere(larger, ranks, DeviceName.cuda, machine, calibration):
-            return f"cluster.nodes={nodes}"
-    return "a smaller model or a GPU with more memory"
-
-
 def _traces(planned: Plan) -> list[Any]:
     # Megatron-core and torch warn about missing packages, which a trace does not need.
     warnings.filterwarnings("ignore")
@@ -282,7 +193,7 @@ def _show(console: Console, planned: Plan, found: Found | None, traces: list[Any
     if planned.run.cluster.sustained_tflops is not None:
         print_table(console, headline_table())
     if found is not None:
-        console.print("# the fastest, as a file of configs/layout")
+        console.print(f"# the fastest, as a file of configs/layout{with_engine(found.ranked[0])}")
         console.print(f"{layout_yaml(planned.layout)}\n")
         if len(found.ranked) > 1:
             console.print(why_the_runner_up_lost(found))

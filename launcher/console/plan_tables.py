@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from omegaconf import OmegaConf
 from rich import box
 from rich.table import Table
 
-from configs.schema import DeviceName, Run
+from configs.schema import DeviceName, EngineName, Run
 from launcher.console.tables import in_words
 from launcher.run.corpus import human
+from launcher.run.host_memory import needed_bytes
 from parallel.layout import Layout
 from parallel.planner.communication.traffic import Traffic
 from parallel.planner.inputs.cluster import cluster_names
 from parallel.planner.memory.stages import CATEGORIES
 from parallel.planner.plan import Plan
 from parallel.planner.report.gpt3_figures import headline, petaflop_days_of_all
-from parallel.planner.search import Candidate, Found
+from parallel.planner.search import KEPT, Candidate, Found
 from parallel.rules import violations
 
 if TYPE_CHECKING:
@@ -59,7 +62,7 @@ def beside_the_search(
         "seconds": plan.time.seconds,
         "gib": plan.memories[plan.fullest].total / _GIB,
         "place": 1 + sum(each.seconds < faster for each in found.ranked),
-        "of": len(found.ranked),
+        "of": found.valid,
         "slower": plan.time.seconds / best - 1,
     }
 
@@ -71,7 +74,8 @@ def asked_line(asked: dict[str, Any]) -> str:
         return f"{name}: cannot be: " + "; ".join(asked["why"])
     fits = "" if asked["fits"] else ", and does not fit"
     slower = f"{asked['slower'] * 100:+.1f} % of the fastest's time"
-    place = f"place {asked['place']:,} of {asked['of']:,}" if asked["fits"] else "no place"
+    at = f"{asked['place']:,}" if asked["place"] <= KEPT else f"after the first {KEPT:,}"
+    place = f"place {at} of {asked['of']:,}" if asked["fits"] else "no place"
     return f"{name}: {asked['seconds']:,.3f} s ({slower}), {asked['gib']:,.1f} GiB{fits}; {place}"
 
 
@@ -151,8 +155,7 @@ def search_tables(found: Found, run: Run) -> list[Table]:
     """The `plan.top` fastest layouts, and the Pareto front of memory and time."""
     ranks = found.ranked[0].layout.world_size
     best = _table(
-        f"the fastest of {len(found.ranked):,} layouts of {ranks} ranks that fit "
-        f"({found.tried:,} tried, {found.valid:,} valid)"
+        f"the fastest of {found.valid:,} valid layouts of {ranks} ranks ({found.tried:,} tried)"
     )
     _candidate_columns(best, found.ranked[: run.plan.top])
     front = _table("memory against time: no other layout is both leaner and faster")
@@ -161,12 +164,15 @@ def search_tables(found: Found, run: Run) -> list[Table]:
 
 
 def _candidate_columns(table: Table, candidates: Iterable[Candidate]) -> None:
-    for name in ("layout", "micro-batch", "sequence", "ZeRO", "recompute", "step s", "GiB"):
-        table.add_column(name, justify="left" if name in ("layout", "recompute") else "right")
+    names = ("layout", "engine", "batch", "sequence", "ZeRO", "recompute", "step s", "GiB")
+    for name in names:
+        right = name in ("batch", "ZeRO", "step s", "GiB")
+        table.add_column(name, justify="right" if right else "left")
     for each in candidates:
         layout = each.layout
         table.add_row(
-            f"{layout}{' DualPipeV' if layout.dualpipev else ''}",
+            layout_name(layout),
+            str(each.engine.name),
             str(layout.micro_batch),
             "yes" if layout.sequence_parallel else "",
             str(layout.zero),
@@ -176,10 +182,28 @@ def _candidate_columns(table: Table, candidates: Iterable[Candidate]) -> None:
         )
 
 
+def layout_name(layout: Layout) -> str:
+    """A layout with its way of attention, schedule and uneven stages: 8x4-cp2 ring 7,2x8,7."""
+    words = [str(layout)]
+    if layout.context_by is not None:
+        words.append(str(layout.context_by))
+    if layout.dualpipev:
+        words.append("DualPipeV")
+    if layout.stage_layers is not None:
+        words.append(_stages(layout.stage_layers))
+    return " ".join(words)
+
+
+def _stages(layers: tuple[int, ...]) -> str:
+    """Layers of each stage, as 7,14x8,7."""
+    runs = [(size, len(list(same))) for size, same in groupby(layers)]
+    return ",".join(f"{count}x{size}" if count > 1 else str(size) for size, count in runs)
+
+
 def why_the_runner_up_lost(found: Found) -> str:
     """The settings in which the second layout differs from the first, and their cost."""
     first, second = found.ranked[0], found.ranked[1]
-    ours, theirs = asdict(first.layout), asdict(second.layout)
+    ours, theirs = _told(first), _told(second)
     changes = [
         f"{name} {theirs[name]} instead of {ours[name]}"
         for name in ours
@@ -193,9 +217,27 @@ def why_the_runner_up_lost(found: Found) -> str:
     )
 
 
+def _told(candidate: Candidate) -> dict[str, Any]:
+    layout = candidate.layout
+    told = {"engine": candidate.engine.name, **asdict(layout)}
+    if layout.stage_layers is not None:
+        told["stage_layers"] = _stages(layout.stage_layers)
+    return told
+
+
+def with_engine(candidate: Candidate) -> str:
+    """What goes with its layout's file, where it is not of the engine that is taken by itself."""
+    usual = EngineName.megatron
+    engine = candidate.engine
+    offload = " engine.offload_optimizer=true" if engine.offload_optimizer else ""
+    return "" if engine.name is usual else f", with engine={engine.name}{offload}"
+
+
 def layout_yaml(layout: Layout) -> str:
     """A file for configs/layout, ready to use."""
-    return OmegaConf.to_yaml(OmegaConf.structured(layout.as_config())).strip()
+    settings = OmegaConf.to_container(OmegaConf.structured(layout.as_config()), enum_to_str=True)
+    # Lists on one line each, however long.
+    return yaml.safe_dump(settings, default_flow_style=None, sort_keys=False, width=10_000).strip()
 
 
 def trace_table(plan: Plan, traces: list[RankTrace]) -> Table:
@@ -253,6 +295,8 @@ def summary(plan: Plan) -> str:
     if cost.dollars is not None:
         dollars = _rounded(cost.dollars) if cost.dollars >= 10 else f"{cost.dollars:.2f}"
         price = f", ${dollars} at ${cost.dollars_per_hour:g} a {each}-hour"
+    if run.engine.offload_optimizer:
+        verdict += f"; {_in_host_memory(plan)}"
     lines = [
         f"model    {run.model.name}, {in_words(plan.shape.parameters)} parameters{active}",
         f"layout   {layout} on {layout.world_size} x {plan.machine.gpu}, {run.engine.name}, "
@@ -277,6 +321,15 @@ def summary(plan: Plan) -> str:
             "         float32 is slow on this GPU; precision=bf16 (or fp16) is planned alike"
         )
     return "\n".join(lines)
+
+
+def _in_host_memory(plan: Plan) -> str:
+    ranks = plan.run.cluster.gpus_per_node or plan.layout.world_size
+    needed = needed_bytes(plan.run, plan.layout, plan.device, ranks) / _GIB
+    return (
+        f"the optimizer is in host memory, {needed:,.0f} GiB a node, and the time of its updates "
+        "there is not in the step: nobody measured it"
+    )
 
 
 def _what_would_fit(plan: Plan) -> str:

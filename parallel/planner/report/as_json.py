@@ -108,7 +108,7 @@ def search_answer(found: Found, top: int) -> dict[str, Any]:
     return {
         "tried": found.tried,
         "valid": found.valid,
-        "fit": len(found.ranked),
+        "ranked": len(found.ranked),
         "limit_gib": found.limit / GIB,
         "best": [candidate_fields(each) for each in found.ranked[:top]],
         "front": [candidate_fields(each) for each in found.front],
@@ -118,6 +118,8 @@ def search_answer(found: Found, top: int) -> dict[str, Any]:
 def candidate_fields(candidate: Candidate) -> dict[str, Any]:
     """A layout with its step time and its fullest rank's memory."""
     return {
+        "engine": str(candidate.engine.name),
+        "offload_optimizer": candidate.engine.offload_optimizer,
         "layout": layout_fields(candidate.layout),
         "step_time_s": candidate.seconds,
         "memory_gib": candidate.memory / GIB,

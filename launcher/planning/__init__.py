@@ -1,0 +1,5 @@
+"""What `phalanx plan` searches for.
+
+Imports parallel.
+Imported by launcher.commands.
+"""
