@@ -52,5 +52,12 @@ class PlanConfig:
     # tokens that the busiest rank's experts get, over their even share, which 1 means and balancing
     # aims at; it multiplies the time and the memory of experts
     imbalance: float = 1.0
+    # with search: the days that training may take, failures included, on as few nodes as do; null:
+    # no such goal
+    days: float | None = None
+    dollars: float | None = None  # with search: the most that training may cost; null: no such goal
+    # with search: how many nodes to choose from, 64 or 8..64; null: cluster.nodes, or with a goal
+    # any number
+    nodes: str | None = None
     out: str | None  # the page that format=html writes; null: plan.html
     timeline: str | None  # a file for the schedule in Chrome's and Perfetto's format; null: none

@@ -17,21 +17,20 @@ from configs.override import override
 from configs.schema import DeviceName, Run
 from configs.settings.planning import PlanFormat
 from launcher.command_line.compose import hydra_app
-from launcher.console.plan_tables import (
+from launcher.console.goal_tables import goals_answer, goals_lines, goals_table
+from launcher.console.plan_summary import summary
+from launcher.console.plan_tables import headline_table, plan_tables, planned_for, trace_table
+from launcher.console.search_tables import (
     asked_line,
     beside_the_search,
-    headline_table,
     layout_yaml,
-    plan_tables,
-    planned_for,
     search_tables,
-    summary,
-    trace_table,
     why_the_runner_up_lost,
     with_engine,
 )
 from launcher.console.tables import print_lines, print_table
 from launcher.huggingface.begin import but_for_typed, with_its_model
+from launcher.planning.goals import check_goals, goals_of, reach
 from launcher.planning.searching import searched
 from launcher.run.settings import key_of
 from models.shape import ModelShape
@@ -53,12 +52,18 @@ PAGE = "plan.html"
 
 def plan(run: Run, overrides: list[str]) -> None:
     """Plans the layout, or the fastest one found by a search, and prints or writes the result."""
-    run = _with_model_there(run, [key_of(each) for each in overrides])
+    typed = [key_of(each) for each in overrides]
+    run = _with_model_there(run, typed)
+    check_goals(run)
+    reached = None
+    if goals_of(run):
+        reached, option = reach(run, typed)
+        run = replace(run, cluster=option.plan.run.cluster)
     device, ranks = _ranks(run)
     requested = with_fastest_way(run, _layout(run, ranks, overrides), ranks, device)
     layout, found, asked = requested, None, run
     if run.plan.search:
-        found = searched(run, device, ranks, [key_of(each) for each in overrides])
+        found = option.found if reached else searched(run, device, ranks, typed)
         layout, run = found.ranked[0].layout, replace(run, engine=found.ranked[0].engine)
     check(run, layout, ranks=ranks, device=device)
     planned = Plan.of(run, layout, device)
@@ -69,6 +74,8 @@ def plan(run: Run, overrides: list[str]) -> None:
         report["search"]["asked"] = beside
     else:
         beside = None
+    if reached is not None:
+        report["goals"] = goals_answer(reached)
     report["advice"] = advice(run, layout)
     if run.plan.timeline is not None:
         _write_timeline(run.plan.timeline, planned)
@@ -88,6 +95,10 @@ def plan(run: Run, overrides: list[str]) -> None:
         _write("plan.out", path, page(planned, report, found))
         console.print(f"wrote {path}")
     else:
+        if reached is not None:
+            print_table(console, goals_table(reached))
+            print_lines(console, goals_lines(reached))
+            console.print()
         console.print(f"{planned_for(planned)}\n")
         _show(console, planned, found, traces)
         if beside is not None:

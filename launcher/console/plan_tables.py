@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict
-from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import yaml
-from omegaconf import OmegaConf
 from rich import box
 from rich.table import Table
 
-from configs.schema import DeviceName, EngineName, Run
-from launcher.console.tables import in_words
+from configs.schema import DeviceName
 from launcher.run.corpus import human
-from launcher.run.host_memory import needed_bytes
-from parallel.layout import Layout
 from parallel.planner.communication.traffic import Traffic
 from parallel.planner.inputs.cluster import cluster_names
 from parallel.planner.memory.stages import CATEGORIES
 from parallel.planner.plan import Plan
 from parallel.planner.report.gpt3_figures import headline, petaflop_days_of_all
-from parallel.planner.search import KEPT, Candidate, Found
-from parallel.rules import violations
 
 if TYPE_CHECKING:
     from parallel.planner.trace.trace import RankTrace
@@ -45,40 +35,6 @@ def planned_for(plan: Plan) -> str:
     )
 
 
-def beside_the_search(
-    run: Run, layout: Layout, device: DeviceName, ranks: int | None, found: Found
-) -> dict[str, Any]:
-    """The given layout compared with a search's results: its place, or why it has none."""
-    settings = {"layout": str(layout), "micro_batch": layout.micro_batch}
-    faults = violations(run, layout, ranks=ranks, device=device)
-    if faults:
-        return {**settings, "valid": False, "why": [str(fault) for fault in faults]}
-    plan = Plan.of(run, layout, device)
-    best, faster = found.ranked[0].seconds, plan.time.seconds
-    return {
-        **settings,
-        "valid": True,
-        "fits": plan.fits,
-        "seconds": plan.time.seconds,
-        "gib": plan.memories[plan.fullest].total / _GIB,
-        "place": 1 + sum(each.seconds < faster for each in found.ranked),
-        "of": found.valid,
-        "slower": plan.time.seconds / best - 1,
-    }
-
-
-def asked_line(asked: dict[str, Any]) -> str:
-    """Formats the result of `beside_the_search` as one line."""
-    name = f"asked    {asked['layout']}, micro-batch {asked['micro_batch']}"
-    if not asked["valid"]:
-        return f"{name}: cannot be: " + "; ".join(asked["why"])
-    fits = "" if asked["fits"] else ", and does not fit"
-    slower = f"{asked['slower'] * 100:+.1f} % of the fastest's time"
-    at = f"{asked['place']:,}" if asked["place"] <= KEPT else f"after the first {KEPT:,}"
-    place = f"place {at} of {asked['of']:,}" if asked["fits"] else "no place"
-    return f"{name}: {asked['seconds']:,.3f} s ({slower}), {asked['gib']:,.1f} GiB{fits}; {place}"
-
-
 def plan_tables(plan: Plan) -> list[tuple[Table, int]]:
     """The tables, each with the number of leading columns that identify its rows."""
     return [(memory_table(plan), 1), (traffic_table(plan), 3)]
@@ -87,7 +43,7 @@ def plan_tables(plan: Plan) -> list[tuple[Table, int]]:
 def memory_table(plan: Plan) -> Table:
     """Memory of a rank in GiB, one row per stage and one column per category."""
     limit = plan.machine.memory_bytes / _GIB
-    table = _table(f"memory of a rank by stage, GiB of {limit:,.1f} (* the fullest)")
+    table = new_table(f"memory of a rank by stage, GiB of {limit:,.1f} (* the fullest)")
     table.add_column("stage")
     for name in ("numbers", *_HEADINGS, "total"):
         table.add_column(name, justify="right")
@@ -116,7 +72,7 @@ def traffic_table(plan: Plan) -> Table:
     for stage, traffic in enumerate(plan.traffic):
         rows = tuple(_traffic_cells(plan, each) for each in traffic)
         alike.setdefault(rows, []).append(stage)
-    table = _table("traffic of a rank in a step")
+    table = new_table("traffic of a rank in a step")
     for name in ("stages", "group", "collective", "link", "time"):
         table.add_column(name)
     for name in ("count", "bytes"):
@@ -151,98 +107,9 @@ def _traffic_cells(plan: Plan, traffic: Traffic) -> tuple[str, ...]:
     )
 
 
-def search_tables(found: Found, run: Run) -> list[Table]:
-    """The `plan.top` fastest layouts, and the Pareto front of memory and time."""
-    ranks = found.ranked[0].layout.world_size
-    best = _table(
-        f"the fastest of {found.valid:,} valid layouts of {ranks} ranks ({found.tried:,} tried)"
-    )
-    _candidate_columns(best, found.ranked[: run.plan.top])
-    front = _table("memory against time: no other layout is both leaner and faster")
-    _candidate_columns(front, found.front)
-    return [best, front]
-
-
-def _candidate_columns(table: Table, candidates: Iterable[Candidate]) -> None:
-    names = ("layout", "engine", "batch", "sequence", "ZeRO", "recompute", "step s", "GiB")
-    for name in names:
-        right = name in ("batch", "ZeRO", "step s", "GiB")
-        table.add_column(name, justify="right" if right else "left")
-    for each in candidates:
-        layout = each.layout
-        table.add_row(
-            layout_name(layout),
-            str(each.engine.name),
-            str(layout.micro_batch),
-            "yes" if layout.sequence_parallel else "",
-            str(layout.zero),
-            str(layout.recompute),
-            f"{each.seconds:,.3f}",
-            f"{each.memory / _GIB:,.1f}",
-        )
-
-
-def layout_name(layout: Layout) -> str:
-    """A layout with its way of attention, schedule and uneven stages: 8x4-cp2 ring 7,2x8,7."""
-    words = [str(layout)]
-    if layout.context_by is not None:
-        words.append(str(layout.context_by))
-    if layout.dualpipev:
-        words.append("DualPipeV")
-    if layout.stage_layers is not None:
-        words.append(_stages(layout.stage_layers))
-    return " ".join(words)
-
-
-def _stages(layers: tuple[int, ...]) -> str:
-    """Layers of each stage, as 7,14x8,7."""
-    runs = [(size, len(list(same))) for size, same in groupby(layers)]
-    return ",".join(f"{count}x{size}" if count > 1 else str(size) for size, count in runs)
-
-
-def why_the_runner_up_lost(found: Found) -> str:
-    """The settings in which the second layout differs from the first, and their cost."""
-    first, second = found.ranked[0], found.ranked[1]
-    ours, theirs = _told(first), _told(second)
-    changes = [
-        f"{name} {theirs[name]} instead of {ours[name]}"
-        for name in ours
-        if ours[name] != theirs[name]
-    ]
-    slower = (second.seconds / first.seconds - 1) * 100
-    memory = (second.memory - first.memory) / _GIB
-    return (
-        f"runner-up {second.layout}: {', '.join(changes)}; {slower:.2f} % slower, "
-        f"{memory:+,.1f} GiB"
-    )
-
-
-def _told(candidate: Candidate) -> dict[str, Any]:
-    layout = candidate.layout
-    told = {"engine": candidate.engine.name, **asdict(layout)}
-    if layout.stage_layers is not None:
-        told["stage_layers"] = _stages(layout.stage_layers)
-    return told
-
-
-def with_engine(candidate: Candidate) -> str:
-    """What goes with its layout's file, where it is not of the engine that is taken by itself."""
-    usual = EngineName.megatron
-    engine = candidate.engine
-    offload = " engine.offload_optimizer=true" if engine.offload_optimizer else ""
-    return "" if engine.name is usual else f", with engine={engine.name}{offload}"
-
-
-def layout_yaml(layout: Layout) -> str:
-    """A file for configs/layout, ready to use."""
-    settings = OmegaConf.to_container(OmegaConf.structured(layout.as_config()), enum_to_str=True)
-    # Lists on one line each, however long.
-    return yaml.safe_dump(settings, default_flow_style=None, sort_keys=False, width=10_000).strip()
-
-
 def trace_table(plan: Plan, traces: list[RankTrace]) -> Table:
     """Parameters, peak memory and traffic of each traced rank, beside the plan's figures."""
-    table = _table("analytic beside trace (the engine's own code on fake tensors)")
+    table = new_table("analytic beside trace (the engine's own code on fake tensors)")
     for name in ("rank", "stage", "what"):
         table.add_column(name)
     for name in ("analytic", "trace", "difference"):
@@ -273,95 +140,12 @@ def _compare(table: Table, place: tuple[str, str], what: str, mine: float, its: 
 
 def headline_table() -> Table:
     """Published figures of GPT-3, beside those computed here."""
-    table = _table("GPT-3 in numbers")
+    table = new_table("GPT-3 in numbers")
     for name in ("what", "told", "computed"):
         table.add_column(name, justify="left" if name == "what" else "right")
     for line in [*headline(), *petaflop_days_of_all()]:
         table.add_row(line.what, line.published, line.computed)
     return table
-
-
-def summary(plan: Plan) -> str:
-    """The plan in a few lines: whether it fits, time, speed, cost."""
-    run, time, cost, layout = plan.run, plan.time, plan.cost, plan.layout
-    peak = plan.memories[plan.fullest].total / _GIB
-    limit = plan.machine.memory_bytes / _GIB
-    verdict = "fits" if plan.fits else f"DOES NOT FIT; nearest: {_what_would_fit(plan)}"
-    active, routed = "", ""
-    if plan.shape.moe.experts:
-        active = f", {in_words(plan.shape.active_parameters)} of a token"
-        routed = f", experts' {_seconds(time.experts)}"
-    price, each = "", "GPU" if plan.device is DeviceName.cuda else "rank"
-    if cost.dollars is not None:
-        dollars = _rounded(cost.dollars) if cost.dollars >= 10 else f"{cost.dollars:.2f}"
-        price = f", ${dollars} at ${cost.dollars_per_hour:g} a {each}-hour"
-    if run.engine.offload_optimizer:
-        verdict += f"; {_in_host_memory(plan)}"
-    lines = [
-        f"model    {run.model.name}, {in_words(plan.shape.parameters)} parameters{active}",
-        f"layout   {layout} on {layout.world_size} x {plan.machine.gpu}, {run.engine.name}, "
-        f"{run.precision}",
-        f"memory   {peak:,.2f} of {limit:,.1f} GiB a rank, on stage {plan.fullest}: {verdict}",
-        f"step     {_seconds(time.seconds)} s: pipeline {_seconds(time.pipeline)} (tensor "
-        f"collectives {_seconds(time.tensor)}{routed}), data {_seconds(time.data)}, optimizer "
-        f"{_seconds(time.optimizer)}; "
-        f"bubble {time.bubble_fraction * 100:.1f} %",
-        f"speed    {plan.tflops_per_gpu:,.4g} TFLOPS a rank, MFU {plan.mfu * 100:.1f} %, "
-        f"{plan.job.global_batch * plan.shape.context / time.seconds:,.0f} tokens/s",
-        f"training {human(cost.tokens)} tokens in {cost.steps:,} steps: {_span(cost.days)}, "
-        f"{_hours(cost.gpu_hours)} {each}-hours{price}",
-        f"basis    {plan.calibration.basis}",
-    ]
-    if run.cluster.sustained_tflops is not None:
-        lines.append(
-            f"         days and price at {run.cluster.sustained_tflops:g} TFLOPS sustained"
-        )
-    if plan.device is DeviceName.cuda and run.precision == "float32":
-        lines.append(
-            "         float32 is slow on this GPU; precision=bf16 (or fp16) is planned alike"
-        )
-    return "\n".join(lines)
-
-
-def _in_host_memory(plan: Plan) -> str:
-    ranks = plan.run.cluster.gpus_per_node or plan.layout.world_size
-    needed = needed_bytes(plan.run, plan.layout, plan.device, ranks) / _GIB
-    return (
-        f"the optimizer is in host memory, {needed:,.0f} GiB a node, and the time of its updates "
-        "there is not in the step: nobody measured it"
-    )
-
-
-def _what_would_fit(plan: Plan) -> str:
-    if plan.device is not DeviceName.cuda:
-        return "a smaller model or a cluster"
-    cluster = plan.run.cluster
-    if cluster.nodes * (cluster.gpus_per_node or 1) > 1:
-        return "plan.search=true"
-    return "more GPUs (cluster=dgx_a100), or a smaller model"
-
-
-def _span(days: float) -> str:
-    if days * 24 * 60 < 1:
-        return f"{days * 24 * 3600:.0f} seconds"
-    if days * 24 < 1:
-        return f"{days * 24 * 60:.0f} minutes"
-    if days < 1:
-        return f"{_hours(days * 24)} hours"
-    return f"{days:,.2f} days" if days < 1000 else f"{_rounded(days / 365.25)} years"
-
-
-def _hours(hours: float) -> str:
-    return _rounded(hours) if hours >= 10 else f"{hours:.2f}"
-
-
-def _seconds(seconds: float) -> str:
-    return _rounded(seconds) if seconds >= 1000 else f"{seconds:.4g}"
-
-
-def _rounded(value: float) -> str:
-    """A large number with the four digits that an estimate may have."""
-    return f"{float(f'{value:.4g}'):,.0f}"
 
 
 def _size(size: float) -> str:
@@ -372,5 +156,6 @@ def _size(size: float) -> str:
     raise AssertionError
 
 
-def _table(title: str) -> Table:
+def new_table(title: str) -> Table:
+    """A table in the style of all that a plan shows."""
     return Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0))

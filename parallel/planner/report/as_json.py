@@ -72,12 +72,45 @@ def answer(plan: Plan) -> dict[str, Any]:
         "days": cost.days,
         "gpu_hours": cost.gpu_hours,
         "dollars": cost.dollars,
+        "goodput": goodput_fields(plan),
+        "energy": energy_fields(plan),
         "calibration": {
             "software": plan.calibration.software,
             "gpu": plan.calibration.gpu,
             "basis": plan.calibration.basis,
             "constants": asdict(plan.calibration.constants),
         },
+    }
+
+
+def goodput_fields(plan: Plan) -> dict[str, Any] | None:
+    """What failures cost; None on this machine's CPU."""
+    goodput = plan.goodput
+    if goodput is None:
+        return None
+    return {
+        "fraction": goodput.fraction,
+        "hours_between_failures": goodput.failure / 3600,
+        "steps_between_checkpoints": goodput.every,
+        "seconds_between_checkpoints": goodput.interval,
+        "stall_s": goodput.stall,
+        "written_s": goodput.written,
+        "restart_s": goodput.restart,
+        "expected_days": plan.expected_days,
+        "expected_dollars": plan.expected_dollars,
+    }
+
+
+def energy_fields(plan: Plan) -> dict[str, Any] | None:
+    """Of the expected days; None if the cluster does not say what a node draws."""
+    energy = plan.energy
+    if energy is None:
+        return None
+    return {
+        "mwh": energy.megawatt_hours,
+        "tonnes_co2": energy.tonnes,
+        "nodes": energy.nodes,
+        "node_watts": energy.node_watts,
     }
 
 

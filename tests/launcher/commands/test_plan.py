@@ -14,7 +14,9 @@ import yaml
 from rich.console import Console
 
 from configs.schema import DeviceName, LayoutConfig
-from launcher.console.plan_tables import asked_line, plan_tables, summary
+from launcher.console.plan_summary import summary
+from launcher.console.plan_tables import plan_tables
+from launcher.console.search_tables import asked_line
 from launcher.console.tables import print_table
 from parallel.checkpoint.manifest import find
 from parallel.layout import Layout
@@ -81,7 +83,9 @@ def test_a_search_gives_a_layout_that_is_ready_to_use(tmp_path: Path) -> None:
     result = phalanx("plan", *overrides, "plan.search=true", "layout.tensor=8", "layout.pipeline=1")
     assert result.status == 0, result.errors
     assert result.output.startswith("plan for 8 ranks on cluster=dgx_a100, A100-SXM4-80GB\n")
-    assert re.search(r"^asked    8x1, micro-batch 4: .* place [\d,]+ of [\d,]+$", result.output, re.M)
+    assert re.search(
+        r"^asked    8x1, micro-batch 4: .* place [\d,]+ of [\d,]+$", result.output, re.M
+    )
     after = result.output.split("# the fastest, as a file of configs/layout")[1]
     with_engine, _, text = after.split("\n\n")[0].partition("\n")
     engine = with_engine.removeprefix(", with ").split()
