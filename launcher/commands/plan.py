@@ -19,7 +19,7 @@ from configs.settings.planning import PlanFormat
 from launcher.command_line.compose import hydra_app
 from launcher.console.goal_tables import goals_answer, goals_lines, goals_table
 from launcher.console.plan_summary import summary
-from launcher.console.plan_tables import headline_table, plan_tables, planned_for, trace_table
+from launcher.console.plan_tables import headline_table, plan_tables, planned_for, trace_tables
 from launcher.console.search_tables import (
     asked_line,
     beside_the_search,
@@ -199,8 +199,8 @@ def _show(console: Console, planned: Plan, found: Found | None, traces: list[Any
         print_table(console, table)
     for table, keys in plan_tables(planned):
         print_table(console, table, keys=keys)
-    if traces:
-        print_table(console, trace_table(planned, traces), keys=3)
+    for table in trace_tables(planned, traces):
+        print_table(console, table)
     if planned.run.cluster.sustained_tflops is not None:
         print_table(console, headline_table())
     if found is not None:

@@ -17,7 +17,8 @@ def goals_table(reached: Reached) -> Table:
     """Days against dollars, one row for each number of nodes on which a layout fits."""
     table = new_table("days and dollars by nodes, failures included (* the front of both)")
     for name in ("nodes", "layout", "engine", "days", "dollars"):
-        table.add_column(name, justify="right" if name in ("nodes", "days", "dollars") else "left")
+        right = name in ("nodes", "days", "dollars")
+        table.add_column(name, justify="right" if right else "left", no_wrap=True)
     front = reached.front
     for each in reached.options:
         table.add_row(

@@ -49,14 +49,19 @@ def memory_table(plan: Plan) -> Table:
         table.add_column(name, justify="right")
     for stage in _shown_stages(plan):
         memory = plan.memories[stage]
-        cells = [f"{getattr(memory, name) / _GIB:,.2f}" for name in CATEGORIES]
+        cells = [_gib(getattr(memory, name)) for name in CATEGORIES]
         table.add_row(
             f"{stage}{'*' if stage == plan.fullest else ''}",
             human(plan.parameters[stage]),
             *cells,
-            f"{memory.total / _GIB:,.2f}",
+            _gib(memory.total),
         )
     return table
+
+
+def _gib(size: float) -> str:
+    gib = size / _GIB
+    return f"{gib:,.2f}" if gib < 1000 else f"{gib:,.0f}"
 
 
 def _shown_stages(plan: Plan) -> list[int]:
@@ -107,35 +112,41 @@ def _traffic_cells(plan: Plan, traffic: Traffic) -> tuple[str, ...]:
     )
 
 
-def trace_table(plan: Plan, traces: list[RankTrace]) -> Table:
+def trace_tables(plan: Plan, traces: list[RankTrace]) -> list[Table]:
     """Parameters, peak memory and traffic of each traced rank, beside the plan's figures."""
-    table = new_table("analytic beside trace (the engine's own code on fake tensors)")
-    for name in ("rank", "stage", "what"):
-        table.add_column(name)
-    for name in ("analytic", "trace", "difference"):
+    return [_trace_table(plan, trace) for trace in traces]
+
+
+def _trace_table(plan: Plan, trace: RankTrace) -> Table:
+    table = new_table(
+        f"rank {trace.rank:,}, stage {trace.stage}: analytic beside trace\n"
+        "(the engine's own code on fake tensors)"
+    )
+    table.add_column("what")
+    for name in ("analytic", "trace", "differs"):
         table.add_column(name, justify="right")
-    for trace in traces:
-        place = (str(trace.rank), str(trace.stage))
-        _compare(table, place, "parameters", plan.parameters[trace.stage], trace.parameters)
-        planned = plan.memories[trace.stage].allocated
-        _compare(table, place, "peak memory, MiB", planned / 2**20, trace.peak_bytes / 2**20)
-        expected = {(t.group, t.kind): t for t in plan.traffic[trace.stage]}
-        seen = {(t.group, t.kind): t for t in trace.traffic}
-        for key in sorted({*expected, *seen}):
-            mine, its = expected.get(key), seen.get(key)
-            name = f"{key[0]} {key[1]}"
-            _compare(
-                table, place, f"{name} count", mine.count if mine else 0, its.count if its else 0
-            )
-            _compare(
-                table, place, f"{name} bytes", mine.bytes if mine else 0, its.bytes if its else 0
-            )
+    _compare(table, "parameters", plan.parameters[trace.stage], trace.parameters)
+    planned = plan.memories[trace.stage].allocated
+    _compare(table, "peak memory, MiB", planned / 2**20, trace.peak_bytes / 2**20)
+    expected = {(t.group, t.kind): t for t in plan.traffic[trace.stage]}
+    seen = {(t.group, t.kind): t for t in trace.traffic}
+    for key in sorted({*expected, *seen}):
+        mine, its = expected.get(key), seen.get(key)
+        name = f"{key[0]} {key[1]}"
+        _compare(table, f"{name} count", mine.count if mine else 0, its.count if its else 0)
+        _compare(table, f"{name} bytes", mine.bytes if mine else 0, its.bytes if its else 0)
     return table
 
 
-def _compare(table: Table, place: tuple[str, str], what: str, mine: float, its: float) -> None:
-    difference = "" if mine == its else f"{(mine / its - 1) * 100:+.2f} %" if its else "only here"
-    table.add_row(*place, what, f"{mine:,.0f}", f"{its:,.0f}", difference)
+def _compare(table: Table, what: str, mine: float, its: float) -> None:
+    if mine == its:
+        differs = ""
+    elif not its:
+        differs = "no trace"
+    else:
+        percent = (mine / its - 1) * 100
+        differs = f"{percent:+.2f} %" if percent < 1000 else f"{percent:+.0e} %"
+    table.add_row(what, f"{mine:,.0f}", f"{its:,.0f}", differs)
 
 
 def headline_table() -> Table:
@@ -149,8 +160,8 @@ def headline_table() -> Table:
 
 
 def _size(size: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000 or unit == "GB":
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if size < 1000 or unit == "TB":
             return f"{size:,.0f} {unit}" if unit == "B" else f"{size:,.2f} {unit}"
         size /= 1000
     raise AssertionError

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import groupby
 from typing import Any
@@ -19,6 +19,14 @@ from parallel.planner.search import KEPT, Candidate, Found
 from parallel.rules import violations
 
 _GIB = 2**30
+_IN_WORDS = {
+    "engine": "",
+    "batch": "micro-batch",
+    "seq": "sequence parallel",
+    "ZeRO": "ZeRO",
+    "recomp": "recompute",
+}
+"""Columns that are left out where all rows agree, and what is said in their place."""
 
 
 def beside_the_search(
@@ -58,32 +66,46 @@ def asked_line(asked: dict[str, Any]) -> str:
 def search_tables(found: Found, run: Run) -> list[Table]:
     """The `plan.top` fastest layouts, and the Pareto front of memory and time."""
     ranks = found.ranked[0].layout.world_size
-    best = new_table(
-        f"the fastest of {found.valid:,} valid layouts of {ranks} ranks ({found.tried:,} tried)"
+    best = candidates_table(
+        f"the fastest of {found.valid:,} valid layouts of {ranks:,} ranks ({found.tried:,} tried)",
+        found.ranked[: run.plan.top],
     )
-    _candidate_columns(best, found.ranked[: run.plan.top])
-    front = new_table("memory against time: no other layout is both leaner and faster")
-    _candidate_columns(front, found.front)
+    front = candidates_table(
+        "memory against time: no other layout is both leaner and faster", found.front
+    )
     return [best, front]
 
 
-def _candidate_columns(table: Table, candidates: Iterable[Candidate]) -> None:
-    names = ("layout", "engine", "batch", "sequence", "ZeRO", "recompute", "step s", "GiB")
-    for name in names:
+def candidates_table(title: str, candidates: Sequence[Candidate]) -> Table:
+    """One row each; what all have in common is in the title instead of a column."""
+    columns = {
+        "layout": [layout_name(each.layout) for each in candidates],
+        "engine": [str(each.engine.name) for each in candidates],
+        "batch": [str(each.layout.micro_batch) for each in candidates],
+        "seq": ["yes" if each.layout.sequence_parallel else "no" for each in candidates],
+        "ZeRO": [str(each.layout.zero) for each in candidates],
+        "recomp": [str(each.layout.recompute) for each in candidates],
+        "step s": [f"{each.seconds:,.3f}" for each in candidates],
+        "GiB": [f"{each.memory / _GIB:,.1f}" for each in candidates],
+    }
+    alike = {
+        name
+        for name, cells in columns.items()
+        if name in _IN_WORDS and len(cells) > 1 and len(set(cells)) == 1
+    }
+    common = [
+        f"{_IN_WORDS[name]} {cells[0]}".removesuffix(" yes").strip()
+        for name, cells in columns.items()
+        if name in alike and cells[0] != "no"
+    ]
+    table = new_table(f"{title}\nall: {', '.join(common)}" if common else title)
+    shown = {name: cells for name, cells in columns.items() if name not in alike}
+    for name in shown:
         right = name in ("batch", "ZeRO", "step s", "GiB")
-        table.add_column(name, justify="right" if right else "left")
-    for each in candidates:
-        layout = each.layout
-        table.add_row(
-            layout_name(layout),
-            str(each.engine.name),
-            str(layout.micro_batch),
-            "yes" if layout.sequence_parallel else "",
-            str(layout.zero),
-            str(layout.recompute),
-            f"{each.seconds:,.3f}",
-            f"{each.memory / _GIB:,.1f}",
-        )
+        table.add_column(name, justify="right" if right else "left", no_wrap=True)
+    for row in zip(*shown.values(), strict=True):
+        table.add_row(*row)
+    return table
 
 
 def layout_name(layout: Layout) -> str:

@@ -161,8 +161,8 @@ def _nearest(run: Run, reached: Reached, numbers: list[int], typed: Collection[s
         f"{reached.tried[0]} to {reached.tried[-1]}" if len(reached.tried) > 1 else reached.tried[0]
     )
     return (
-        f"{listed(goals, apart=' ')}: no layout of model={run.model.name} reaches it on {on} nodes; "
-        f"nearest: {listed(ways, apart=' or ')}"
+        f"{listed(goals, apart=' ')}: no layout of model={run.model.name} reaches it on {on} "
+        f"nodes; nearest: {listed(ways, apart=' or ')}"
     )
 
 
