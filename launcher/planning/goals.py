@@ -113,7 +113,8 @@ def reach(run: Run, typed: Collection[str]) -> tuple[Reached, Option]:
 
 def _on(run: Run, nodes: int, typed: Collection[str]) -> Iterator[Option]:
     """The fastest layout on so many nodes, if any is valid and fits."""
-    print(f"searching on {nodes:,} node{'s' if nodes > 1 else ''}", file=sys.stderr, flush=True)
+    if sys.stderr.isatty():
+        print(f"searching on {nodes:,} node{'s' if nodes > 1 else ''}", file=sys.stderr, flush=True)
     there = replace(run, cluster=replace(run.cluster, nodes=nodes))
     ranks = nodes * machine_of(run.cluster).gpus_per_node
     found = found_on(there, DeviceName.cuda, ranks, typed)
