@@ -52,5 +52,10 @@ class PlanConfig:
     # tokens that the busiest rank's experts get, over their even share, which 1 means and balancing
     # aims at; it multiplies the time and the memory of experts
     imbalance: float = 1.0
+    # file of `phalanx plan calibrate` that plans of the same model and GPU rest on; shipped: none;
+    # null: $XDG_DATA_HOME/phalanx/calibration.json if there is one
+    calibration: str | None = None
+    measure: bool = True  # a run on a CPU first measures smaller steps, if its plan lacks them
+    runs: list[str] | None = None  # finished runs that `phalanx plan calibrate` fits to; null: none
     out: str | None  # the page that format=html writes; null: plan.html
     timeline: str | None  # a file for the schedule in Chrome's and Perfetto's format; null: none

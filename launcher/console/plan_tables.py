@@ -16,6 +16,7 @@ from launcher.run.corpus import human
 from parallel.layout import Layout
 from parallel.planner.communication.traffic import Traffic
 from parallel.planner.inputs.cluster import cluster_names
+from parallel.planner.inputs.uncertainty import held_out
 from parallel.planner.memory.stages import CATEGORIES
 from parallel.planner.plan import Plan
 from parallel.planner.report.gpt3_figures import headline, petaflop_days_of_all
@@ -266,7 +267,7 @@ def summary(plan: Plan) -> str:
         f"{plan.job.global_batch * plan.shape.context / time.seconds:,.0f} tokens/s",
         f"training {human(cost.tokens)} tokens in {cost.steps:,} steps: {_span(cost.days)}, "
         f"{_hours(cost.gpu_hours)} {each}-hours{price}",
-        f"basis    {plan.calibration.basis}",
+        _sure(plan),
     ]
     if run.cluster.sustained_tflops is not None:
         lines.append(
@@ -277,6 +278,18 @@ def summary(plan: Plan) -> str:
             "         float32 is slow on this GPU; precision=bf16 (or fp16) is planned alike"
         )
     return "\n".join(lines)
+
+
+def _sure(plan: Plan) -> str:
+    """Where the step's time lies nine times in ten, or what the plan of a CPU rests on."""
+    if plan.spread is None:
+        return f"basis    {plan.basis}"
+    low, high = plan.time.seconds / plan.spread.factor, plan.time.seconds * plan.spread.factor
+    return (
+        f"within   {_seconds(low)} to {_seconds(high)} s a step, nine times in ten, by plans of "
+        f"published runs;\n         the {plan.spread.nearest} nearest of {len(held_out())} carry "
+        "half of the weight"
+    )
 
 
 def _what_would_fit(plan: Plan) -> str:

@@ -1,0 +1,5 @@
+"""Parts of `phalanx plan` beside the plan itself: fitting its constants to runs of one's own.
+
+Imports launcher.command_line, launcher.console, launcher.run, models, parallel.
+Imported by launcher.
+"""
