@@ -187,8 +187,8 @@ def _run(name: str, options: argparse.Namespace, device: str) -> Run:
 
 def _train(run: Run, device: Device, peak: float | None) -> dict[str, Any]:
     """A few steps on random tokens, and what the planner says of one."""
-    from launcher.training.engine_factory import running_engine
     from parallel.engines.base import Batch
+    from parallel.engines.running import running_engine
 
     shape, layout = ModelShape.of(run.model), Layout.resolve(run.layout, None)
     size = (layout.micro_batch, run.model.context + 1)

@@ -73,10 +73,11 @@ def cases(ranks: RankPool) -> TrainedCases:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Corpora of the tests stay out of the user's cache; its folder."""
+    """Corpora and calibrations of the tests stay out of the user's folders; that of corpora."""
     folder = str(tmp_path_factory.mktemp("cache"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PHALANX_CACHE", folder)
+        patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
         yield folder
 
 

@@ -65,8 +65,8 @@ def _start(ranks: int) -> int:
 
 def _measure(plan: ResolvedRun, options: argparse.Namespace) -> None:
     with joined_world(plan.run, Watchdog.alone()) as device:
-        from launcher.training.engine_factory import running_engine
         from parallel.checkpoint.store import CheckpointStore
+        from parallel.engines.running import running_engine
         from parallel.runtime.process_groups import checkpoint_group
 
         with running_engine(plan.run, plan.layout, device) as engine:

@@ -13,8 +13,7 @@ from parallel.planner.inputs.calibration import Overheads, calibration_data
 from parallel.planner.inputs.cpu import NAME as CPU
 
 OURS = "phalanx"
-RESEMBLES = "megatron-core"
-"""Whose constants are ours too: the same layers and schedules. Ours has no published run."""
+"""Ours has no published run: its constants are those of a GPU, without a program's own part."""
 GPUS = {  # as calibration.json names them: the GPU whose runs stand for it, None for all together
     "A100": "A100",
     "A100-40GB": "A100-SXM-40GB",
@@ -25,7 +24,13 @@ GPUS = {  # as calibration.json names them: the GPU whose runs stand for it, Non
     "V100": None,
     "RTX-8000": None,
 }
-NAMES = {"A100": "A100", "A100-SXM-40GB": "A100-40GB", "H100": "H100", "GB200": "GB200"}
+NAMES = {
+    "H100-96GB": "H100-96GB",
+    "A100": "A100",
+    "A100-SXM-40GB": "A100-40GB",
+    "H100": "H100",
+    "GB200": "GB200",
+}
 
 
 def contents(
@@ -35,7 +40,7 @@ def contents(
     common = asdict(model.constants(x, "", ""))
     software: dict[str, Any] = {OURS: {"gpus": {}}}
     for name, gpu in GPUS.items():
-        values = asdict(model.constants(x, RESEMBLES, gpu or ""))
+        values = asdict(model.constants(x, "", gpu or ""))
         software[OURS]["gpus"][name] = {
             "basis": _basis_of_ours(name, gpu, counts),
             "constants": _own(values, COMMON),
@@ -65,9 +70,8 @@ def _own(values: dict[str, float], common: Sequence[str]) -> dict[str, float]:
 def _basis_of_ours(name: str, gpu: str | None, counts: Counter[tuple[str, str]]) -> str:
     if gpu is None:
         return f"no run on {name} is among the published: the mean of all GPUs and software"
-    direct = counts[RESEMBLES, gpu]
-    others = sum(count for (_, other), count in counts.items() if other == gpu) - direct
-    stand_in = "" if gpu == name or gpu in name or NAMES.get(gpu) == name else f" of {gpu}"
-    return (
-        f"{direct} published runs{stand_in} of {RESEMBLES}, leaning on {others} of other software"
-    )
+    programs = [program for program, other in counts if other == gpu]
+    runs = sum(count for (_, other), count in counts.items() if other == gpu)
+    stand_in = "" if gpu == name or NAMES.get(gpu) == name else f", which stands for {name}"
+    several = f"{len(programs)} programs" if len(programs) > 1 else programs[0]
+    return f"{runs} published runs of {several} on {gpu}{stand_in}; none of them is of ours"

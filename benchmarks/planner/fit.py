@@ -1,7 +1,6 @@
 """Fits the planner's constants to published runs and writes calibration.json.
 
-    python -m benchmarks.planner.fit            # fit, print, write
-    python -m benchmarks.planner.fit --check    # cross-validate by size and source, write nothing
+    python -m benchmarks.planner.fit
 
 All runs are fitted together, as constants.py has it. Residuals are relative errors, robust against
 outliers (soft L1 with 5 % as its scale). No row has a constant of its own.
@@ -9,11 +8,9 @@ outliers (soft L1 with 5 % as its scale). No row has a constant of its own.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +22,11 @@ from benchmarks.planner.published import Published, read_table
 from parallel.planner.inputs.calibration import Constants, Overheads
 from parallel.planner.timing.step import Step
 
-TABLES = ("megatron", "bloom", "vtrain", "mpt_fsdp")
+TABLES = ("megatron", "bloom", "vtrain", "mpt_fsdp", "llama")
 FOLDER = Path(__file__).parents[1] / "measured"
 TARGET = Path(__file__).parents[2] / "parallel" / "planner" / "inputs" / "calibration.json"
 SCALE = 0.05  # the relative error from which on a row counts less
 PRIOR_WEIGHT = 0.5
-FOLDS = 8
 
 
 def fit(runs: Sequence[Published], evaluations: int = 25) -> tuple[Model, Floats]:
@@ -74,13 +70,6 @@ def all_runs() -> list[Published]:
     return [run for name in TABLES for run in read_table(FOLDER / f"{name}.jsonl")]
 
 
-def _held_out(task: tuple[list[Published], list[Published]]) -> list[float]:
-    """Relative errors on runs that the fit has not seen."""
-    rest, held = task
-    model, x = fit(rest, evaluations=15)
-    return [seconds(run, model.constants(x, *pair_of(run))) / run.measured - 1 for run in held]
-
-
 def fit_overheads(runs: Sequence[Published]) -> dict[str, Overheads]:
     """For each software whose whole GPU was looked at; those of torch's allocator have none."""
     found = {}
@@ -99,35 +88,6 @@ def fit_overheads(runs: Sequence[Published]) -> dict[str, Overheads]:
     return found
 
 
-def cross_validate(runs: list[Published], by: str) -> list[float]:
-    """The error of every run by a fit to the others: other sizes, or other sources."""
-    if by == "size":
-        keys = [(run.job.shape.hidden, run.job.shape.layers, *pair_of(run)) for run in runs]
-        sizes = sorted(set(keys))
-        fold = {size: number % FOLDS for number, size in enumerate(sizes)}
-        folds = [fold[key] for key in keys]
-    else:
-        sources = sorted({str(run.row["source"]) for run in runs})
-        folds = [sources.index(str(run.row["source"])) for run in runs]
-        if len(sources) > 2 * FOLDS:
-            folds = [number % (2 * FOLDS) for number in folds]
-    numbers = sorted(set(folds))
-    tasks = [
-        (
-            [run for run, fold in zip(runs, folds, strict=True) if fold != number],
-            [run for run, fold in zip(runs, folds, strict=True) if fold == number],
-        )
-        for number in numbers
-    ]
-    errors = [0.0] * len(runs)
-    with ProcessPoolExecutor(2) as pool:
-        for number, held in zip(numbers, pool.map(_held_out, tasks), strict=True):
-            places = [place for place, fold in enumerate(folds) if fold == number]
-            for place, error in zip(places, held, strict=True):
-                errors[place] = error
-    return errors
-
-
 def summary(name: str, errors: Sequence[float]) -> str:
     sizes = np.abs(np.array(errors)) * 100
     return (
@@ -137,26 +97,17 @@ def summary(name: str, errors: Sequence[float]) -> str:
     )
 
 
-def print_tables(runs: list[Published], errors: Sequence[float]) -> None:
-    place = 0
-    for table in TABLES:
-        count = len(read_table(FOLDER / f"{table}.jsonl"))
-        print(summary(f"{table}.jsonl", errors[place : place + count]))
-        place += count
+def print_tables(runs: Sequence[Published], errors: Sequence[float]) -> None:
+    for table in dict.fromkeys(run.table for run in runs):
+        held = [error for run, error in zip(runs, errors, strict=True) if run.table == table]
+        print(summary(f"{table}.jsonl", held))
     for pair in sorted({pair_of(run) for run in runs}):
-        held = [e for run, e in zip(runs, errors, strict=True) if pair_of(run) == pair]
+        held = [error for run, error in zip(runs, errors, strict=True) if pair_of(run) == pair]
         print(summary("  " + " on ".join(pair), held))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true")
     runs = all_runs()
-    if parser.parse_args().check:
-        for by in ("size", "source"):
-            print(f"rows never used in the fit, left out by {by}:")
-            print_tables(runs, cross_validate(runs, by))
-        return
     model, x = fit(runs)
     print_tables(
         runs, [seconds(run, model.constants(x, *pair_of(run))) / run.measured - 1 for run in runs]

@@ -43,6 +43,13 @@ class Software:
     overlap_data: bool = False
     zero: int | None = None  # where the row's own column does not say it
     one_card: bool = False
+    overlap_tensor: bool = False
+    overlap_hops: bool = False
+    once_a_node: bool = False
+
+
+def _is_titan(row: Row) -> bool:
+    return str(row.get("software", "")).startswith("torchtitan")
 
 
 def _source(*words: str) -> Callable[[Row], bool]:
@@ -98,12 +105,42 @@ SOFTWARE = (
         flash=True,
         zero=3,
     ),
+    # FSDP2, and pipelines of its own; with torch.compile unless a row's notes say otherwise. Table
+    # 5 and 6's runs have asynchronous tensor parallelism.
     Software(
-        name="torchtitan",  # FSDP2, and pipelines of its own
-        matches=lambda row: row.get("software", "").startswith("torchtitan"),
+        name="torchtitan-eager",
+        matches=lambda row: _is_titan(row) and "no compile" in row["notes"],
         network_gb_s={"H100": 50},
         flash=True,
+        gradient_bytes=4,
         overlap_data=True,
+    ),
+    Software(
+        name="torchtitan",
+        matches=lambda row: _is_titan(row),
+        network_gb_s={"H100": 50},
+        flash=True,
+        gradient_bytes=4,
+        overlap_data=True,
+        overlap_tensor=True,
+    ),
+    Software(
+        name="megatron-bridge",  # and NVIDIA's entries to MLPerf, of the same time and parts
+        matches=lambda row: any(
+            name in row.get("software", "") for name in ("Megatron-Bridge", "MLPerf")
+        ),
+        network_gb_s={"H100": 50, "GB200": 50, "B200": 50},
+        flash=True,
+        overlap_data=True,
+        overlap_tensor=True,
+        overlap_hops=True,
+        once_a_node=True,  # moe_flex_dispatcher_backend: hybridep
+    ),
+    Software(
+        name="nemo-launcher",  # of 2023
+        matches=_source("Launcher"),
+        network_gb_s={"A100": 25},
+        flash=True,
     ),
     Software(
         name="nemo",
@@ -111,6 +148,8 @@ SOFTWARE = (
         network_gb_s={"A100": 25, "H100": 50},
         flash=True,
         overlap_data=True,
+        overlap_tensor=True,
+        overlap_hops=True,
     ),
     Software(
         name="megatron-core",
@@ -119,9 +158,11 @@ SOFTWARE = (
         flash=True,
         gradient_bytes=4,
         overlap_data=True,
+        overlap_hops=True,
     ),
 )
 CLUSTERS = {
+    "H100 96GB": "dgx_h100",
     "GB200": "dgx_b200",
     "B200": "dgx_b200",
     "H200": "dgx_h200",
@@ -131,7 +172,15 @@ CLUSTERS = {
     "V100": "dgx_v100",
 }
 GPT2_VOCAB = 50257
-FP8_TFLOPS = {"H100": 1978.9, "GB200": 4500.0, "B200": 4500.0}  # datasheets, dense
+# Where a GPU's memory is not that of the cluster's: six stacks of the HBM2e of which the H100 PCIe
+# has five, with 2,000 GB/s (its datasheet).
+MEMORY_GB_S = {"H100 96GB": 2400.0}
+FP8_TFLOPS = {
+    "H100 96GB": 1978.9,
+    "H100": 1978.9,
+    "GB200": 4500.0,
+    "B200": 4500.0,
+}  # datasheets, dense
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +188,7 @@ class Published:
     row: Row
     job: Job
     machine: Machine
+    table: str = ""  # the file's name
 
     @property
     def measured(self) -> float:
@@ -172,7 +222,7 @@ class Published:
 
 def read_table(path: Path) -> list[Published]:
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
-    return [published(row) for row in rows if _seconds(row)]
+    return [replace(published(row), table=path.stem) for row in rows if _seconds(row)]
 
 
 def _seconds(row: Row) -> float | None:
@@ -187,19 +237,30 @@ def published(row: Row) -> Published:
 
 
 def gpu_of(row: Row) -> str:
+    """Whose constants its runs are fitted to: a GPU's name as calibration.json has it."""
+    return family_of(row).replace(" ", "-")
+
+
+def family_of(row: Row) -> str:
+    """The GPU as the tables write it."""
     return next(name for name in CLUSTERS if name in row["gpu"])
 
 
 def _machine(row: Row, software: Software) -> Machine:
-    gpu = gpu_of(row)
+    gpu = family_of(row)
     text = files("configs").joinpath("cluster", f"{CLUSTERS[gpu]}.yaml").read_text(encoding="utf-8")
     machine = Machine.of(ClusterConfig(**yaml.safe_load(text)))
     peak = dict(machine.peak_flops)
     if gpu in FP8_TFLOPS:
         peak["fp8"] = FP8_TFLOPS[gpu] * 1e12
     stated = (share * 1e9 for name, share in software.network_gb_s.items() if name in gpu)
-    network = next(stated, machine.network_bandwidth)
-    return replace(machine, gpu=gpu, peak_flops=peak, network_bandwidth=network)
+    return replace(
+        machine,
+        gpu=gpu_of(row),
+        peak_flops=peak,
+        network_bandwidth=next(stated, machine.network_bandwidth),
+        memory_bandwidth=MEMORY_GB_S.get(gpu, machine.memory_bandwidth / 1e9) * 1e9,
+    )
 
 
 def _job(row: Row, software: Software) -> Job:
@@ -210,6 +271,7 @@ def _job(row: Row, software: Software) -> Job:
             global_batch=today.samples_of(row),
             precision=today.precision_of(row),
             stage_layers=today.stage_layers_of(row),
+            recomputed_matmuls=today.recomputed_matmuls(row),
             **_told(software),
         )
     zero = software.zero if software.zero is not None else row["zero"] or 0
@@ -254,6 +316,9 @@ def _told(software: Software) -> dict[str, Any]:
         "gradient_bytes": software.gradient_bytes,
         "overlap_data": software.overlap_data,
         "one_card": software.one_card,
+        "overlap_tensor": software.overlap_tensor,
+        "overlap_hops": software.overlap_hops,
+        "once_a_node": software.once_a_node,
     }
 
 

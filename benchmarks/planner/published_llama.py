@@ -95,12 +95,26 @@ def layout_of(row: Row) -> Layout:
         pipeline=row["pipeline"],
         data=row["data"],
         interleave=row["interleave"] or 1,
-        micro_batch=row["micro_batch"] or 1,
+        micro_batch=_micro_batch(row),
         sequence_parallel=row["tensor"] > 1,
         zero=3 if fsdp and row["pipeline"] == 1 else 1,
-        # torchtitan's selective keeps the outputs of half of the matmuls, and of attention.
         recompute=Recompute.full if recompute == "full" else Recompute.none,
     )
+
+
+def _micro_batch(row: Row) -> int:
+    """torchtitan divides a rank's batch into as many micro-batches as there are stages, unless told
+    otherwise (experimental.pipeline_parallel_microbatches).
+    """
+    local = _LOCAL_BATCH.search(row["notes"] or "")
+    if row["micro_batch"] or not local:
+        return row["micro_batch"] or 1
+    return max(1, int(local[1]) // (row["pipeline"] * (row["interleave"] or 1)))
+
+
+def recomputed_matmuls(row: Row) -> float:
+    """torchtitan's selective recomputation by operation keeps every second matmul's output."""
+    return 0.5 if "(op)" in (row["recompute"] or "") else 0.0
 
 
 def samples_of(row: Row) -> int:

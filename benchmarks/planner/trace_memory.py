@@ -36,8 +36,8 @@ def measured(overrides: list[str]) -> int:
     from launcher.command_line.compose import compose_run
     from launcher.failure.watchdog import Watchdog
     from launcher.start.world import joined_world
-    from launcher.training.engine_factory import running_engine
     from parallel.engines.base import Batch
+    from parallel.engines.running import running_engine
     from parallel.layout import Layout
 
     run = compose_run(overrides)

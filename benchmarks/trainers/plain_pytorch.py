@@ -74,7 +74,7 @@ def engine_on_one_rank(run: Run) -> Iterator[MegatronEngine]:
     device = open_device(DeviceName.cpu, 0, 1)
     store = HashStore()
     torch.distributed.init_process_group(device.backend, store=store, rank=0, world_size=1)
-    from launcher.training.engine_factory import running_engine
+    from parallel.engines.running import running_engine
 
     try:
         with running_engine(run, Layout.resolve(run.layout, None), device) as engine:

@@ -59,5 +59,10 @@ class PlanConfig:
     # with search: how many nodes to choose from, 64 or 8..64; null: cluster.nodes, or with a goal
     # any number
     nodes: str | None = None
+    # file of `phalanx plan calibrate` that plans of the same model and GPU rest on; shipped: none;
+    # null: $XDG_DATA_HOME/phalanx/calibration.json if there is one
+    calibration: str | None = None
+    measure: bool = True  # a run on a CPU first measures smaller steps, if its plan lacks them
+    runs: list[str] | None = None  # finished runs that `phalanx plan calibrate` fits to; null: none
     out: str | None  # the page that format=html writes; null: plan.html
     timeline: str | None  # a file for the schedule in Chrome's and Perfetto's format; null: none

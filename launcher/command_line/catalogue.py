@@ -26,6 +26,12 @@ COMMANDS = {
         "long training takes and what it costs. Needs no GPU or cluster. plan.search=true ranks "
         "all layouts; plan.trace=true runs the engine's own code on fake tensors.",
         own=("format", "plan.*"),
+        more=(
+            (
+                "calibrate run_dir=[RUN,...]",
+                "fits the constants of plans to finished runs of one model on one kind of GPU",
+            ),
+        ),
         shared=(
             *("model", "layout", "cluster", "cluster.nodes", "engine", "precision"),
             *("train.global_batch", "cluster.dollars_per_hour", "checkpoint"),

@@ -7,6 +7,7 @@ from launcher.console.tables import in_words
 from launcher.run.corpus import human
 from launcher.run.host_memory import needed_bytes
 from parallel.planner.cost import DAY
+from parallel.planner.inputs.uncertainty import held_out
 from parallel.planner.plan import Plan
 
 _GIB = 2**30
@@ -42,7 +43,7 @@ def summary(plan: Plan) -> str:
         f"training {human(cost.tokens)} tokens in {cost.steps:,} steps: {span(cost.days)}, "
         f"{_hours(cost.gpu_hours)} {each}-hours{price}",
         *_with_failures(plan),
-        f"basis    {plan.calibration.basis}",
+        _sure(plan),
     ]
     if run.cluster.sustained_tflops is not None:
         lines.append(
@@ -82,6 +83,18 @@ def _in_host_memory(plan: Plan) -> str:
     return (
         f"the optimizer is in host memory, {needed:,.0f} GiB a node, and the time of its updates "
         "there is not in the step: nobody measured it"
+    )
+
+
+def _sure(plan: Plan) -> str:
+    """Where the step's time lies nine times in ten, or what the plan of a CPU rests on."""
+    if plan.spread is None:
+        return f"basis    {plan.basis}"
+    low, high = plan.time.seconds / plan.spread.factor, plan.time.seconds * plan.spread.factor
+    return (
+        f"within   {_seconds(low)} to {_seconds(high)} s a step, nine times in ten, by plans of "
+        f"published runs;\n         the {plan.spread.nearest} nearest of {len(held_out())} carry "
+        "half of the weight"
     )
 
 

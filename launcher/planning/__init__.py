@@ -1,5 +1,6 @@
-"""What `phalanx plan` searches for.
+"""Parts of `phalanx plan` beside the plan itself: searches, also for goals, and constants fitted to
+runs of one's own.
 
-Imports parallel.
+Imports launcher.command_line, launcher.console, launcher.run, models, parallel.
 Imported by launcher.commands.
 """

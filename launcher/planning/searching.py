@@ -15,8 +15,8 @@ from configs.schema import DeviceName, EngineConfig, Run
 from configs.words import listed
 from parallel.layout import Layout
 from parallel.planner.candidates import divisors
-from parallel.planner.inputs.calibration import calibrated
 from parallel.planner.inputs.cluster import machine_of
+from parallel.planner.inputs.own import constants_for
 from parallel.planner.search import (
     Found,
     every_engine,
@@ -71,7 +71,7 @@ def searched(run: Run, device: DeviceName, ranks: int | None, typed: Collection[
 def found_on(run: Run, device: DeviceName, ranks: int, typed: Collection[str]) -> Found:
     """What a search finds; only where nothing fits, with the optimizer in host memory."""
     machine = machine_of(run.cluster)
-    calibration = calibrated(run.cluster.software, machine.gpu)
+    calibration = constants_for(run, machine)
     found = search(run, ranks, device, machine, calibration, engines_of(run, typed))
     others = offloading(run, typed)
     if found.ranked or found.leanest is None or not others:
@@ -153,7 +153,7 @@ def _fits_nowhere(run: Run, ranks: int, found: Found, engines: list[EngineConfig
 def _larger(run: Run, nodes: int, engines: list[EngineConfig]) -> str:
     """The smallest number of nodes, by doubling, on which something fits."""
     machine = machine_of(run.cluster)
-    calibration = calibrated(run.cluster.software, machine.gpu)
+    calibration = constants_for(run, machine)
     for _ in range(8):
         nodes *= 2
         larger = replace(run, cluster=replace(run.cluster, nodes=nodes))

@@ -33,12 +33,12 @@ from launcher.training.callbacks.tensorboard import TensorBoard
 from launcher.training.callbacks.wandb import WeightsAndBiases
 from launcher.training.callbacks.watchdog import StepsWatched
 from launcher.training.data_loader import Batches
-from launcher.training.engine_factory import running_engine
 from launcher.training.figures.experts import ExpertLoads
 from launcher.training.figures.loss_curve import LossCurve
 from launcher.training.loop import StepSchedule, train_loop
 from launcher.training.loss_spikes import BadLossError, LossGuard, Skips, losses_before
 from launcher.training.preflight import preflight
+from launcher.training.probe import measure
 from launcher.training.resume import load_newest_whole
 from launcher.training.sample_audit import SampleIds
 from launcher.training.signals import Signals
@@ -51,6 +51,7 @@ from parallel.checkpoint.manifest import TrainState
 from parallel.checkpoint.store import CheckpointStore
 from parallel.engines.base import Engine
 from parallel.engines.megatron.model import banded_attention_by
+from parallel.engines.running import running_engine
 from parallel.layout import Layout
 from parallel.lr_schedule import LearningRate
 from parallel.runtime.device import Device
@@ -71,15 +72,22 @@ def train_session(
     watchdog.logs = folder.logs
     watchdog.watch("looking at every node", run.launch.start_timeout_s)
     odd = preflight(run, folder, device)
-    if torch.distributed.get_rank() == 0:
-        for line in odd:
-            print(line, file=terminal, flush=True)
+    for line in odd:
+        _tell(terminal, line)
     prepared = reopen(folder.read_corpus())
-    watchdog.note("building the model")
     layout = Layout.resolve(run.layout, None)
+    watchdog.note("measuring this machine")
+    measure(run, layout, device, last_step(run), partial(_tell, terminal))
+    watchdog.note("building the model")
     with running_engine(run, layout, device) as engine:
         watchdog.stop()  # a checkpoint may take any time to read
         _Session(run, layout, folder, device, prepared, engine, signals, terminal, watchdog).train()
+
+
+def _tell(terminal: IO[str], line: str) -> None:
+    """Of rank 0 alone."""
+    if torch.distributed.get_rank() == 0:
+        print(line, file=terminal, flush=True)
 
 
 class _Session:
@@ -170,8 +178,7 @@ class _Session:
         torch.distributed.barrier()
 
     def _say(self, line: str) -> None:
-        if self.rank == 0:
-            print(line, file=self.terminal, flush=True)
+        _tell(self.terminal, line)
 
     def _schedule(self, ids: SampleIds, checkpoint: Path | None) -> StepSchedule:
         step = samples = 0

@@ -24,6 +24,9 @@ from parallel.planner.inputs.cpu import NAME as CPU
 from parallel.planner.inputs.cpu import cpu_machine
 from parallel.planner.inputs.job import OURS, Job
 from parallel.planner.inputs.machine import Machine
+from parallel.planner.inputs.own import constants_for
+from parallel.planner.inputs.probes import Probe, extrapolated, kept, may_be_measured
+from parallel.planner.inputs.uncertainty import Spread, Traits, spread
 from parallel.planner.memory.stages import MASTER, MOMENTS, Memory, stage_memories
 from parallel.planner.timing.simulate import Played
 from parallel.planner.timing.step import Step, StepTime
@@ -57,7 +60,7 @@ class Plan:
         if device is DeviceName.cpu:
             return cls(run, layout, device, cpu_machine(layout.world_size), calibrated(OURS, CPU))
         machine = machine_of(run.cluster)
-        return cls(run, layout, device, machine, calibrated(run.cluster.software, machine.gpu))
+        return cls(run, layout, device, machine, constants_for(run, machine))
 
     @cached_property
     def shape(self) -> ModelShape:
@@ -104,8 +107,40 @@ class Plan:
 
     @cached_property
     def time(self) -> StepTime:
-        """A step's time, by simulating the schedule."""
-        return self.step.time()
+        """A step's time, by simulating the schedule; on a CPU as smaller steps were measured."""
+        time = self.step.time()
+        return time.scaled(
+            self._measured(self.job.global_batch) / time.seconds if self.probes else 1
+        )
+
+    @cached_property
+    def probes(self) -> list[Probe]:
+        """Smaller steps measured on this machine's CPU; empty if there are none."""
+        if not may_be_measured(self.run, self.layout, self.device):
+            return []
+        return kept(self.run, self.layout)
+
+    def _measured(self, samples: int) -> float:
+        """Seconds of a step of so many samples, by the measured smaller ones."""
+        micro_batches = self.layout.micro_batches(samples)
+        return extrapolated(self.probes, self.shape.layers, micro_batches)
+
+    @property
+    def basis(self) -> str:
+        """What the step's time rests on."""
+        if self.device is not DeviceName.cpu:
+            return self.calibration.basis
+        if self.probes:
+            return f"{len(self.probes)} smaller steps measured on this machine"
+        return "constants of another machine, off by several times; phalanx train measures this one"
+
+    @cached_property
+    def spread(self) -> Spread | None:
+        """How far the step's time may be from the planned one; None on a CPU, which is measured."""
+        if self.device is DeviceName.cpu:
+            return None
+        traits = Traits.of(self.job, self.calibration.gpu)
+        return spread(traits, own=self.calibration.errors)
 
     @cached_property
     def played(self) -> Played:
@@ -202,6 +237,8 @@ class Plan:
             whole = training_cost(self.run, self.layout.world_size, lambda size: 0.0)
             return replace(whole, seconds=paper_training_flops(self.shape, tokens) / rate)
         full = self.job.global_batch
+        if self.probes:
+            return training_cost(self.run, self.layout.world_size, self._measured)
         part = min(full, 2 * self.layout.pipeline * self.layout.micro_batch * self.layout.data)
         more, less = self._estimate(full), self._estimate(part)
         slope = (more - less) / (full - part) if full > part else more / full

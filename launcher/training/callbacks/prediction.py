@@ -1,10 +1,10 @@
-"""Compares the dry run's predictions with measurements: rank 0's memory and traffic, and on CUDA
-the step time.
+"""Compares the dry run's predictions with measurements: rank 0's memory and traffic, and the step
+time.
 
-The step time on a CPU is not predictable: the planner's CPU constants were measured with other code
-on another machine, and ranks share cores with other processes. The number of collectives is
-exact everywhere; that of bytes is too, but for experts on other ranks, to which as many tokens are
-sent as a router says: predicted are even loads.
+The step time on a CPU follows from smaller steps that were measured on this machine before the run;
+where there are none it is not told, since constants of other machines and code are off by several
+times. The number of collectives is exact everywhere; that of bytes is too, but for experts on other
+ranks, to which as many tokens are sent as a router says: predicted are even loads.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class PredictionCallback(Callback):
         return [
             "predicted beside measured, rank 0",
             f"{'':<18} {'predicted':>14} {'measured':>14}",
-            *([] if on_cpu else [self._step_time(plan)]),
+            *([] if on_cpu and not plan.probes else [self._step_time(plan)]),
             _line("memory, GiB", predicted / _GIB, self._last.memory_gib, "{:,.2f}"),
             *([] if self._counts is None else self._traffic(self._counts.traffic())),
         ]

@@ -30,6 +30,7 @@ class Constants:
     network: float  # share of the network
     hop: float  # share of a message between stages that a stage waits for in every micro-batch
     hop_interleaved: float  # the same where stages hold several chunks
+    hop_overlapped: float  # the same where chunks compute while messages are on their way
     overlap: float  # share of the lesser of ZeRO 3's gathers and the compute that is not hidden
     # The same for all.
     depth: float  # a matmul over k numbers takes 1 + depth / k as long as a deep one
@@ -37,6 +38,8 @@ class Constants:
     misaligned: float  # slowdown of attention's matmuls where heads are no multiple of 8 wide
     tensor_us: float  # latency of a tensor-parallel collective
     hop_us: float  # of a message between stages
+    hidden: float  # share of tensor collectives that matmuls hide where they go on meanwhile
+    ring: float  # share of attention's time that each further piece of a ring adds
     gather_us: float  # of a gather over data ranks, for each doubling of their number
 
 
@@ -58,6 +61,7 @@ class Calibrated:
     software: str
     gpu: str
     basis: str  # which measured runs
+    errors: tuple[float, ...] = ()  # of one's own runs, if these are theirs: planned / measured
 
 
 @cache

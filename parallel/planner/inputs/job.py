@@ -38,6 +38,11 @@ class Job:
     imbalance: float = 1.0  # rows that the busiest rank's experts get over their even share
     offloads: bool = False  # the optimizer is in host memory
     one_card: bool = False  # gathers over data ranks go through one network card at a time
+    # share of a layer's matmuls that the backward pass computes again, with what is element-wise
+    recomputed_matmuls: float = 0.0
+    overlap_tensor: bool = False  # matmuls go on while their inputs or outputs are communicated
+    overlap_hops: bool = False  # chunks compute while messages between stages are on their way
+    once_a_node: bool = False  # a token is sent once to each node that has experts of it
 
     @classmethod
     def of(cls, run: Run, layout: Layout, global_batch: int | None = None) -> Job:
@@ -54,6 +59,8 @@ class Job:
             offloads=run.engine.offload_optimizer,
             newton_schulz_steps=run.optimizer.newton_schulz_steps,
             imbalance=run.plan.imbalance,
+            overlap_tensor=run.cuda.tensor_overlap,
+            overlap_hops=kind.interleaves,
             software=run.cluster.software,
             overlap_data=not (kind.reduces_after_pipeline and layout.pipeline > 1),
             shared_messages=layout.sequence_parallel
@@ -110,7 +117,17 @@ class Job:
         return [(experts, count) for experts, count in kinds if count]
 
     def kinds_of_chunks(self, stage: int) -> list[list[tuple[bool, int]]]:
-        """The same for each chunk of the stage."""
+        """The same for each chunk of the stage.
+
+        Where stages are uneven, the model's first chunk and its last are, beside the embedding and
+        the logits.
+        """
+        if self.stage_layers is not None:
+            chunks = self.layout.chunks_per_stage
+            each = [max(self.stage_layers) // chunks] * chunks
+            end = -1 if stage == self.layout.logits_stage else 0
+            each[end] += self.stage_layers[stage] - sum(each)
+            return [[(False, layers)] for layers in each]
         held = self.layout.layers_on(stage, self.shape.layers)
         both = zip(held, layers_with_experts(self.shape, held), strict=True)
         return [[(False, len(layers) - routed), (True, routed)] for layers, routed in both]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from parallel.layout import Layout
 from parallel.planner.communication.traffic import Traffic
+from parallel.planner.inputs.uncertainty import LEVEL
 from parallel.planner.memory.stages import CATEGORIES, Memory
 from parallel.planner.plan import Plan
 from parallel.planner.search import Candidate, Found
@@ -30,9 +31,11 @@ def answer(plan: Plan) -> dict[str, Any]:
         "device": str(plan.device),
         "gpu": plan.machine.gpu,
         "layout": layout_fields(plan.layout),
+        "layout_name": str(plan.layout),
         "world_size": plan.layout.world_size,
         "micro_batches": plan.job.micro_batches,
         "step_time_s": time.seconds,
+        "step_time_interval_s": _interval(plan),
         "step_time_parts_s": {
             "pipeline": time.pipeline,
             "data_parallel_exposed": time.data,
@@ -77,7 +80,7 @@ def answer(plan: Plan) -> dict[str, Any]:
         "calibration": {
             "software": plan.calibration.software,
             "gpu": plan.calibration.gpu,
-            "basis": plan.calibration.basis,
+            "basis": plan.basis,
             "constants": asdict(plan.calibration.constants),
         },
     }
@@ -111,6 +114,18 @@ def energy_fields(plan: Plan) -> dict[str, Any] | None:
         "tonnes_co2": energy.tonnes,
         "nodes": energy.nodes,
         "node_watts": energy.node_watts,
+    }
+
+
+def _interval(plan: Plan) -> dict[str, Any] | None:
+    """Where the step's time lies nine times in ten."""
+    if plan.spread is None:
+        return None
+    return {
+        "low": plan.time.seconds / plan.spread.factor,
+        "high": plan.time.seconds * plan.spread.factor,
+        "level": LEVEL,
+        "nearest_runs": plan.spread.nearest,
     }
 
 

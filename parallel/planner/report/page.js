@@ -123,12 +123,12 @@ function trace() {
     (row) => (row[2] === "parameters" ? "first" : ""));
 }
 
-for (const draw of [heading, ranks, memory, schedule, search, front, traffic, trace, tips]) draw();
+for (const draw of [heading, times, beside, ranks, memory, schedule, search, front, traffic, trace, tips]) draw();
 
 let drawnWidth = document.documentElement.clientWidth;
 addEventListener("resize", () => {
   if (document.documentElement.clientWidth === drawnWidth) return;
   drawnWidth = document.documentElement.clientWidth;
-  for (const draw of [ranks, memory, front]) draw();
+  for (const draw of [times, ranks, memory, front]) draw();
   zoomTo(timeline.zoom);
 });

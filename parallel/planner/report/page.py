@@ -14,7 +14,7 @@ from parallel.planner.report.as_json import GIB, layout_fields
 from parallel.planner.search import PLAYED, Found
 from parallel.planner.timing.simulate import Played
 
-SCRIPTS = ("page.marks.js", "page.figures.js", "page.timeline.js", "page.js")
+SCRIPTS = ("page.marks.js", "page.figures.js", "page.beside.js", "page.timeline.js", "page.js")
 PASSES = 30_000  # of the schedule to draw: a page of about 1 MB
 
 
@@ -22,14 +22,14 @@ def page(plan: Plan, report: dict[str, Any], found: Found | None = None) -> str:
     """The page of a plan.
 
     Args:
-        report: the output of `format=json`, with the search and the trace if there are any.
+        report: the output of `format=json`, with the search, the trace and the layout beside it
+            if there are any.
         found: the search, for drawing all its layouts; without it only those in `report` are
             drawn.
     """
     stages = range(plan.layout.pipeline)
     data = {
         **report,
-        "layout_name": str(plan.layout),
         "cluster": plan.run.cluster.name,
         "global_batch": plan.job.global_batch,
         "experts": plan.shape.moe.experts,

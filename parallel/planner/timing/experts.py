@@ -6,6 +6,7 @@ in `layers`: rows are gathered, sorted by expert, sorted back and added up.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -49,12 +50,13 @@ def expert_time(job: Job, kernels: Kernels, links: Links) -> ExpertTime:
     moved = (PERMUTED + (here > 1) * SORTED * layout.expert_tensor * busiest) * rows
     moved += job.routed_tokens * busiest * shape.work(layer).routed
     element_wise = kernels.moving(kernels.number_bytes * moved)
-    launches = (ROUTED + here) * kernels.launch
+    launches = ROUTED * kernels.launch
     messages = expert_messages(shape, layout, job.number_bytes)
     of_choice = (*capacity_messages(shape, layout), *load_messages(shape, layout))
     choice = sum(map(links.expert_message, of_choice))
     sent = [
-        sum(links.expert_message(_at_busiest(each, busiest)) for each in way) for way in messages
+        sum(links.expert_message(_at_busiest(each, busiest), _leaving(job, links)) for each in way)
+        for way in messages
     ]
     forward, backward = sent[0] + choice, sent[1]
     return ExpertTime(
@@ -66,7 +68,7 @@ def expert_time(job: Job, kernels: Kernels, links: Links) -> ExpertTime:
 
 
 def _matmuls(job: Job, form: LayerForm, kernels: Kernels) -> tuple[float, float]:
-    """The router's, in float32, and each expert's, one after another; forward and backward."""
+    """The router's, in float32, and the experts', grouped; forward and backward."""
     layout = job.layout
     here = form.experts // layout.expert
     rows = routed_rows(job.shape, layout) * layout.expert_tensor * job.busiest / here
@@ -76,10 +78,25 @@ def _matmuls(job: Job, form: LayerForm, kernels: Kernels) -> tuple[float, float]
     forward = exact.matmul(tokens, experts, hidden)
     backward = exact.matmul(tokens, hidden, experts) + exact.matmul(experts, hidden, tokens)
     for outputs, inputs in expert_matrices(form, layout.expert_tensor):
-        forward += here * kernels.matmul(each, outputs, inputs)
-        backward += here * kernels.matmul(each, inputs, outputs)
-        backward += here * kernels.matmul(outputs, inputs, each)
+        ahead, back = kernels.linear(each, outputs, inputs, count=here)
+        forward, backward = forward + ahead, backward + back
     return forward, backward
+
+
+def _leaving(job: Job, links: Links) -> float:
+    """Of the rows for other nodes, the share that is sent to them: one of each token and node, if
+    tokens are sent once a node and copied there.
+
+    The token's experts are taken to be any, so that a node has none of them as often as `top_k`
+    drawn from all experts are all of other nodes.
+    """
+    if not job.once_a_node:
+        return 1.0
+    moe = job.shape.moe
+    near = links.in_node(Group.expert)
+    on_node = moe.experts * near // job.layout.expert
+    none = math.comb(moe.experts - on_node, moe.top_k) / math.comb(moe.experts, moe.top_k)
+    return (1 - none) * moe.experts / on_node / moe.top_k
 
 
 def _at_busiest(sent: Sent, busiest: float) -> Sent:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from configs.schema import Recompute
+from configs.schema import ContextBy, Recompute
 from models.flops import attended_pairs
 from models.layer_table import split_matrices
 from parallel.planner.communication.context import layer_messages
@@ -102,12 +102,15 @@ class Passes:
         attention_backward = together(
             attention_backward, self.links.context_messages(messages.backward)
         )
-        forward = sum(kernels.matmul(m, n, k) for m, n, k in linears)
-        forward += attention_forward + element_wise + 8 * kernels.launch
-        backward = sum(kernels.matmul(m, k, n) + kernels.matmul(k, n, m) for m, n, k in linears)
+        ways = [kernels.linear(*linear) for linear in linears]
+        matmuls = sum(ahead for ahead, _ in ways)
+        forward = matmuls + attention_forward + element_wise + 8 * kernels.launch
+        backward = sum(back for _, back in ways)
         backward += attention_backward + 1.6 * element_wise + 10 * kernels.launch
+        backward += job.recomputed_matmuls * matmuls + (job.recomputed_matmuls > 0) * element_wise
         # Of each pair of matmuls: attention's, and the MLP's or a shared expert's.
         reduces = (1 if experts and not form.shared else 2) * self._all_reduce
+        reduces = self._exposed(reduces, matmuls)
         forward, backward = forward + reduces, backward + reduces
         sent_again = sent = 0.0
         if experts:
@@ -128,6 +131,16 @@ class Passes:
             sent + (sent_again if full else 0.0),
         )
 
+    def _exposed(self, collectives: float, matmuls: float) -> float:
+        """What is left of tensor collectives beside the matmuls that they go on with, if they do.
+
+        The first of as many pieces as there are ranks waits, and so does a share of the others.
+        """
+        if not self.job.overlap_tensor:
+            return collectives
+        later = collectives * (1 - 1 / self.job.layout.tensor)
+        return collectives - self.constants.hidden * min(later, matmuls)
+
     @cached_property
     def _expert_time(self) -> ExpertTime:
         return expert_time(self.job, self.kernels, self.links)
@@ -137,6 +150,8 @@ class Passes:
         job, kernels, shape = self.job, self.kernels, self.job.shape
         # Context ranks have as much of each sequence's work as the others.
         heads = job.layout.micro_batch * shape.heads / job.layout.tensor / job.layout.context
+        if job.layout.context_by is ContextBy.ring:  # piece by piece, each added to the others
+            heads *= 1 + self.constants.ring * (job.layout.context - 1)
         if job.flash:
             pairs = attended_pairs(shape.context, shape.window if banded else None)
             forward = kernels.attention_flops(4 * pairs * shape.head_width * heads)

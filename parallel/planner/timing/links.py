@@ -111,26 +111,33 @@ class Links:
         assert group is Group.tensor_context
         return layout.tensor * layout.context, 1
 
-    def _in_node(self, group: Group) -> int:
+    def in_node(self, group: Group) -> int:
+        """How many ranks of a group of a layer with experts share a node."""
         ranks, distance = self._of_experts(group)
         return min(ranks, max(self.machine.gpus_per_node // distance, 1))
 
     def experts_cross_nodes(self, group: Group) -> bool:
         """Whether a group of a layer with experts spans several nodes."""
-        return self._of_experts(group)[0] > self._in_node(group)
+        return self._of_experts(group)[0] > self.in_node(group)
 
-    def expert_message(self, sent: Sent) -> float:
-        """One collective of a layer with experts, which nothing hides."""
+    def expert_message(self, sent: Sent, leaving: float = 1.0) -> float:
+        """One collective of a layer with experts, which nothing hides.
+
+        Args:
+            leaving: the share of an all-to-all's bytes for other nodes that goes through the
+                network.
+        """
         ranks, _ = self._of_experts(sent.group)
         if ranks == 1:
             return 0.0
         latency = self.constants.tensor_us * 1e-6
-        near = self._in_node(sent.group)
+        near = self.in_node(sent.group)
         if sent.kind is CollectiveKind.all_to_all:
             # Each rank sends its own parts, through its own card what leaves the node.
             each = sent.bytes / ranks
             inside = (near - 1) * each / self.node_bandwidth
-            return max(inside, (ranks - near) * each / self.network_bandwidth) + latency
+            outside = leaving * (ranks - near) * each / self.network_bandwidth
+            return max(inside, outside) + latency
         once = self._ring(sent.group, sent.bytes)
         return once * (2 if sent.kind is CollectiveKind.all_reduce else 1) + latency
 
@@ -139,7 +146,7 @@ class Links:
         return self._ring(Group.expert_data, size)
 
     def _ring(self, group: Group, size: float) -> float:
-        ranks, near = self._of_experts(group)[0], self._in_node(group)
+        ranks, near = self._of_experts(group)[0], self.in_node(group)
         bandwidth = self.node_bandwidth if ranks == near else self.network_bandwidth * near
         return (ranks - 1) / ranks * size / bandwidth
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 
 from configs.schema import OptimizerName
@@ -37,6 +37,18 @@ class StepTime:
         """All parts together."""
         return self.pipeline + self.data + self.optimizer
 
+    def scaled(self, by: float) -> StepTime:
+        """All parts times `by`."""
+        return replace(
+            self,
+            pipeline=self.pipeline * by,
+            data=self.data * by,
+            optimizer=self.optimizer * by,
+            tensor=self.tensor * by,
+            experts=self.experts * by,
+            hop=self.hop * by,
+        )
+
 
 @dataclass(frozen=True)
 class Step:
@@ -68,9 +80,12 @@ class Step:
     @cached_property
     def waited(self) -> float:
         """The time a stage waits for each message, in every micro-batch."""
+        constants = self.constants
         interleaved = self.job.layout.chunks_per_stage > 1
-        share = self.constants.hop_interleaved if interleaved else self.constants.hop
-        return share * self.hop
+        several = constants.hop_interleaved
+        if self.job.overlap_hops:
+            several = constants.hop_overlapped
+        return (several if interleaved else constants.hop) * self.hop
 
     def layer(self, *, experts: bool) -> Pass:
         """One micro-batch through a layer that has experts, or has none."""
@@ -143,7 +158,7 @@ class Step:
         share = self._all(kinds)
         ahead = [share.forward / chunks + self.waited] * chunks
         back = [share.backward / chunks + self.waited] * chunks
-        if len(kinds) > 1:
+        if len(kinds) > 1 or (self.job.stage_layers and chunks > 1):
             parts = [self._all(each) for each in self.job.kinds_of_chunks(stage)]
             ahead = [part.forward + self.waited for part in parts]
             back = [part.backward + self.waited for part in parts]
@@ -195,9 +210,22 @@ class Step:
         weights = self.gathered(job.number_bytes if layout.zero else job.gradient_bytes)
         if not job.overlap_data:
             return gradients + weights
-        # Reduced during the last micro-batch's backward pass, gathered in the next one's forward.
-        last = self._stage(0)
-        return max(0.0, gradients - last.backward) + max(0.0, weights - last.forward)
+        first = self._stage(0)
+        return self._beside(gradients, first.backward) + self._beside(weights, first.forward)
+
+    def _beside(self, collectives: float, each: float) -> float:
+        """Seconds of gradients' or weights' collectives that passes of `each` second do not hide.
+
+        Gradients are reduced during the last micro-batch's backward pass, and weights gathered in
+        the first one's forward pass. Of several chunks the others' go on while the chunks after
+        them do a whole round of micro-batches.
+        """
+        chunks = self.job.layout.interleave
+        if chunks == 1:
+            return max(0.0, collectives - each)
+        round_of = min(self.job.layout.pipeline, self.job.micro_batches) * each / chunks
+        last = (collectives - each) / chunks  # of the first chunk's, beside its own pass
+        return max(0.0, last, collectives - (chunks - 1) * round_of)
 
     def gathered(self, each: int) -> float:
         """Seconds of gathering `each` byte of the numbers from those that hold the same."""

@@ -16,12 +16,19 @@ TABLES = Path(__file__).parents[3] / "benchmarks" / "measured"
 
 
 @pytest.mark.parametrize(
-    ("table", "mean"), [("megatron", 0.05), ("bloom", 0.06), ("vtrain", 0.08), ("mpt_fsdp", 0.07)]
+    ("table", "mean"),
+    [
+        ("megatron", 0.021),
+        ("bloom", 0.036),
+        ("vtrain", 0.064),
+        ("mpt_fsdp", 0.029),
+        ("llama", 0.03),
+    ],
 )
 def test_step_times(table: str, mean: float) -> None:
     runs = read_table(TABLES / f"{table}.jsonl")
     errors = np.array([abs(predicted(run) / run.measured - 1) for run in runs])
-    assert errors.mean() <= mean
+    assert errors.mean() <= mean + 0.0005  # quoted to a tenth of a percent
     # Three of vTrain's runs are far from all others like them (see benchmarks/README.md).
     assert (errors > 0.25).sum() <= (3 if table == "vtrain" else 0)
 

@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -74,6 +74,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Written]:
         *,
         searched: bool = False,
         traced: bool = False,
+        other: Layout | None = None,
         **more: str,
     ) -> Written:
         run = run_of(overrides)
@@ -82,6 +83,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Written]:
         plan = Plan.of(run, layout, DeviceName.cuda)
         report = {**answer(plan), **more}
         found = None
+        if other is not None:
+            report["beside"] = answer(Plan.of(run, other, DeviceName.cuda))
         if traced:
             report["trace"] = [_trace(plan)]
         if searched:
@@ -95,7 +98,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Written]:
     deep = Layout(tensor=8, pipeline=96, data=16, sequence_parallel=True, zero=1)
     return {
         "large": written("large", LARGE, Layout.resolve(run_of(LARGE).layout, 256)),
-        "many": written("many", MANY, deep),
+        "many": written("many", MANY, deep, other=replace(deep, pipeline=48, data=32)),
         "searched": written("searched", SEARCHED, replicas, searched=True, model=ODD),
         "no_fit": written("no_fit", NO_FIT, Layout(data=8, zero=1), traced=True),
     }
@@ -182,6 +185,34 @@ def test_it_says_what_the_plan_says(opened: Opened, pages: dict[str, Written]) -
         ):
             assert float(shown_stage[-1]) == pytest.approx(stage["total"], rel=1e-3)
         assert "of all 800" in tab.locator("#schedule-note").inner_text()
+
+
+def test_the_interval_is_drawn_where_it_lies(opened: Opened, pages: dict[str, Written]) -> None:
+    within = pages["large"].report["step_time_interval_s"]
+    with opened(pages["large"]) as tab:
+        assert tab.locator("#beside-section").is_hidden()
+        bar, *ends = tab.locator("#times .within").all()
+        assert len(ends) == 2
+        left, right = (float(bar.get_attribute(name)) for name in ("x1", "x2"))
+        middle = float(tab.locator("#times .time").get_attribute("cx"))
+        zero = left - (right - left) * within["low"] / (within["high"] - within["low"])
+        drawn = (middle - zero) / (right - zero) * within["high"]
+        assert drawn == pytest.approx(pages["large"].report["step_time_s"], rel=1e-3)
+        assert f"the {within['nearest_runs']} nearest" in tab.locator("#time-note").inner_text()
+
+
+def test_two_layouts_stand_side_by_side(opened: Opened, pages: dict[str, Written]) -> None:
+    report = pages["many"].report
+    with opened(pages["many"]) as tab:
+        assert tab.locator("#times .time").count() == 2
+        shown = {row[0]: row[1:] for row in rows(tab, "beside")}
+        assert shown["layout"] == [report["layout_name"], report["beside"]["layout_name"]]
+        for name, field in (("step, s", "step_time_s"), ("days", "days")):
+            numbers = [float(text.replace(",", "")) for text in shown[name]]
+            assert numbers == pytest.approx([report[field], report["beside"][field]], rel=1e-3)
+        alike = tab.locator("#beside tr:not(.differs) td:first-child").all_inner_texts()
+        assert "ZeRO" in alike
+        assert "layout" not in alike
 
 
 def test_the_traffic_of_every_stage_is_there(opened: Opened, pages: dict[str, Written]) -> None:
