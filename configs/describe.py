@@ -92,7 +92,7 @@ def _of(kind: type[Any], prefix: str) -> list[Setting]:
         values = _values(hint)
         found.append(
             Setting(
-                name=prefix + name,
+                name=prefix + name.removesuffix("_"),  # of a word of Python
                 sentence=said[name],
                 kind="" if values or inner else _words(hint),
                 values=values,

@@ -18,6 +18,10 @@ from omegaconf.errors import OmegaConfBaseException
 from configs.errors import InputError
 from configs.schema import Run
 
+KEYWORDS = (("cluster", "from"),)
+"""Settings, by group, that are words of Python: their fields have an underscore at the end, which
+exists in the schema alone. Files, the command line and messages have the setting without it."""
+
 
 def load(composed: DictConfig) -> Run:
     """Checks a composed config against the schema and freezes it.
@@ -25,6 +29,7 @@ def load(composed: DictConfig) -> Run:
     Raises omegaconf's ConfigKeyError, ValidationError or MissingMandatoryValue for a key that is
     unknown, of the wrong type, or without a value.
     """
+    composed = _as_fields(composed)
     run = OmegaConf.to_object(OmegaConf.merge(_schema(Run, composed), composed))
     assert isinstance(run, Run)
     return run
@@ -32,7 +37,7 @@ def load(composed: DictConfig) -> Run:
 
 def save(run: Run, path: Path) -> None:
     """Writes the resolved config; `read` gives back an equal `Run`."""
-    path.write_text(OmegaConf.to_yaml(OmegaConf.structured(run)), encoding="utf-8")
+    path.write_text(OmegaConf.to_yaml(OmegaConf.create(_as_settings(run))), encoding="utf-8")
 
 
 def read(path: Path) -> Run:
@@ -45,7 +50,7 @@ def read(path: Path) -> Run:
 
 def as_config(run: Run) -> DictConfig:
     """A run's settings, to be changed and loaded again."""
-    return _literally(OmegaConf.structured(run))
+    return _literally(_as_settings(run))
 
 
 def literal(path: Path) -> DictConfig:
@@ -57,11 +62,33 @@ def literal(path: Path) -> DictConfig:
         raise InputError(f"{path}: cannot be read: {reason}") from None
     if not isinstance(content, DictConfig):
         raise InputError(f"{path}: holds no settings")
-    return _literally(content)
+    return _literally(OmegaConf.to_container(content, enum_to_str=True))
 
 
-def _literally(content: DictConfig) -> DictConfig:
-    taken = OmegaConf.create(_escaped(OmegaConf.to_container(content, enum_to_str=True)))
+def _as_fields(composed: DictConfig) -> DictConfig:
+    """With the underscore behind KEYWORDS."""
+    renamed = composed.copy()
+    OmegaConf.set_struct(renamed, False)
+    for group, name in KEYWORDS:
+        held = renamed.get(group)
+        if isinstance(held, DictConfig) and name in held:
+            raw = OmegaConf.to_container(held)  # references stay what they are
+            assert isinstance(raw, dict)
+            held.pop(name)
+            held[f"{name}_"] = raw[name]
+    return renamed
+
+
+def _as_settings(run: Run) -> dict[str, Any]:
+    """The values of a run by the names of its settings."""
+    values: Any = OmegaConf.to_container(OmegaConf.structured(run), enum_to_str=True)
+    for group, name in KEYWORDS:
+        values[group][name] = values[group].pop(f"{name}_")
+    return cast(dict[str, Any], values)
+
+
+def _literally(content: Any) -> DictConfig:
+    taken = OmegaConf.create(_escaped(content))
     assert isinstance(taken, DictConfig)
     return taken
 

@@ -6,6 +6,7 @@ not shown.
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib.resources import files
 
@@ -29,7 +30,8 @@ def _peaks() -> dict[str, dict[str, float]]:
 
 def peak_tflops(device_name: str, precision: Precision) -> float | None:
     """The peak of one device by the name its driver gives it; None where it is not known."""
-    for name, peaks in _peaks().items():
-        if name in device_name:
-            return peaks.get(precision)
+    # Word by word: an H200 is no H20, and a GB200 no B200.
+    for word in re.split(r"[-_\s]+", device_name):
+        if word in _peaks():
+            return _peaks()[word].get(precision)
     return None

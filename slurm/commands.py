@@ -76,6 +76,16 @@ def usable_nodes(partition: str | None) -> list[str]:
     return sorted({name for name, state in said if state.rstrip("*$~#%@^-+!") in _USABLE})
 
 
+def show_nodes() -> str:
+    """What `scontrol show node` says, a line for each node. Raises InputError if it cannot."""
+    return _asked(["scontrol", "show", "node", "--oneliner"])
+
+
+def show_partitions() -> list[str]:
+    """The partitions, the default one with a star. Raises InputError if SLURM cannot be reached."""
+    return _asked(["sinfo", "--noheader", "--format=%P"]).split()
+
+
 def leave_out(job: int, nodes: str) -> None:
     """Excludes these nodes from a pending job; a running job cannot be changed."""
     _run(["scontrol", "update", f"JobId={job}", f"ExcNodeList={nodes}"])
@@ -86,6 +96,13 @@ def cancel(numbers: Sequence[int]) -> None:
     done = _run(["scancel", *map(str, numbers)])
     if done.returncode:
         raise RunError(f"scancel: {_words(done)}")
+
+
+def _asked(command: list[str]) -> str:
+    done = _run(command, "cluster.from=slurm", "cluster.from=nvidia-smi, or cluster=NAME")
+    if done.returncode:
+        raise InputError(f"cluster.from=slurm: {_words(done)}{_REACH}")
+    return done.stdout
 
 
 def _sbatch(arguments: list[str]) -> str:
@@ -105,12 +122,13 @@ def _number(said: str) -> int:
     return int(match[1])
 
 
-def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+def _run(
+    command: list[str],
+    asked: str = "launch=slurm",
+    instead: str = "launch.submit=false, which writes the script, or launch=local",
+) -> subprocess.CompletedProcess[str]:
     if shutil.which(command[0]) is None:
-        raise InputError(
-            f"launch=slurm: there is no {command[0]} here; "
-            "nearest: launch.submit=false, which writes the script, or launch=local"
-        )
+        raise InputError(f"{asked}: there is no {command[0]} here; nearest: {instead}")
     try:
         return subprocess.run(
             command, text=True, capture_output=True, timeout=WITHIN_S, check=False

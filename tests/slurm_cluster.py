@@ -71,9 +71,33 @@ KillWait=30
 Waittime=0
 MessageTimeout=30
 {nodes}
-PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1
+PartitionName=main Nodes=ALL Default={default} MaxTime=INFINITE State=UP PriorityTier=1
 PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=2
 """
+
+
+@dataclass(frozen=True)
+class Declared:
+    """Nodes that only the controller knows, as a partition of their own."""
+
+    name: str
+    nodes: int
+    gpus: int
+    kind: str | None = None  # of the GPUs
+
+    def conf(self) -> str:
+        shape = "CPUs=128 Boards=1 SocketsPerBoard=2 CoresPerSocket=64 ThreadsPerCore=1"
+        kind = f"{self.kind}:" if self.kind else ""
+        gres = f"Gres=gpu:{kind}{self.gpus} " if self.gpus else ""
+        return f"NodeName={self.names} {shape} RealMemory=1000000 {gres}State=CLOUD\n"
+
+    def gres(self) -> str:
+        kind = f"Type={self.kind} " if self.kind else ""
+        return f"NodeName={self.names} Name=gpu {kind}Count={self.gpus}\n" if self.gpus else ""
+
+    @property
+    def names(self) -> str:
+        return f"{self.name}[1-{self.nodes}]"
 
 
 class NoSlurm(Exception):
@@ -112,16 +136,16 @@ class SlurmCluster:
             self.start_node(node)
         _wait_for(self.all_idle, f"idle nodes; see {self.root}/*.log")
 
-    def declare(self, nodes: int, gpus: int) -> None:
+    def declare(self, *parts: Declared, default: str) -> None:
         """A controller alone, whose nodes are a cloud's that has not been asked for them yet."""
         (self.root / "state").mkdir()
-        name = f"NodeName=dgx[1-{nodes}]"
-        gres = f"{name} Name=gpu Count={gpus}\n"
+        gres = "".join(part.gres() for part in parts)
         (self.root / "gres.conf").write_text(gres, encoding="utf-8")
-        shape = "CPUs=128 Boards=1 SocketsPerBoard=2 CoresPerSocket=64 ThreadsPerCore=1"
-        declared = f"{name} {shape} RealMemory=1000000 Gres=gpu:{gpus} State=CLOUD\n"
-        declared += "SuspendProgram=/bin/true\nResumeProgram=/bin/true\nSuspendTime=30"
-        self._write_conf(_free_ports(1)[0], declared)
+        declared = "".join(part.conf() for part in parts)
+        declared += "SuspendProgram=/bin/true\nResumeProgram=/bin/true\nSuspendTime=30\n"
+        declared += "PrivateData=cloud\n"  # shows those that are not up, as clouds' own SLURMs do
+        declared += "".join(f"PartitionName={part.name} Nodes={part.names}\n" for part in parts)
+        self._write_conf(_free_ports(1)[0], declared, default)
         self._start_controller()
         _wait_for(self._answers, f"the controller; see {self.root}/*.log")
 
@@ -207,8 +231,9 @@ class SlurmCluster:
         )
         self._write_conf(controller, f"{nodes}\nSlurmdParameters=config_overrides")
 
-    def _write_conf(self, port: int, nodes: str) -> None:
-        text = CONF.format(root=self.root, host=socket.gethostname(), port=port, nodes=nodes)
+    def _write_conf(self, port: int, nodes: str, default: str = "YES") -> None:
+        host = socket.gethostname()
+        text = CONF.format(root=self.root, host=host, port=port, nodes=nodes, default=default)
         (self.root / "slurm.conf").write_text(text, encoding="utf-8")
 
     def _start_munge(self) -> None:
@@ -289,10 +314,13 @@ def slurm_cluster() -> Iterator[SlurmCluster]:
 
 
 @contextmanager
-def declared_cluster(nodes: int, gpus: int) -> Iterator[SlurmCluster]:
-    """Nodes dgx1 and on, that are only declared: for `sbatch --test-only`. Raises NoSlurm."""
+def declared_cluster(*parts: Declared, default: str = "YES") -> Iterator[SlurmCluster]:
+    """Nodes that are only declared: for `sbatch --test-only` and `scontrol show`. Raises NoSlurm.
+
+    Each part is a partition; main has all nodes, and is the default one unless that is NO.
+    """
     with _stopped_after() as cluster:
-        cluster.declare(nodes, gpus)
+        cluster.declare(*parts, default=default)
         yield cluster
 
 

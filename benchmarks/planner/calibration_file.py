@@ -17,13 +17,19 @@ OURS = "phalanx"
 GPUS = {  # as calibration.json names them: the GPU whose runs stand for it, None for all together
     "A100": "A100",
     "A100-40GB": "A100-SXM-40GB",
+    "A800": "A100",
     "H100": "H100",
     "H200": "H100",
+    "H20": "H100",
     "B200": "GB200",
+    "B300": "GB200",
     "GB200": "GB200",
     "V100": None,
     "RTX-8000": None,
+    "L40S": None,
+    "MI300X": None,
 }
+OF_AMD = ("MI300X",)
 NAMES = {
     "H100-96GB": "H100-96GB",
     "A100": "A100",
@@ -69,9 +75,10 @@ def _own(values: dict[str, float], common: Sequence[str]) -> dict[str, float]:
 
 def _basis_of_ours(name: str, gpu: str | None, counts: Counter[tuple[str, str]]) -> str:
     if gpu is None:
-        return f"no run on {name} is among the published: the mean of all GPUs and software"
+        all_gpus = "all NVIDIA GPUs" if name in OF_AMD else "all GPUs"
+        return f"no run on {name} is among the published: the mean of {all_gpus} and software"
     programs = [program for program, other in counts if other == gpu]
-    runs = sum(count for (_, other), count in counts.items() if other == gpu)
-    stand_in = "" if gpu == name or NAMES.get(gpu) == name else f", which stands for {name}"
+    count = sum(count for (_, other), count in counts.items() if other == gpu)
+    stand_in = "" if NAMES.get(gpu) == name else f", which stands for {name}"
     several = f"{len(programs)} programs" if len(programs) > 1 else programs[0]
-    return f"{runs} published runs of {several} on {gpu}{stand_in}; none of them is of ours"
+    return f"{count} published runs of {several} on {gpu}{stand_in}; none of them is of ours"

@@ -163,7 +163,7 @@ SOFTWARE = (
 )
 CLUSTERS = {
     "H100 96GB": "dgx_h100",
-    "GB200": "dgx_b200",
+    "GB200": "gb200_nvl72",
     "B200": "dgx_b200",
     "H200": "dgx_h200",
     "H100": "dgx_h100",
@@ -178,7 +178,7 @@ MEMORY_GB_S = {"H100 96GB": 2400.0}
 FP8_TFLOPS = {
     "H100 96GB": 1978.9,
     "H100": 1978.9,
-    "GB200": 4500.0,
+    "GB200": 5000.0,
     "B200": 4500.0,
 }  # datasheets, dense
 

@@ -8,9 +8,14 @@ from enum import StrEnum
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterConfig:
-    """The machines to run on or to plan for, and one GPU's published figures."""
+    """The machines to run on or to plan for, and one GPU's published figures.
+
+    `from_` is the setting cluster.from: configs.load translates it.
+    """
 
     name: str  # the cluster's name
+    # what `phalanx plan` asks for nodes and GPUs: slurm or nvidia-smi; null: nothing
+    from_: str | None = None
     nodes: int  # machines of the cluster to use
     gpus_per_node: int | None  # null: this machine's; on CPU, as many ranks as the layout has
     gpu: str | None  # the GPU's name; null: queried from the driver

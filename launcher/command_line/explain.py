@@ -19,6 +19,8 @@ from launcher.command_line.nearest import nearest
 from launcher.command_line.own_configs import broken_yaml, file_of, unsaid
 
 OF_HYDRA = ("hydra", "query", "install", "uninstall")
+PLAIN = {"cluster": "dgx_a100"}
+"""The file to begin one of the user's own with, where it is not the first of the group."""
 
 
 def explain(error: Exception, words: Sequence[str] = ()) -> InputError | None:
@@ -35,6 +37,7 @@ def explain(error: Exception, words: Sequence[str] = ()) -> InputError | None:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return _no_file(error.missing_cfg_file, list(error.options or []), arguments)
     key = getattr(error, "full_key", None) or getattr(error.__cause__, "full_key", None)
+    key = key.removesuffix("_") if key else key  # of a word of Python, see configs/load.py
     if match := re.search(r"Could not override '([^']+)'|Key '([^']+)' (?:is )?not in", text):
         return _unknown(key or match[1] or match[2], arguments)
     if match := re.search(r"Could not find '([^']+)'", text):
@@ -127,7 +130,7 @@ def _unsaid(key: str, setting: Setting, arguments: Arguments) -> InputError:
         value = "null" if about.kind.endswith("or null") else "VALUE"
         lines.append(f"\n  {each}: {value}  # {about.sentence}")
     base = choices(group)
-    like = next((it for it in base if it not in ("base", "local")), "base")
+    like = PLAIN.get(group) or next((it for it in base if it not in ("base", "local")), "base")
     return InputError(
         f"{path}: does not say {', '.join(missing)}; add{''.join(lines)}\n"
         f"or begin the file with one of ours, and say what differs: defaults: [{like}, _self_]"

@@ -27,6 +27,7 @@ def nearest(name: str, known: Sequence[str], prefix: str = "") -> str:
         return "there is none to choose"
     ordered = by_likeness(name, known)
     parts = [each for each in ordered if name and re.search(rf"(^|[_.]){re.escape(name)}$", each)]
+    parts = parts or [each for each in ordered if name and each.startswith(f"{name}_")]
     if parts:
         return f"nearest: {prefix}{parts[0]}"
     if difflib.SequenceMatcher(None, name, ordered[0]).ratio() >= NEAR:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import warnings
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from configs.override import override
 from configs.schema import DeviceName, Run
 from configs.settings.planning import PlanFormat
 from launcher.command_line.compose import hydra_app
+from launcher.console.cluster_yaml import cluster_yaml, how_to_save
 from launcher.console.goal_tables import goals_answer, goals_lines, goals_table
 from launcher.console.plan_summary import summary
 from launcher.console.plan_tables import headline_table, plan_tables, planned_for, trace_tables
@@ -30,6 +31,7 @@ from launcher.console.search_tables import (
 )
 from launcher.console.tables import print_lines, print_table
 from launcher.huggingface.begin import but_for_typed, with_its_model
+from launcher.machine.at_hand import at_hand
 from launcher.planning.goals import check_goals, goals_of, reach
 from launcher.planning.searching import searched
 from launcher.run.settings import key_of
@@ -54,6 +56,9 @@ def plan(run: Run, overrides: list[str]) -> None:
     """Plans the layout, or the fastest one found by a search, and prints or writes the result."""
     typed = [key_of(each) for each in overrides]
     run = _with_model_there(run, typed)
+    machine = at_hand(run, typed) if run.cluster.from_ is not None else None
+    if machine is not None:
+        run = replace(run, cluster=machine.cluster)
     check_goals(run)
     reached = None
     if goals_of(run):
@@ -77,6 +82,13 @@ def plan(run: Run, overrides: list[str]) -> None:
     if reached is not None:
         report["goals"] = goals_answer(reached)
     report["advice"] = advice(run, layout)
+    if machine is not None:
+        report["cluster"] = {
+            "settings": asdict(machine.cluster),
+            "sources": machine.sources,
+            "notes": list(machine.notes),
+        }
+        del report["cluster"]["settings"]["from_"]
     if run.plan.timeline is not None:
         _write_timeline(run.plan.timeline, planned)
     console = Console(soft_wrap=True, highlight=False, markup=False)
@@ -100,6 +112,10 @@ def plan(run: Run, overrides: list[str]) -> None:
             print_lines(console, goals_lines(reached))
             console.print()
         console.print(f"{planned_for(planned)}\n")
+        if machine is not None:
+            print_lines(console, f"{cluster_yaml(machine)}\n{how_to_save(machine)}")
+            print_lines(console, "\n".join(machine.notes))
+            console.print()
         _show(console, planned, found, traces)
         if beside is not None:
             print_lines(console, asked_line(beside))

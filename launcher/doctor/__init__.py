@@ -1,5 +1,5 @@
 """What `phalanx doctor` tries on CUDA, in a process of its own, and how it reads the answers.
 
 Imports models, parallel.
-Imported by launcher.commands.
+Imported by launcher.commands, launcher.machine.
 """

@@ -131,7 +131,7 @@ def _is_valid(
 ) -> bool:
     """Whether any layout is, with this global batch."""
     tried = replace(run, train=replace(run.train, global_batch=batch))
-    gpus = machine_of(run.cluster).gpus_per_node
+    gpus = machine_of(run.cluster).link_gpus
     return any(
         some_layout_is_valid(replace(tried, engine=engine), ranks, device, gpus)
         for engine in engines

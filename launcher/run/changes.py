@@ -139,7 +139,8 @@ def _stable_until(run: Run, was: LearningRate, would: LearningRate, state: Train
 
 def _pairs(before: Any, now: Any, prefix: str = "") -> Iterator[tuple[str, object, object]]:
     for field in fields(now):
-        old, new, name = getattr(before, field.name), getattr(now, field.name), prefix + field.name
+        old, new = getattr(before, field.name), getattr(now, field.name)
+        name = prefix + field.name.removesuffix("_")
         if is_dataclass(new) and is_dataclass(old):
             yield from _pairs(old, new, f"{name}.")
         else:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from configs.override import override
 from configs.schema import DeviceName, LaunchName, Run
 from launcher.run import fit
 from launcher.run.host_memory import memory_fault
@@ -105,6 +106,11 @@ def _ranks_at_hand(run: Run, device: DeviceName) -> int | None:
 
 def _other_faults(run: Run, layout: Layout, device: DeviceName, here: bool) -> list[str]:
     faults = []
+    if run.cluster.from_ is not None:
+        faults.append(
+            f"{override('cluster.from', run.cluster.from_)}: only plan asks the machine what it "
+            "has, and prints it as a file; nearest: cluster.from=null"
+        )
     if run.log.wandb and importlib.util.find_spec("wandb") is None:
         faults.append("log.wandb=true: wandb is not installed; nearest: log.wandb=false")
     counted = run.cluster.gpus_per_node is None  # otherwise the rules have checked it

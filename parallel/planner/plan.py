@@ -179,21 +179,21 @@ class Plan:
         ]
 
     def link_of(self, group: Group) -> str:
-        """The links of the group's traffic: the node's own, or the network too."""
+        """The links of the group's traffic: the node's or the rack's own, or the network too."""
         if self.device is DeviceName.cpu:
             return "loopback"
-        links = self.step.links
+        links, machine = self.step.links, self.machine
+        whole = self.layout.world_size > machine.link_gpus
         crosses = {
             Group.tensor: not links.tensor_in_node,
             Group.data: links.data_crosses_nodes,
             Group.data_context: links.data_crosses_nodes,
             Group.context: links.context_crosses_nodes,
             Group.pipeline: links.stages_cross_nodes,
-            Group.embedding: self.layout.world_size > self.machine.gpus_per_node,
             **{each: links.experts_cross_nodes(each) for each in OF_EXPERTS},
         }
-        whole = self.layout.world_size > self.machine.gpus_per_node
-        return "network" if crosses.get(group, whole) else "node"
+        near = "rack" if machine.link_gpus > machine.gpus_per_node else "node"
+        return "network" if crosses.get(group, whole) else near
 
     def overlapped(self, group: Group, kind: CollectiveKind) -> bool:
         """Whether the group's traffic overlaps with compute, as far as there is any."""

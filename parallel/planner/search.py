@@ -180,7 +180,7 @@ def _engines(
         its = replace(run, engine=engine)
         verdicts = Verdicts(its, ranks=ranks, device=device)
         quick = Quick(its, machine, calibration)
-        found.append(_Engine(its, quick, verdicts, machine.gpus_per_node, ranks))
+        found.append(_Engine(its, quick, verdicts, machine.link_gpus, ranks))
     return found
 
 

@@ -42,5 +42,5 @@ def _known(run: Run, layout: Layout, device: DeviceName) -> tuple[Machine, Calib
             return machine, calibrated(run.cluster.software, machine.gpu)
         except InputError:  # which GPU it is, is not known before ranks start
             pass
-    per_node = run.cluster.gpus_per_node or layout.world_size
-    return nominal_machine(per_node), calibrated(OURS, CPU)
+    joined = run.cluster.link_gpus or run.cluster.gpus_per_node or layout.world_size
+    return nominal_machine(joined), calibrated(OURS, CPU)

@@ -128,17 +128,35 @@ def cluster_is_large_enough(case: Case) -> Iterator[Fault]:
 
 def tensor_group_stays_in_a_node(case: Case) -> Iterator[Fault]:
     """Every layer exchanges its activations: links between nodes are too slow for that."""
-    per_node, tensor = case.run.cluster.gpus_per_node, case.layout.tensor
-    if case.device != "cuda" or per_node is None or min(per_node, tensor) < 1:
+    cluster, tensor = case.run.cluster, case.layout.tensor
+    joined = cluster.link_gpus or cluster.gpus_per_node
+    if case.device != "cuda" or joined is None or min(joined, tensor) < 1:
         return
-    inside = tensor <= per_node and (per_node % tensor == 0 or case.layout.world_size <= per_node)
+    inside = tensor <= joined and (joined % tensor == 0 or case.layout.world_size <= joined)
     if not inside:
+        where = "racks" if joined != cluster.gpus_per_node else "nodes"
         yield Fault(
             setting="layout.tensor",
-            why=f"groups of {tensor} ranks do not fit whole into nodes of {per_node} GPUs",
+            why=f"groups of {tensor} ranks do not fit whole into {where} of {joined} GPUs",
             source="Narayanan et al. 2021, takeaway 1: tensor parallel within a node",
-            fixes=around("layout.tensor", tensor, per_node),
+            fixes=around("layout.tensor", tensor, joined),
         )
+
+
+def fast_links_join_whole_nodes(case: Case) -> Iterator[Fault]:
+    """A rack is of whole nodes: ranks are placed node by node."""
+    joined, per_node = case.run.cluster.link_gpus, case.run.cluster.gpus_per_node
+    if joined is None or per_node is None or min(joined, per_node) < 1 or joined % per_node == 0:
+        return
+    yield Fault(
+        setting="cluster.link_gpus",
+        why=f"nodes have {per_node} GPUs, and fast links join whole nodes",
+        source="what the setting means",
+        fixes=(
+            to({"cluster.link_gpus": max(joined // per_node, 1) * per_node}),
+            to({"cluster.link_gpus": None}),
+        ),
+    )
 
 
 RULES: tuple[Rule, ...] = (
@@ -147,4 +165,5 @@ RULES: tuple[Rule, ...] = (
     asked_world_is_at_hand,
     cluster_is_large_enough,
     tensor_group_stays_in_a_node,
+    fast_links_join_whole_nodes,
 )

@@ -152,7 +152,10 @@ def said_by(line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
 
 def is_quick(line: str) -> bool:
     """Help, and plans of one layout that need neither torch nor a file."""
-    unfit = (MORE, "--config-dir", "plan.search", "plan.trace", "plan.out", "plan.timeline")
+    unfit = (
+        *(MORE, "--config-dir", "plan.search", "plan.trace", "plan.out", "plan.timeline"),
+        "cluster.from",
+    )
     return words_of(line)[0] in ("help", "plan") and not any(word in line for word in unfit)
 
 

@@ -371,6 +371,11 @@ FAULTS: dict[str, tuple[str, str, int | None]] = {
     "a signal nobody knows": (f"{NANO} launch.signal=SIGUSR2", "launch.signal", None),
     "a time that is none": (f"{SLURM} launch.time_limit=1day", "launch.time_limit", 1),
     "no time but for the end": (f"{SLURM} launch.time_limit=0:90", "launch.time_limit", 1),
+    "a part of a node in a rack": (
+        f"{NANO} cluster=dgx_a100 cluster.link_gpus=12",
+        "cluster.link_gpus",
+        None,
+    ),
     "negative peak": (
         f"{NANO} cluster=dgx_a100 cluster.peak_tflops.bf16=-1",
         "cluster.peak_tflops",

@@ -14,6 +14,11 @@ from parallel.gpu_peaks import peak_tflops
         ("Tesla V100-SXM2-32GB", Precision.float32, 15.7),
         ("Tesla V100-SXM2-32GB", Precision.bf16, None),
         ("NVIDIA GeForce RTX 4090", Precision.bf16, None),
+        ("NVIDIA H200", Precision.bf16, 989.4),
+        ("NVIDIA H20", Precision.bf16, 148.0),
+        ("NVIDIA GB200", Precision.bf16, 2500.0),
+        ("NVIDIA B300 SXM6 AC", Precision.bf16, 2250.0),
+        ("AMD Instinct MI300X", Precision.bf16, 1307.4),
         ("cpu", Precision.float32, None),
     ],
 )

@@ -9,13 +9,17 @@ software. Imports no torch.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, fields
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
-FAMILIES = ("V100", "RTX-8000", "A100", "H100", "H200", "B200")
-"""GPUs that a plan knows; a name matches the first of these that it contains."""
+FAMILIES = (
+    *("V100", "RTX-8000", "A100", "A800", "H100", "H200", "H20", "B200", "GB200", "B300"),
+    *("L40S", "MI300X"),
+)
+"""GPUs that a plan knows; a name is of the one whose parts are all among its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +83,7 @@ def software_names() -> list[str]:
 
 def family(gpu: str) -> str | None:
     """The family of a GPU's name; None if it is unknown."""
-    return next((name for name in FAMILIES if name in gpu), None)
+    return next((name for name in FAMILIES if _is_of(gpu, name)), None)
 
 
 def calibrated(software: str, gpu: str) -> Calibrated:
@@ -100,8 +104,12 @@ def calibrated(software: str, gpu: str) -> Calibrated:
 
 def _nearest_gpu(gpu: str, known: list[str]) -> str:
     """A100-40GB before A100: the longest known name whose parts are all in `gpu`."""
-    parts = set(gpu.replace("_", "-").split("-"))
-    fitting = [name for name in known if set(name.split("-")) <= parts]
+    fitting = [name for name in known if _is_of(gpu, name)]
     if not fitting:
         raise KeyError(gpu)
     return max(fitting, key=len)
+
+
+def _is_of(gpu: str, name: str) -> bool:
+    """Part by part: an H200 is no H20, and a GB200 no B200."""
+    return set(name.split("-")) <= set(re.split(r"[-_\s]+", gpu))

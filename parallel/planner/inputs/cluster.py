@@ -8,34 +8,40 @@ from __future__ import annotations
 import difflib
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 import yaml
 
 from configs.errors import InputError
+from configs.override import override
 from configs.settings.planning import ClusterConfig
+from configs.words import listed
 from parallel.planner.inputs.calibration import calibrated, family, software_names
 from parallel.planner.inputs.machine import Machine
 
-FIGURES = ("memory_gib", "memory_gb_s", "multiprocessors", "link_gb_s", "network_gb_s")
+MAKERS = ("dgx_", "hgx_")
+FIGURES = (
+    *("gpus_per_node", "memory_gib", "memory_gb_s", "multiprocessors", "link_gb_s"),
+    "network_gb_s",
+)
 
 
 @cache
 def cluster_names() -> list[str]:
-    """The shipped clusters that are not this machine."""
+    """The shipped clusters that are not this machine, those of the GPUs' maker first."""
     folder = files("configs").joinpath("cluster")
     names = [path.name.removesuffix(".yaml") for path in folder.iterdir()]
-    return sorted(name for name in names if not name.startswith(("local", "_")))
+    shown = [name for name in names if not name.startswith(("local", "_"))]
+    return sorted(shown, key=lambda name: (not name.startswith(MAKERS), name.lower()))
 
 
 @cache
 def clusters_of_gpus() -> dict[str, str]:
     """Every GPU of the shipped cluster files and the first file that has it."""
     found: dict[str, str] = {}
-    for path in sorted(files("configs").joinpath("cluster").iterdir(), key=lambda path: path.name):
-        if path.name.endswith(".yaml"):
-            cluster = yaml.safe_load(path.read_text(encoding="utf-8"))
-            if cluster["gpu"]:
-                found.setdefault(cluster["gpu"], cluster["name"])
+    for name in cluster_names():
+        cluster = figures_of(name)
+        found.setdefault(str(cluster["gpu"]), name)
     return found
 
 
@@ -56,24 +62,41 @@ def machine_of(cluster: ClusterConfig) -> Machine:
             f"cluster.gpu={cluster.gpu}: the planner does not know this GPU; nearest: "
             f"cluster={known[near]} (cluster.gpu={near})"
         )
-    missing = [name for name in FIGURES if getattr(cluster, name) is None]
-    if missing or not cluster.peak_tflops:
-        name = f"cluster.{missing[0]}=null" if missing else "cluster.peak_tflops={}"
-        near = _nearest(cluster.gpu, list(known))
-        raise InputError(f"{name}: a plan needs this figure; nearest: cluster={known[near]}")
+    _require_figures(cluster, known[_nearest(cluster.gpu, list(known))])
     _require_own_figures(cluster, known)
     _require_software(cluster)
     return Machine.of(cluster)
+
+
+def _require_figures(cluster: ClusterConfig, near: str) -> None:
+    """All that are missing are told at once, with those of the shipped cluster `near`."""
+    missing = [name for name in FIGURES if getattr(cluster, name) is None]
+    given = [override(f"cluster.{name}", None) for name in missing]
+    nearest = [override(f"cluster.{name}", figures_of(near)[name]) for name in missing]
+    if not {"bf16", "fp16"} & set(cluster.peak_tflops):
+        given.append(f"cluster.peak_tflops={_braced(cluster.peak_tflops)}")
+        nearest.append(f"cluster.peak_tflops={_braced(figures_of(near)['peak_tflops'])}")
+    if given:
+        these = "these figures" if len(given) > 1 else "this figure"
+        peak = ", a peak of bf16 or fp16 among them" if len(given) > len(missing) else ""
+        raise InputError(
+            f"{listed(given, apart=' ')}: a plan needs {these}{peak}; nearest: "
+            f"{listed(nearest, apart=' ')} (of cluster={near})"
+        )
+
+
+def _braced(peaks: dict[str, float]) -> str:
+    return "{" + ",".join(f"{name}:{peak}" for name, peak in peaks.items()) + "}"
 
 
 def _require_own_figures(cluster: ClusterConfig, known: dict[str, str]) -> None:
     """Detects a changed name with the figures of another GPU."""
     assert cluster.gpu is not None
     home = known.get(cluster.gpu)
-    if home is None or cluster.memory_gb_s == _figures(home)["memory_gb_s"]:
+    if home is None or cluster.memory_gb_s == figures_of(home)["memory_gb_s"]:
         return
     others = [
-        name for name in known.values() if cluster.memory_gb_s == _figures(name)["memory_gb_s"]
+        name for name in known.values() if cluster.memory_gb_s == figures_of(name)["memory_gb_s"]
     ]
     if others:
         raise InputError(
@@ -83,9 +106,10 @@ def _require_own_figures(cluster: ClusterConfig, known: dict[str, str]) -> None:
 
 
 @cache
-def _figures(name: str) -> dict[str, object]:
+def figures_of(name: str) -> dict[str, Any]:
+    """The settings of a shipped cluster's file."""
     text = files("configs").joinpath("cluster", f"{name}.yaml").read_text(encoding="utf-8")
-    figures: dict[str, object] = yaml.safe_load(text)
+    figures: dict[str, Any] = yaml.safe_load(text)
     return figures
 
 

@@ -41,6 +41,7 @@ def cpu_machine(ranks: int) -> Machine:
         link_bandwidth=bandwidth / ranks,
         network_bandwidth=bandwidth / ranks,
         gpus_per_node=max(ranks, 1),
+        link_gpus=max(ranks, 1),
     )
 
 
@@ -58,6 +59,7 @@ def nominal_machine(ranks_per_node: int) -> Machine:
         link_bandwidth=_USUAL_BANDWIDTH,
         network_bandwidth=_USUAL_NETWORK,
         gpus_per_node=ranks_per_node,
+        link_gpus=ranks_per_node,
     )
 
 

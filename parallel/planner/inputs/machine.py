@@ -22,9 +22,10 @@ class Machine:
     memory_bytes: float
     memory_bandwidth: float  # bytes/s
     multiprocessors: int
-    link_bandwidth: float  # bytes/s of one GPU to its node, one way
+    link_bandwidth: float  # bytes/s of one GPU to those that fast links join it with, one way
     network_bandwidth: float  # bytes/s, one GPU's share of its node's, one way
     gpus_per_node: int
+    link_gpus: int  # that fast links join: a node's, or in a rack-scale machine those of several
 
     @classmethod
     def of(cls, cluster: ClusterConfig) -> Machine:
@@ -35,6 +36,7 @@ class Machine:
         assert cluster.multiprocessors is not None
         assert cluster.link_gb_s is not None
         assert cluster.network_gb_s is not None
+        per_node = cluster.gpus_per_node or 1
         return cls(
             gpu=cluster.gpu,
             peak_flops={name: peak * TERA for name, peak in cluster.peak_tflops.items()},
@@ -43,7 +45,8 @@ class Machine:
             multiprocessors=cluster.multiprocessors,
             link_bandwidth=cluster.link_gb_s * GIGA,
             network_bandwidth=cluster.network_gb_s * GIGA,
-            gpus_per_node=cluster.gpus_per_node or 1,
+            gpus_per_node=per_node,
+            link_gpus=cluster.link_gpus or per_node,
         )
 
     @property

@@ -2,6 +2,7 @@
 
 Rings, as NCCL's: an all-reduce of B bytes over w ranks moves 2 (w - 1) / w B over each link.
 Between nodes a group's ring goes through as many network cards as it has ranks on a node.
+A node is here what fast links join (`Machine.link_gpus`): of a rack-scale machine, the rack.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ class Links:
     @property
     def tensor_in_node(self) -> bool:
         """Whether a tensor group fits into one node."""
-        return self.layout.tensor <= self.machine.gpus_per_node
+        return self.layout.tensor <= self.machine.link_gpus
 
     @property
     def context_crosses_nodes(self) -> bool:
         """Whether a context group spans several nodes."""
-        return self.layout.tensor * self.layout.context > self.machine.gpus_per_node
+        return self.layout.tensor * self.layout.context > self.machine.link_gpus
 
     @property
     def node_bandwidth(self) -> float:
@@ -53,7 +54,7 @@ class Links:
         latency = self.constants.tensor_us * 1e-6
         if self.tensor_in_node:
             return 2 * (ranks - 1) / ranks * size / self.node_bandwidth + latency
-        whole_node = self.network_bandwidth * self.machine.gpus_per_node
+        whole_node = self.network_bandwidth * self.machine.link_gpus
         return 2 * size / whole_node + 2 * latency
 
     def context_messages(self, messages: Iterable[Message]) -> float:
@@ -69,13 +70,13 @@ class Links:
             return message.bytes / bandwidth + self.constants.hop_us * 1e-6
         if message.kind is not CollectiveKind.all_to_all and not inside:
             # A ring between nodes goes through as many cards as it has ranks on a node.
-            bandwidth *= max(self.machine.gpus_per_node // self.layout.tensor, 1)
+            bandwidth *= max(self.machine.link_gpus // self.layout.tensor, 1)
         return (ranks - 1) / ranks * message.bytes / bandwidth + self.constants.tensor_us * 1e-6
 
     @property
     def data_ranks_in_node(self) -> int:
         """How many ranks of a data group share a node."""
-        free = max(self.machine.gpus_per_node // self.layout.tensor, 1)
+        free = max(self.machine.link_gpus // self.layout.tensor, 1)
         return min(self.layout.copies, free)
 
     @property
@@ -114,7 +115,7 @@ class Links:
     def in_node(self, group: Group) -> int:
         """How many ranks of a group of a layer with experts share a node."""
         ranks, distance = self._of_experts(group)
-        return min(ranks, max(self.machine.gpus_per_node // distance, 1))
+        return min(ranks, max(self.machine.link_gpus // distance, 1))
 
     def experts_cross_nodes(self, group: Group) -> bool:
         """Whether a group of a layer with experts spans several nodes."""
@@ -154,7 +155,7 @@ class Links:
     def stages_cross_nodes(self) -> bool:
         """Whether they do: neighbouring stages are tensor x context x data ranks apart."""
         layout = self.layout
-        return layout.tensor * layout.copies >= self.machine.gpus_per_node
+        return layout.tensor * layout.copies >= self.machine.link_gpus
 
     def hop(self, size: float) -> float:
         """A message of `size` bytes to the next stage."""

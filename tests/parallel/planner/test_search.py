@@ -45,7 +45,7 @@ def slowly(run: Run, ranks: int) -> Found:
     tried, every = 0, []
     for engine in every_engine():
         its = replace(run, engine=engine)
-        for layout in candidates(its, ranks, machine.gpus_per_node):
+        for layout in candidates(its, ranks, machine.link_gpus):
             tried += 1
             if allowed(its, layout, ranks=ranks, device="cuda"):
                 job = Job.of(its, layout)

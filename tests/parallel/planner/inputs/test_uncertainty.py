@@ -38,7 +38,9 @@ def test_runs_like_it_tell_how_wide_an_interval_is() -> None:
 def test_a_program_that_was_never_measured_is_less_sure() -> None:
     known = rows(200, 0.02)
     never = spread(replace(LLAMA, software="another"), known)
-    assert math.log(never.factor) == pytest.approx(3 * math.log(spread(LLAMA, known).factor))
+    assert math.log(never.factor) == pytest.approx(
+        3 * math.log(spread(LLAMA, known).factor), rel=0.01
+    )
     # Its own runs make it one that was.
     own = spread(replace(LLAMA, software="another"), known, own=[1.01, 0.99])
     assert own.factor < never.factor
