@@ -17,7 +17,7 @@ from corpus.prepare.prepare import prepared_before
 from corpus.store.prepared import Prepared
 from launcher.command_line.compose import hydra_app
 from launcher.commands.train import engine_config, go_on, require_same_text
-from launcher.console.plan_tables import summary
+from launcher.console.plan_summary import summary
 from launcher.console.run_tables import layout_table, run_summary, shown
 from launcher.console.tables import print_lines, print_table
 from launcher.huggingface.notices import notices

@@ -1,9 +1,9 @@
-"""How long the planner takes, on one core: one plan, two searches, one trace.
+"""How long the planner takes, on one core: one plan, searches of both engines, one trace.
 
     taskset -c 0 python -m benchmarks.planner.speed [--no-trace]
 
-Goals: a plan in 50 ms after imports, GPT-3 175B searched on 1,024 GPUs in 10 s, on 3,072 in 30 s, a
-rank of it traced through 24 micro-batches in 40 s.
+Goals: a plan in 50 ms after imports; searches as `SEARCHES` says; a rank of GPT-3 175B traced
+through 24 micro-batches in 40 s.
 """
 
 from __future__ import annotations
@@ -20,8 +20,23 @@ from parallel.planner.inputs.calibration import calibrated
 from parallel.planner.inputs.cluster import machine_of
 from parallel.planner.plan import Plan
 from parallel.planner.report.as_json import answer
-from parallel.planner.search import search
+from parallel.planner.search import Found, every_engine, search
 
+SEARCHES = (  # what is searched, the nodes of 8 GPUs, and the seconds that it may take
+    ("model=gpt3_175b cluster=dgx_a100 train.global_batch=1536 optimizer.ramp_tokens=0", 128, 10),
+    ("model=gpt3_175b cluster=dgx_a100 train.global_batch=1536 optimizer.ramp_tokens=0", 384, 30),
+    ("model=llama3_405b cluster=dgx_h100", 2048, 15),
+    (
+        "model=llama3_405b model.context=131072 train.global_batch=128 optimizer.ramp_tokens=0 "
+        "cluster=dgx_h100",
+        2048,
+        15,
+    ),
+    ("model=llama3_70b cluster=dgx_h100", 64, 10),
+    ("model=mixtral_8x7b cluster=dgx_h100 optimizer.ramp_tokens=0", 32, 30),
+    ("model=qwen3_235b_a22b cluster=dgx_h100", 64, 30),
+    ("model=qwen3_235b_a22b cluster=dgx_h100", 128, 30),
+)
 COMMON = "model=gpt3_175b cluster=dgx_a100 precision=bf16 optimizer.ramp_tokens=0"
 
 
@@ -41,21 +56,25 @@ def one_plan() -> None:
     layout = Layout.resolve(run.layout, 1024)
     answer(Plan.of(run, layout, DeviceName.cuda))  # files are read once
     print(
-        f"{'one plan of 175B on 1,024 GPUs':<44}",
+        f"{'one plan of 175B on 1,024 GPUs':<60}",
         seconds(lambda: answer(Plan.of(run, layout, DeviceName.cuda)), 9),
     )
 
 
-def one_search(nodes: int) -> None:
-    run = compose_run(f"{COMMON} cluster.nodes={nodes} train.global_batch=1536".split())
+def one_search(settings: str, nodes: int, goal: int) -> None:
+    run = compose_run(f"{settings} precision=bf16 cluster.nodes={nodes}".split())
     machine = machine_of(run.cluster)
     calibration = calibrated(run.cluster.software, machine.gpu)
-    found = search(run, nodes * 8, DeviceName.cuda, machine, calibration)
-    name = f"search of 175B on {nodes * 8:,} GPUs, {found.valid:,} valid layouts"
-    print(
-        f"{name:<44}",
-        seconds(lambda: search(run, nodes * 8, DeviceName.cuda, machine, calibration), 3),
+
+    def work() -> Found:
+        return search(run, nodes * 8, DeviceName.cuda, machine, calibration, every_engine())
+
+    found = work()
+    context = f"{run.model.context // 1024}k"
+    name = (
+        f"{run.model.name} of {context} on {nodes * 8:,}: {found.valid:,} of {found.tried:,} valid"
     )
+    print(f"{name:<60}", seconds(work, 3), f"goal {goal} s", flush=True)
 
 
 def one_trace() -> None:
@@ -66,15 +85,15 @@ def one_trace() -> None:
     layout = Layout.resolve(run.layout, 1024)
     trace(run, layout, 0, device=DeviceName.cuda)  # imports, and what torch learns of operations
     print(
-        f"{'trace of its rank 0, 24 micro-batches':<44}",
+        f"{'trace of its rank 0, 24 micro-batches':<60}",
         seconds(lambda: trace(run, layout, 0, device=DeviceName.cuda), 1),
     )
 
 
 def main() -> None:
     one_plan()
-    one_search(128)
-    one_search(384)
+    for each in SEARCHES:
+        one_search(*each)
     if "--no-trace" not in sys.argv:
         one_trace()
 

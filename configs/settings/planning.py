@@ -57,6 +57,13 @@ class PlanConfig:
     # tokens that the busiest rank's experts get, over their even share, which 1 means and balancing
     # aims at; it multiplies the time and the memory of experts
     imbalance: float = 1.0
+    # with search: the days that training may take, failures included, on as few nodes as do; null:
+    # no such goal
+    days: float | None = None
+    dollars: float | None = None  # with search: the most that training may cost; null: no such goal
+    # with search: how many nodes to choose from, 64 or 8..64; null: cluster.nodes, or with a goal
+    # any number
+    nodes: str | None = None
     # file of `phalanx plan calibrate` that plans of the same model and GPU rest on; shipped: none;
     # null: $XDG_DATA_HOME/phalanx/calibration.json if there is one
     calibration: str | None = None

@@ -1,5 +1,5 @@
 """Command-line arguments: flags and settings, help, one-line explanations of mistakes.
 
 Imports launcher.run.
-Imported by launcher, launcher.commands.
+Imported by launcher, launcher.commands, launcher.planning.
 """

@@ -1,5 +1,6 @@
-"""Parts of `phalanx plan` beside the plan itself: fitting its constants to runs of one's own.
+"""Parts of `phalanx plan` beside the plan itself: searches, also for goals, and constants fitted to
+runs of one's own.
 
 Imports launcher.command_line, launcher.console, launcher.run, models, parallel.
-Imported by launcher.
+Imported by launcher.commands.
 """

@@ -2,6 +2,6 @@
 
 Imports corpus, launcher.huggingface, models, parallel, slurm.
 Imported by launcher, launcher.command_line, launcher.commands, launcher.console, launcher.failure,
-launcher.inference, launcher.start, launcher.training, launcher.training.callbacks,
-launcher.training.figures.
+launcher.inference, launcher.planning, launcher.start, launcher.training,
+launcher.training.callbacks, launcher.training.figures.
 """

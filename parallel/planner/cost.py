@@ -41,6 +41,28 @@ class Cost:
         return None if self.dollars_per_hour is None else self.gpu_hours * self.dollars_per_hour
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Energy:
+    """What the nodes draw in some days, each at its stated maximum; cooling is not in it."""
+
+    days: float
+    nodes: int
+    node_watts: float
+    grams_per_kwh: float | None
+
+    @property
+    def megawatt_hours(self) -> float:
+        """Of all nodes together."""
+        return self.nodes * self.node_watts * self.days * 24 / 1e6
+
+    @property
+    def tonnes(self) -> float | None:
+        """Of CO2; None if the grid's emissions are unknown. 1 g/kWh is 1 kg/MWh."""
+        if self.grams_per_kwh is None:
+            return None
+        return self.megawatt_hours * self.grams_per_kwh / 1000
+
+
 def training_cost(run: Run, gpus: int, step_seconds: Callable[[int], float]) -> Cost:
     """The cost of all steps, including those of the batch ramp at their own size.
 

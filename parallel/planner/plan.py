@@ -5,6 +5,7 @@ Imports no torch.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -15,7 +16,8 @@ from parallel.layout import Layout
 from parallel.parameter_count import rank_parameters
 from parallel.planner.communication.formulas import step_traffic
 from parallel.planner.communication.traffic import CollectiveKind, Group, Traffic
-from parallel.planner.cost import Cost, training_cost
+from parallel.planner.cost import Cost, Energy, training_cost
+from parallel.planner.goodput import Goodput, goodput
 from parallel.planner.inputs.calibration import Calibrated, calibrated
 from parallel.planner.inputs.cluster import machine_of
 from parallel.planner.inputs.cpu import NAME as CPU
@@ -244,6 +246,46 @@ class Plan:
             self.run,
             self.layout.world_size,
             lambda size: self.time.seconds + (size - full) * slope,
+        )
+
+    @cached_property
+    def goodput(self) -> Goodput | None:
+        """The training with failures of nodes; None on this machine's CPU."""
+        if self.device is DeviceName.cpu:
+            return None
+        cost, cluster = self.cost, self.run.cluster
+        return goodput(
+            parameters=self.shape.parameters,
+            gpus=self.layout.world_size,
+            gpus_per_node=self.machine.gpus_per_node,
+            step=cost.seconds / cost.steps,
+            waits=not self.run.train.async_save,
+            node_failure_hours=cluster.node_failure_hours,
+        )
+
+    @property
+    def expected_days(self) -> float:
+        """Days of the training, with the failures that are to be expected."""
+        fraction = self.goodput.fraction if self.goodput else 1.0
+        return self.cost.days / fraction if fraction else math.inf
+
+    @property
+    def expected_dollars(self) -> float | None:
+        """The price of all GPUs for as many days."""
+        dollars = self.cost.dollars
+        return dollars and dollars * self.expected_days / self.cost.days
+
+    @property
+    def energy(self) -> Energy | None:
+        """Of the expected days; None if the cluster does not say what a node draws."""
+        cluster = self.run.cluster
+        if cluster.node_watts is None or self.device is DeviceName.cpu:
+            return None
+        return Energy(
+            days=self.expected_days,
+            nodes=self.layout.nodes(self.machine.gpus_per_node),
+            node_watts=cluster.node_watts,
+            grams_per_kwh=cluster.grams_co2_per_kwh,
         )
 
     def _estimate(self, samples: int) -> float:

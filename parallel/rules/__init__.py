@@ -91,7 +91,7 @@ def check_model(run: Run) -> None:
 
 
 def allowed(run: Run, layout: Layout, *, ranks: int | None, device: str) -> bool:
-    """Whether no rule is broken: a quick check for searches over many layouts."""
+    """Whether no rule is broken; of many layouts `parallel.planner.verdicts` is quicker."""
     case = Case.of(run, layout, ranks, device)
     return not any(fault for rule in RULES for fault in rule(case))
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests import forked
 from tests.cli import ROOT, TIMEOUT_S, TINY, environment
-from tests.house.test_documents import blocks, text_of, words_of
+from tests.house.test_documents import blocks, shown, text_of, words_of
 
 GUIDE = ROOT / "docs" / "guide"
 SHORT = [*TINY, "train.steps=2"]  # of a run that begins
@@ -156,3 +156,16 @@ def test_decontaminating(folder: Path) -> None:
     smaller = {"decontaminate": ["model.vocab=300"]}
     said = typed(folder, "data.md", "phalanx decontaminate", smaller)
     assert len(said) == 2
+
+
+PLANS = shown(text_of(GUIDE / "planning.md"))
+
+
+@pytest.mark.parametrize("line", PLANS, ids=str)
+def test_a_plan_says_what_the_page_shows(line: str, tmp_path: Path) -> None:
+    """Line by line, in this order; what the page leaves out is `...`."""
+    command, words = words_of(line)
+    _, output, errors = forked.run([command or "", *words], environment(), tmp_path, TIMEOUT_S)
+    said = iter([each.rstrip() for each in (output + errors).splitlines()])
+    for each in PLANS[line].splitlines():
+        assert each == "..." or each in said, f"{each}\n\n{output}{errors}"

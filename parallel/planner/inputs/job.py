@@ -36,6 +36,7 @@ class Job:
     optimizer: OptimizerName = OptimizerName.adam
     newton_schulz_steps: int = 0  # of Muon, for each update
     imbalance: float = 1.0  # rows that the busiest rank's experts get over their even share
+    offloads: bool = False  # the optimizer is in host memory
     one_card: bool = False  # gathers over data ranks go through one network card at a time
     # share of a layer's matmuls that the backward pass computes again, with what is element-wise
     recomputed_matmuls: float = 0.0
@@ -55,6 +56,7 @@ class Job:
             engine=kind.name,
             gradient_bytes=2 if run.cuda.bf16_gradients else 4,
             optimizer=run.optimizer.name,
+            offloads=run.engine.offload_optimizer,
             newton_schulz_steps=run.optimizer.newton_schulz_steps,
             imbalance=run.plan.imbalance,
             overlap_tensor=run.cuda.tensor_overlap,

@@ -17,6 +17,7 @@ from configs.atomic import write_atomic
 from configs.errors import InputError
 from configs.override import override
 from configs.schema import Run
+from configs.words import listed
 from models.shape import ModelShape
 from parallel.planner.inputs.calibration import Calibrated, Constants, calibrated
 from parallel.planner.inputs.machine import Machine
@@ -117,8 +118,9 @@ def constants_for(run: Run, machine: Machine) -> Calibrated:
     if setting is None:
         return published
     have = {f"{entry.model} on {entry.gpu}" for entry in entries}
+    told = listed(sorted(have), apart=" and ") or "nothing"
     raise InputError(
-        f"{override('plan.calibration', setting)}: has {' and '.join(sorted(have)) or 'nothing'}, "
+        f"{override('plan.calibration', setting)}: has {told}, "
         f"not {run.model.name} on {machine.gpu}; nearest: {override('plan.calibration', SHIPPED)}"
     )
 

@@ -19,6 +19,9 @@ from parallel.planner.memory.moment import Moment
 def moments(job: Job, numbers: Numbers, held: int) -> Iterator[Moment]:
     """The moments of a rank that holds `numbers` parameters before ZeRO shards them.
 
+    With an offloaded optimizer gradients are counted as without, which is the most that they take:
+    part of them is in host memory.
+
     Args:
         held: the maximum number of passes whose activations it keeps at once.
     """
@@ -31,7 +34,7 @@ def moments(job: Job, numbers: Numbers, held: int) -> Iterator[Moment]:
     if zero == 0:
         yield _at_loss(job, FLOAT32 * numbers.total * later)
         yield _behind(job, FLOAT32 * numbers.total, FLOAT32 * min(BUCKET, numbers.total))
-    elif zero == 1 and Precision(job.precision).stored is Precision.bf16:
+    elif zero == 1 and Precision(job.precision).stored is Precision.bf16 and not job.offloads:
         yield from _of_bf16(job, numbers, later)
     elif zero == 1:
         yield from _of_zero_1(job, numbers, later)

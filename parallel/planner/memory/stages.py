@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from functools import cache
 
-from configs.schema import ExpertBy, OptimizerName, Recompute
+from configs.schema import ExpertBy, OptimizerName, Recompute, Schedule
 from models.layer_table import expert_matrix_numbers, layer_matrix_numbers
 from parallel.layout import Layout
 from parallel.parameter_count import Numbers, rank_numbers
@@ -52,24 +52,58 @@ class Memory:
 CATEGORIES: tuple[str, ...] = tuple(field.name for field in fields(Memory))
 
 
+class Parts:
+    """What a stage's memory is made of, in bytes."""
+
+    def states(self, job: Job, stage: int) -> tuple[Numbers, float, float]:
+        """The rank's numbers, its weights and its optimizer."""
+        numbers = _numbers(job, stage)
+        return (numbers, *_states(job, stage, numbers))
+
+    def layer(self, job: Job, *, experts: bool) -> float:
+        """As `layer_activations`."""
+        return layer_activations(job, experts=experts)
+
+    def logits(self, job: Job) -> float:
+        """Logits in the run's precision, and their softmax in float32."""
+        vocab = job.shape.vocab_on_rank(job.layout.tensor)
+        return job.tokens * vocab * (job.number_bytes + FLOAT32)
+
+    def experts(self, job: Job) -> float:
+        """What a layer with experts works with."""
+        return _expert_working(job)
+
+
+PARTS = Parts()
+
+
 def stage_memories(job: Job, overheads: Overheads = AS_TENSORS) -> list[Memory]:
     """One rank of each stage; all ranks of a stage are alike."""
     held = in_flight(job.layout, job.micro_batches)
     stages = range(job.layout.pipeline)
-    return [_stage_memory(job, stage, held[stage], overheads) for stage in stages]
+    return [stage_memory(job, stage, held[stage], overheads) for stage in stages]
 
 
 def in_flight(layout: Layout, micro_batches: int) -> list[int]:
-    """The maximum number of passes of a chunk whose activations each stage keeps at once."""
-    alone = Layout(pipeline=layout.pipeline, interleave=layout.interleave, schedule=layout.schedule)
-    # After the warm-up a schedule is periodic.
-    return _in_flight(alone, min(micro_batches, 4 * layout.pipeline))
+    """The maximum number of passes of a chunk whose activations each stage keeps at once.
+
+    One more than a stage's warm-up has, in the orders of `parallel.planner.schedule.order`.
+    """
+    stages, chunks = layout.pipeline, layout.interleave
+    if layout.dualpipev:
+        # After the warm-up a schedule is periodic.
+        return _in_flight(stages, min(micro_batches, 4 * stages))
+    if chunks == 1:
+        return [min(stages - stage, micro_batches) for stage in range(stages)]
+    whole = micro_batches * chunks
+    ahead = (chunks - 1) * stages + 1
+    return [min(2 * (stages - stage - 1) + ahead, whole) for stage in range(stages)]
 
 
 @cache
-def _in_flight(pipeline: Layout, micro_batches: int) -> list[int]:
+def _in_flight(stages: int, micro_batches: int) -> list[int]:
     most = []
-    for ops in orders(pipeline, micro_batches):
+    for ops in orders(Layout(pipeline=stages, schedule=Schedule.dualpipev), micro_batches):
         held = peak = 0
         for op in ops:
             held += 1 if op.forward else -1
@@ -78,13 +112,19 @@ def _in_flight(pipeline: Layout, micro_batches: int) -> list[int]:
     return most
 
 
-def _stage_memory(job: Job, stage: int, held: int, overheads: Overheads) -> Memory:
-    layout = job.layout
-    numbers = _numbers(job, stage)
-    logits = _logits(job) if stage == layout.logits_stage else 0.0
-    kept, peak_layer = _activations(job, stage, held)
-    experts = _expert_working(job) if job.kinds_of(stage)[-1][0] else 0.0
-    parameters, optimizer = _states(job, stage, numbers)
+def stage_memory(
+    job: Job, stage: int, held: int, overheads: Overheads, parts: Parts = PARTS
+) -> Memory:
+    """One rank of a stage.
+
+    Args:
+        held: passes of a chunk whose activations it keeps at once.
+        parts: the same, remembered where thousands of layouts are compared.
+    """
+    logits = parts.logits(job) if stage == job.layout.logits_stage else 0.0
+    kept, peak_layer = _activations(job, stage, held, parts)
+    experts = parts.experts(job) if job.kinds_of(stage)[-1][0] else 0.0
+    numbers, parameters, optimizer = parts.states(job, stage)
 
     def at(moment: Moment) -> Memory:
         there = moment.logits * logits
@@ -121,7 +161,9 @@ def _states(job: Job, stage: int, numbers: Numbers) -> tuple[float, float]:
     masters = job.number_bytes == 2 or (job.kind.masters_of_float32 and layout.zero >= 1)
     master = MASTER if masters else 0
     weights, states = numbers.times(job.number_bytes), numbers.times(MOMENTS + master)
-    if job.optimizer is OptimizerName.muon:
+    if job.offloads:
+        states = Numbers(0)
+    elif job.optimizer is OptimizerName.muon:
         states = states.minus(_matrices(job, stage).times(MOMENTS - MOMENTUM))
     return (
         weights.shard(layout) if layout.zero == 3 else float(weights.total),
@@ -186,14 +228,12 @@ def _expert_working(job: Job) -> float:
     return row * ((ranks > 1) * sent + 3 * received)
 
 
-def _activations(job: Job, stage: int, held: int) -> tuple[float, float]:
+def _activations(job: Job, stage: int, held: int, parts: Parts) -> tuple[float, float]:
     """Activations kept from forward to backward passes, and one layer's recomputed ones."""
     layout, chunks = job.layout, job.layout.chunks_per_stage
     split = layout.tensor if layout.sequence_parallel else 1
     hidden = job.number_bytes * job.tokens * job.shape.hidden / split
-    kinds = [
-        (count, layer_activations(job, experts=experts)) for experts, count in job.kinds_of(stage)
-    ]
+    kinds = [(count, parts.layer(job, experts=experts)) for experts, count in job.kinds_of(stage)]
     if job.recompute is Recompute.full:
         layers = job.layers_of(stage) / chunks
         return held * layers * hidden, max(layer for _, layer in kinds)
@@ -202,8 +242,3 @@ def _activations(job: Job, stage: int, held: int) -> tuple[float, float]:
         heads = layout.micro_batch * job.shape.heads / layout.tensor / layout.context
         again = SCORES_BYTES * job.number_bytes / 2 * heads * job.shape.context**2
     return sum(held * (count / chunks) * layer for count, layer in kinds), again
-
-
-def _logits(job: Job) -> float:
-    """Logits in the run's precision, and their softmax in float32."""
-    return job.tokens * job.shape.vocab_on_rank(job.layout.tensor) * (job.number_bytes + 4)

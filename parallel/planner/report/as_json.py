@@ -75,12 +75,45 @@ def answer(plan: Plan) -> dict[str, Any]:
         "days": cost.days,
         "gpu_hours": cost.gpu_hours,
         "dollars": cost.dollars,
+        "goodput": goodput_fields(plan),
+        "energy": energy_fields(plan),
         "calibration": {
             "software": plan.calibration.software,
             "gpu": plan.calibration.gpu,
             "basis": plan.basis,
             "constants": asdict(plan.calibration.constants),
         },
+    }
+
+
+def goodput_fields(plan: Plan) -> dict[str, Any] | None:
+    """What failures cost; None on this machine's CPU."""
+    goodput = plan.goodput
+    if goodput is None:
+        return None
+    return {
+        "fraction": goodput.fraction,
+        "hours_between_failures": goodput.failure / 3600,
+        "steps_between_checkpoints": goodput.every,
+        "seconds_between_checkpoints": goodput.interval,
+        "stall_s": goodput.stall,
+        "written_s": goodput.written,
+        "restart_s": goodput.restart,
+        "expected_days": plan.expected_days,
+        "expected_dollars": plan.expected_dollars,
+    }
+
+
+def energy_fields(plan: Plan) -> dict[str, Any] | None:
+    """Of the expected days; None if the cluster does not say what a node draws."""
+    energy = plan.energy
+    if energy is None:
+        return None
+    return {
+        "mwh": energy.megawatt_hours,
+        "tonnes_co2": energy.tonnes,
+        "nodes": energy.nodes,
+        "node_watts": energy.node_watts,
     }
 
 
@@ -123,7 +156,7 @@ def search_answer(found: Found, top: int) -> dict[str, Any]:
     return {
         "tried": found.tried,
         "valid": found.valid,
-        "fit": len(found.ranked),
+        "ranked": len(found.ranked),
         "limit_gib": found.limit / GIB,
         "best": [candidate_fields(each) for each in found.ranked[:top]],
         "front": [candidate_fields(each) for each in found.front],
@@ -133,6 +166,8 @@ def search_answer(found: Found, top: int) -> dict[str, Any]:
 def candidate_fields(candidate: Candidate) -> dict[str, Any]:
     """A layout with its step time and its fullest rank's memory."""
     return {
+        "engine": str(candidate.engine.name),
+        "offload_optimizer": candidate.engine.offload_optimizer,
         "layout": layout_fields(candidate.layout),
         "step_time_s": candidate.seconds,
         "memory_gib": candidate.memory / GIB,

@@ -49,15 +49,15 @@ function search() {
   byId("search-section").hidden = false;
   const drawn = candidates().length;
   byId("search-note").textContent =
-    `${whole(found.tried)} layouts tried, ${whole(found.valid)} valid, ${whole(found.fit)} fit into ` +
-    `${round(found.limit_gib)} of ${gib(plan.memory_gib.limit)}, the margin left free${drawn < found.fit ? `, of which the ${whole(drawn)} fastest are drawn` : ""}. ` +
+    `${whole(found.tried)} layouts tried, ${whole(found.valid)} valid; the ${whole(drawn)} fastest that fit into ` +
+    `${round(found.limit_gib)} of ${gib(plan.memory_gib.limit)}, the margin left free, are drawn. ` +
     `The front's times are estimates; the ${plan.played_through} fastest that fit are played through.`;
-  const columns = ["layout", "micro-batch", "sequence", "ZeRO", "recompute", "schedule", "step s", "GiB"];
-  table("best", columns, found.best.map(({ layout, step_time_s: time, memory_gib: size }) => [
-    `${layout.tensor}x${layout.pipeline}x${layout.interleave}x${layout.data}`, layout.micro_batch,
+  const columns = ["engine", "layout", "micro-batch", "sequence", "ZeRO", "recompute", "schedule", "step s", "GiB"];
+  table("best", columns, found.best.map(({ engine, layout, step_time_s: time, memory_gib: size }) => [
+    engine, `${layout.tensor}x${layout.pipeline}x${layout.interleave}x${layout.data}`, layout.micro_batch,
     layout.sequence_parallel ? "yes" : "", layout.zero, layout.recompute, layout.schedule,
     round(time), round(size),
-  ]), [1, 3, 6, 7], (_, number) => (number === 0 ? "chosen" : ""));
+  ]), [2, 4, 7, 8], (_, number) => (number === 0 ? "chosen" : ""));
 }
 
 /* 0, 1, 2, 5 as 0-2, 5. */

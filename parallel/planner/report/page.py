@@ -16,7 +16,6 @@ from parallel.planner.timing.simulate import Played
 
 SCRIPTS = ("page.marks.js", "page.figures.js", "page.beside.js", "page.timeline.js", "page.js")
 PASSES = 30_000  # of the schedule to draw: a page of about 1 MB
-POINTS = 2_000  # of a search's layouts to draw
 
 
 def page(plan: Plan, report: dict[str, Any], found: Found | None = None) -> str:
@@ -87,7 +86,7 @@ def _candidates(found: Found) -> dict[str, Any]:
         "fields": list(layout_fields(found.ranked[0].layout)),
         "rows": [
             [*layout_fields(each.layout).values(), each.seconds, each.memory / GIB]
-            for each in found.ranked[:POINTS]
+            for each in found.ranked
         ],
     }
 

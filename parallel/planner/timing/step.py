@@ -87,7 +87,7 @@ class Step:
             several = constants.hop_overlapped
         return (several if interleaved else constants.hop) * self.hop
 
-    def _layer(self, *, experts: bool) -> Pass:
+    def layer(self, *, experts: bool) -> Pass:
         """One micro-batch through a layer that has experts, or has none."""
         if experts not in self._layers:
             layer = self.passes.layers(1, experts=experts)
@@ -101,7 +101,7 @@ class Step:
 
     def _all(self, kinds: Iterable[tuple[bool, int]]) -> Pass:
         """Through so many layers with experts, and without."""
-        passes = (self._layer(experts=experts).times(count) for experts, count in kinds if count)
+        passes = (self.layer(experts=experts).times(count) for experts, count in kinds if count)
         return reduce(Pass.plus, passes, Pass(0.0, 0.0))
 
     def _sharded(self, layer: Pass, *, experts: bool) -> Pass:
@@ -124,40 +124,53 @@ class Step:
     @cached_property
     def stages(self) -> list[Pass]:
         """One micro-batch through all layers of each stage, including embedding and logits."""
-        layout, passes = self.job.layout, self.passes
-        stages = [self._all(self.job.kinds_of(stage)) for stage in range(layout.pipeline)]
-        stages[0] = stages[0].plus(passes.embedding())
-        stages[layout.logits_stage] = stages[layout.logits_stage].plus(passes.logits())
-        return stages
+        return [self._stage(stage) for stage in range(self.job.layout.pipeline)]
+
+    def kinds(self, stage: int) -> list[tuple[bool, int]]:
+        """The layers of a stage, as `Job.kinds_of`."""
+        return self.job.kinds_of(stage)
+
+    def _stage(self, stage: int) -> Pass:
+        all_layers = self._all(self.kinds(stage))
+        if stage == 0:
+            all_layers = all_layers.plus(self.passes.embedding())
+        if stage == self.job.layout.logits_stage:
+            all_layers = all_layers.plus(self.passes.logits())
+        return all_layers
 
     @cached_property
     def pass_times(self) -> PassTimes:
         """The input of the simulation: a stage's chunks are equal except for the model's ends,
         unless only some of its layers have experts.
         """
+        both = [self._chunks(stage) for stage in range(self.job.layout.pipeline)]
+        return PassTimes(
+            forward=[ahead for ahead, _ in both],
+            backward=[back for _, back in both],
+            hop=max(0.0, self.hop - self.waited),
+        )
+
+    def _chunks(self, stage: int) -> tuple[list[float], list[float]]:
+        """Of each chunk of a stage, forward and backward."""
         layout = self.job.layout
         chunks = layout.chunks_per_stage
-        forward, backward = [], []
-        for stage in range(layout.pipeline):
-            kinds = self.job.kinds_of(stage)
-            share = self._all(kinds)
-            ahead = [share.forward / chunks + self.waited] * chunks
-            back = [share.backward / chunks + self.waited] * chunks
-            if len(kinds) > 1 or (self.job.stage_layers and chunks > 1):
-                parts = [self._all(each) for each in self.job.kinds_of_chunks(stage)]
-                ahead = [part.forward + self.waited for part in parts]
-                back = [part.backward + self.waited for part in parts]
-            if layout.pipeline == 1:
-                ahead, back = [share.forward], [share.backward]
-            if stage == 0:
-                ahead[0] += self.passes.embedding().forward
-                back[0] += self.passes.embedding().backward
-            if stage == layout.logits_stage:
-                ahead[-1] += self.passes.logits().forward
-                back[-1] += self.passes.logits().backward
-            forward.append(ahead)
-            backward.append(back)
-        return PassTimes(forward=forward, backward=backward, hop=max(0.0, self.hop - self.waited))
+        kinds = self.kinds(stage)
+        share = self._all(kinds)
+        ahead = [share.forward / chunks + self.waited] * chunks
+        back = [share.backward / chunks + self.waited] * chunks
+        if len(kinds) > 1 or (self.job.stage_layers and chunks > 1):
+            parts = [self._all(each) for each in self.job.kinds_of_chunks(stage)]
+            ahead = [part.forward + self.waited for part in parts]
+            back = [part.backward + self.waited for part in parts]
+        if layout.pipeline == 1:
+            ahead, back = [share.forward], [share.backward]
+        if stage == 0:
+            ahead[0] += self.passes.embedding().forward
+            back[0] += self.passes.embedding().backward
+        if stage == layout.logits_stage:
+            ahead[-1] += self.passes.logits().forward
+            back[-1] += self.passes.logits().backward
+        return ahead, back
 
     def played(self, micro_batches: int | None = None) -> Played:
         """The schedule, event by event."""
@@ -193,11 +206,11 @@ class Step:
         job, layout = self.job, self.job.layout
         if layout.zero == 3:
             return 0.0
-        gradients = self._gathered(job.gradient_bytes)
-        weights = self._gathered(job.number_bytes if layout.zero else job.gradient_bytes)
+        gradients = self.gathered(job.gradient_bytes)
+        weights = self.gathered(job.number_bytes if layout.zero else job.gradient_bytes)
         if not job.overlap_data:
             return gradients + weights
-        first = self.stages[0]
+        first = self._stage(0)
         return self._beside(gradients, first.backward) + self._beside(weights, first.forward)
 
     def _beside(self, collectives: float, each: float) -> float:
@@ -214,7 +227,7 @@ class Step:
         last = (collectives - each) / chunks  # of the first chunk's, beside its own pass
         return max(0.0, last, collectives - (chunks - 1) * round_of)
 
-    def _gathered(self, each: int) -> float:
+    def gathered(self, each: int) -> float:
         """Seconds of gathering `each` byte of the numbers from those that hold the same."""
         sizes, links = self.numbers.times(each), self.links
         shared = links.data_all_gather(sizes.shared) if self.job.layout.copies > 1 else 0.0

@@ -37,10 +37,11 @@ def test_others_get_a_layout_that_is_valid_and_uses_them(of: str, nodes: int) ->
 
 
 def test_nodes_that_no_layout_fits_stay_idle() -> None:
-    run = run_of(f"{NANO} cluster.gpus_per_node=1 cluster.nodes=4")
-    used, layout = nodes_and_layout(run, 3, CPU)  # 3 divides neither heads, layers nor batch
-    assert used == 2
-    assert layout.world_size == 2
+    run = run_of(f"{NANO} cluster.gpus_per_node=1 cluster.nodes=8")
+    # 7 divides neither heads nor batch, and is more than the layers.
+    used, layout = nodes_and_layout(run, 7, CPU)
+    assert used == 6
+    assert layout.world_size == 6
 
 
 def test_what_fits_nowhere_is_refused() -> None:

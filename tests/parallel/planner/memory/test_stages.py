@@ -9,6 +9,7 @@ from configs.schema import DeviceName
 from parallel.layout import Layout
 from parallel.planner.inputs.job import Job
 from parallel.planner.memory.stages import in_flight, stage_memories
+from parallel.planner.schedule.order import orders
 from tests.pool import RankPool
 from tests.runs import run_of
 
@@ -80,6 +81,21 @@ def test_planned_memory_is_that_of_the_trace(ranks: RankPool) -> None:
             run = run_of(f"{COMMON} optimizer.ramp_tokens=0 {case}")
             planned = stage_memories(Job.of(run, Layout.resolve(run.layout, None)))[0].allocated
             assert planned == pytest.approx(traced, rel=CASES[case]), case
+
+
+@pytest.mark.parametrize("stages", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize("chunks", [1, 2, 3])
+@pytest.mark.parametrize("rounds", [1, 2, 5])
+def test_what_is_in_flight_is_what_the_orders_hold(stages: int, chunks: int, rounds: int) -> None:
+    layout = Layout(pipeline=stages, interleave=chunks if stages > 1 else 1)
+    for micro_batches in {rounds * stages, *([rounds] if chunks == 1 else [])}:
+        most = []
+        for ops in orders(layout, micro_batches):
+            held = [0]
+            for op in ops:
+                held.append(held[-1] + (1 if op.forward else -1))
+            most.append(max(held))
+        assert in_flight(layout, micro_batches) == most
 
 
 def test_what_is_in_flight_is_what_the_papers_say() -> None:

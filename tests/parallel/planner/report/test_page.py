@@ -299,7 +299,7 @@ def test_the_search_is_drawn_and_text_is_never_markup(
         tab.locator("#front .winner").hover()
         assert tab.locator("#tip").inner_text().startswith("the fastest that fits: 1x1x1x8")
         best = rows(tab, "best")
-        assert [row[0] for row in best] == [str(c.layout) for c in found.ranked[:10]]
+        assert [row[1] for row in best] == [str(c.layout) for c in found.ranked[:10]]
         assert float(best[0][-2]) == pytest.approx(report["search"]["best"][0]["step_time_s"], 1e-3)
 
 

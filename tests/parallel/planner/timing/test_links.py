@@ -7,11 +7,11 @@ from collections.abc import Callable
 import pytest
 
 from parallel.layout import Layout
+from parallel.planner.candidates import candidates
 from parallel.planner.communication.traffic import Group
 from parallel.planner.inputs.calibration import calibrated
 from parallel.planner.inputs.cluster import machine_of
 from parallel.planner.plan import Plan
-from parallel.planner.search import candidates
 from parallel.planner.timing.links import Links
 from parallel.rules import allowed, check
 from tests.runs import run_of
