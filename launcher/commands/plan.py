@@ -34,6 +34,7 @@ from launcher.console.tables import print_lines, print_table
 from launcher.huggingface.begin import but_for_typed, with_its_model
 from launcher.machine.at_hand import at_hand
 from launcher.planning.asked import layout_of, names_a_layout, ranks_of, second_of
+from launcher.planning.calibrate import calibrate
 from launcher.planning.goals import check_goals, goals_of, reach
 from launcher.planning.searching import searched
 from launcher.run.settings import key_of
@@ -52,6 +53,9 @@ PAGE = "plan.html"
 
 def plan(run: Run, overrides: list[str]) -> None:
     """Plans the layout, or the fastest one found by a search, and prints or writes the result."""
+    if run.plan.runs is not None:
+        calibrate(run)
+        return
     typed = [key_of(each) for each in overrides]
     run = _with_model_there(run, typed)
     machine = at_hand(run, typed) if run.cluster.from_ is not None else None
