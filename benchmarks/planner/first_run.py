@@ -1,9 +1,9 @@
 """A CPU's planned step time beside what a run measured, as `phalanx train` tells at its end.
 
-    python -m benchmarks.planner.first_run [--rounds 1] [--model NAME] [--layout NAME] [--engine NAME]
+    python -m benchmarks.planner.first_run [--rounds 1] [--model M] [--layout L] [--engine E]
 
-Each run measures this machine anew, as the first one after an installation does. The goal is 15 % on
-a quiet machine, for both nano models, 1x1, 2x1, 1x2 and 2x2, and both engines.
+Each run measures this machine anew, as the first one after an installation does. The goal is 15 %
+on a quiet machine, for both nano models, 1x1, 2x1, 1x2 and 2x2, and both engines.
 """
 
 from __future__ import annotations
