@@ -34,8 +34,6 @@ def _answered(arguments: list[str]) -> int:
     from launcher.command_line.arguments import command_of
 
     command, rest = command_of(arguments)
-    calibrates = command == "plan" and rest[:1] == ["calibrate"]
-    rest = rest[calibrates:]
     if command == "help" or (command is None and (not rest or _asks_for_help(rest))):
         return _help(rest)
     if "--version" in rest and (command is None or command in COMMANDS):
@@ -44,8 +42,7 @@ def _answered(arguments: list[str]) -> int:
         return _no_command(command, rest)
     if _asks_for_help(rest):
         return _help([command, *rest])
-    does = "planning.calibrate" if calibrates else f"commands.{command}"
-    module = importlib.import_module(f"launcher.{does}")
+    module = importlib.import_module(f"launcher.commands.{command}")
     sys.argv = [f"phalanx {command}", *rest]
     return guarded(module.app)
 

@@ -64,6 +64,8 @@ class PlanConfig:
     # with search: how many nodes to choose from, 64 or 8..64; null: cluster.nodes, or with a goal
     # any number
     nodes: str | None = None
+    # settings of a second plan, shown beside the first: [layout.tensor=4,layout.data=2]; null: none
+    beside: list[str] | None = None
     # file of `phalanx plan calibrate` that plans of the same model and GPU rest on; shipped: none;
     # null: $XDG_DATA_HOME/phalanx/calibration.json if there is one
     calibration: str | None = None

@@ -106,13 +106,29 @@ def parse(words: Sequence[str], command: str = "") -> Arguments:
 
 
 def command_of(words: Sequence[str]) -> tuple[str | None, list[str]]:
-    """The command, which only flags may precede, and all other words."""
+    """The command, which only flags may precede, and all other words.
+
+    `plan calibrate run_dir=[A,B]` is `plan plan.runs=[A,B]`: no other command takes several runs.
+    """
     for number, word in enumerate(words):
         before = words[number - 1] if number else ""
         if word.startswith("-") or SHORT.get(before, before) in WITH_VALUE:
             continue
-        return word, [*words[:number], *words[number + 1 :]]
+        others = [*words[:number], *words[number + 1 :]]
+        if word == "plan" and "calibrate" in others:
+            others.remove("calibrate")
+            others = [_as_runs(other) for other in others]
+            if not any(other.startswith("plan.runs=") for other in others):
+                others.append("plan.runs=[]")
+        return word, others
     return None, list(words)
+
+
+def _as_runs(word: str) -> str:
+    name, _, value = word.partition("=")
+    if name != "run_dir":
+        return word
+    return f"plan.runs={value}" if value.startswith("[") else f"plan.runs=[{value}]"
 
 
 def written(word: str, value: str | None, command: str) -> str | None:

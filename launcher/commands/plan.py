@@ -14,9 +14,10 @@ from rich.console import Console
 from configs.atomic import write_atomic
 from configs.errors import InputError
 from configs.override import override
-from configs.schema import DeviceName, Run
+from configs.schema import Run
 from configs.settings.planning import PlanFormat
 from launcher.command_line.compose import hydra_app
+from launcher.console.beside_table import beside_table
 from launcher.console.cluster_yaml import cluster_yaml, how_to_save
 from launcher.console.goal_tables import goals_answer, goals_lines, goals_table
 from launcher.console.plan_summary import summary
@@ -32,6 +33,8 @@ from launcher.console.search_tables import (
 from launcher.console.tables import print_lines, print_table
 from launcher.huggingface.begin import but_for_typed, with_its_model
 from launcher.machine.at_hand import at_hand
+from launcher.planning.asked import layout_of, names_a_layout, ranks_of, second_of
+from launcher.planning.calibrate import calibrate
 from launcher.planning.goals import check_goals, goals_of, reach
 from launcher.planning.searching import searched
 from launcher.run.settings import key_of
@@ -39,14 +42,10 @@ from models.shape import ModelShape
 from parallel.advice import advice
 from parallel.checkpoint import manifest
 from parallel.checkpoint.manifest import TrainState
-from parallel.hardware import choose_device, cuda_devices
-from parallel.layout import Layout
-from parallel.planner.inputs.cluster import machine_of
 from parallel.planner.plan import Plan
 from parallel.planner.report.as_json import answer, search_answer, trace_answer
 from parallel.planner.report.perfetto import perfetto
 from parallel.planner.search import Found
-from parallel.planner.ways import with_fastest_way
 from parallel.rules import check
 
 PAGE = "plan.html"
@@ -54,6 +53,9 @@ PAGE = "plan.html"
 
 def plan(run: Run, overrides: list[str]) -> None:
     """Plans the layout, or the fastest one found by a search, and prints or writes the result."""
+    if run.plan.runs is not None:
+        calibrate(run)
+        return
     typed = [key_of(each) for each in overrides]
     run = _with_model_there(run, typed)
     machine = at_hand(run, typed) if run.cluster.from_ is not None else None
@@ -64,8 +66,8 @@ def plan(run: Run, overrides: list[str]) -> None:
     if goals_of(run):
         reached, option = reach(run, typed)
         run = replace(run, cluster=option.plan.run.cluster)
-    device, ranks = _ranks(run)
-    requested = with_fastest_way(run, _layout(run, ranks, overrides), ranks, device)
+    device, ranks = ranks_of(run)
+    requested = layout_of(run, ranks, device, overrides)
     layout, found, asked = requested, None, run
     if run.plan.search:
         found = option.found if reached else searched(run, device, ranks, typed)
@@ -74,7 +76,7 @@ def plan(run: Run, overrides: list[str]) -> None:
     planned = Plan.of(run, layout, device)
     traces = _traces(planned) if run.plan.trace else []
     report = _report(planned, found, traces)
-    if found and _names_a_layout(overrides):
+    if found and names_a_layout(overrides):
         beside = beside_the_search(asked, requested, device, ranks, found)
         report["search"]["asked"] = beside
     else:
@@ -89,6 +91,9 @@ def plan(run: Run, overrides: list[str]) -> None:
             "notes": list(machine.notes),
         }
         del report["cluster"]["settings"]["from_"]
+    second = second_of(asked, overrides) if run.plan.beside is not None else None
+    if second is not None:
+        report["beside"] = answer(second)
     if run.plan.timeline is not None:
         _write_timeline(run.plan.timeline, planned)
     console = Console(soft_wrap=True, highlight=False, markup=False)
@@ -117,6 +122,8 @@ def plan(run: Run, overrides: list[str]) -> None:
             print_lines(console, "\n".join(machine.notes))
             console.print()
         _show(console, planned, found, traces)
+        if second is not None:
+            print_table(console, beside_table(planned, second))
         if beside is not None:
             print_lines(console, asked_line(beside))
         print_lines(console, "\n".join(report["advice"]))
@@ -149,10 +156,6 @@ def _write_timeline(path: str, planned: Plan) -> None:
     print(f"wrote {path}: {part} {whole:,} micro-batches of a step", file=sys.stderr)
 
 
-def _names_a_layout(overrides: list[str]) -> bool:
-    return any(key_of(override).split(".")[0] == "layout" for override in overrides)
-
-
 def _write(setting: str, path: str, text: str) -> None:
     try:
         write_atomic(Path(path), text)
@@ -160,26 +163,6 @@ def _write(setting: str, path: str, text: str) -> None:
         raise InputError(
             f"{setting}={path}: {error.strerror}; nearest: {setting}={Path(path).name or PAGE}"
         ) from None
-
-
-def _ranks(run: Run) -> tuple[DeviceName, int | None]:
-    """The device to plan for and the cluster's ranks; a GPU cluster implies CUDA."""
-    cluster = run.cluster
-    if cluster.gpu is not None and run.device is not DeviceName.cpu:
-        machine_of(cluster)
-        return DeviceName.cuda, cluster.nodes * (cluster.gpus_per_node or 1)
-    device = choose_device(run.device)
-    if device is DeviceName.cuda:
-        machine_of(cluster)
-    return device, cuda_devices() if device is DeviceName.cuda else None
-
-
-def _layout(run: Run, ranks: int | None, overrides: list[str]) -> Layout:
-    """The requested layout; the single-rank layout if none was requested and there is one GPU."""
-    requested = _names_a_layout(overrides) or run.run_dir is not None
-    if ranks == 1 and not requested:
-        return Layout(micro_batch=1)
-    return Layout.resolve(run.layout, ranks)
 
 
 def _traces(planned: Plan) -> list[Any]:

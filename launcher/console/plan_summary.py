@@ -43,7 +43,7 @@ def summary(plan: Plan) -> str:
         f"training {human(cost.tokens)} tokens in {cost.steps:,} steps: {span(cost.days)}, "
         f"{_hours(cost.gpu_hours)} {each}-hours{price}",
         *_with_failures(plan),
-        _sure(plan),
+        *_sure(plan),
     ]
     if run.cluster.sustained_tflops is not None:
         lines.append(
@@ -86,16 +86,18 @@ def _in_host_memory(plan: Plan) -> str:
     )
 
 
-def _sure(plan: Plan) -> str:
-    """Where the step's time lies nine times in ten, or what the plan of a CPU rests on."""
+def _sure(plan: Plan) -> list[str]:
+    """What the plan rests on, and where the step's time lies nine times in ten."""
+    basis = f"basis    {plan.basis}"
     if plan.spread is None:
-        return f"basis    {plan.basis}"
+        return [basis]
     low, high = plan.time.seconds / plan.spread.factor, plan.time.seconds * plan.spread.factor
-    return (
+    return [
+        basis,
         f"within   {_seconds(low)} to {_seconds(high)} s a step, nine times in ten, by plans of "
         f"published runs;\n         the {plan.spread.nearest} nearest of {len(held_out())} carry "
-        "half of the weight"
-    )
+        "half of the weight",
+    ]
 
 
 def _what_would_fit(plan: Plan) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,6 @@ from configs.errors import InputError
 from configs.override import override
 from configs.schema import DeviceName, Run
 from configs.words import listed
-from launcher.command_line.compose import hydra_app
 from launcher.console.calibration_table import calibration_table
 from launcher.console.tables import print_lines, print_table
 from launcher.run.jsonl import read_lines
@@ -31,7 +29,7 @@ SETTLED = 3  # steps of each run that are left out: the first are slow
 NEEDED = 3  # steps after them
 
 
-def calibrate(run: Run, _overrides: list[str]) -> None:
+def calibrate(run: Run) -> None:
     """Fits, shows each run's error before and after, and writes the file.
 
     Raises InputError for folders that are no finished runs on GPUs, or runs of several models or
@@ -40,7 +38,7 @@ def calibrate(run: Run, _overrides: list[str]) -> None:
     folders = [RunFolder(Path(each).expanduser()) for each in run.plan.runs or []]
     if not folders:
         raise InputError(
-            "plan.runs=null: of which runs is not said; nearest: phalanx plan calibrate "
+            "plan.runs=[]: of which runs is not said; nearest: phalanx plan calibrate "
             "run_dir=[runs/ONE,runs/ANOTHER]"
         )
     path = path_of(run.plan.calibration)
@@ -141,16 +139,3 @@ def _seconds(folder: RunFolder) -> float:
             f"few; nearest: train.steps={SETTLED + NEEDED}"
         )
     return statistics.median(float(row["step_time_s"]) for row in timed)
-
-
-def app() -> None:
-    """The Hydra app; `run_dir=[A,B]` names several runs, which no other command takes."""
-    sys.argv[1:] = [_as_runs(word) for word in sys.argv[1:]]
-    hydra_app(calibrate)()
-
-
-def _as_runs(word: str) -> str:
-    name, _, value = word.partition("=")
-    if name != "run_dir":
-        return word
-    return f"plan.runs={value}" if value.startswith("[") else f"plan.runs=[{value}]"

@@ -158,7 +158,11 @@ def test_decontaminating(folder: Path) -> None:
     assert len(said) == 2
 
 
-PLANS = shown(text_of(GUIDE / "planning.md"))
+PLANS = {
+    line: said
+    for page in ("planning.md", "how-sure-a-plan-is.md")
+    for line, said in shown(text_of(GUIDE / page)).items()
+}
 
 
 @pytest.mark.parametrize("line", PLANS, ids=str)

@@ -46,9 +46,9 @@ def test_a_gpu_is_no_other_whose_name_is_in_its_own(gpu: str, of: str | None) ->
 @pytest.mark.parametrize(
     ("gpu", "told"),
     [
-        ("A800-SXM4-80GB", "1 published run of A100 of megatron-core"),
-        ("H20-SXM5-96GB", "2 published runs of H100 of megatron-core"),
-        ("B300-SXM6-270GB", "2 published runs of GB200 of megatron-core"),
+        ("A800-SXM4-80GB", "192 published runs of 8 programs on A100, which stands for A800"),
+        ("H20-SXM5-96GB", "59 published runs of 4 programs on H100, which stands for H20"),
+        ("B300-SXM6-270GB", "2 published runs of megatron-core on GB200, which stands for B300"),
         ("L40S-48GB", "no run on L40S is among the published: the mean of all GPUs"),
         ("MI300X-OAM-192GB", "no run on MI300X is among the published: the mean of all NVIDIA"),
     ],
