@@ -155,6 +155,7 @@ def is_quick(line: str) -> bool:
     unfit = (
         *(MORE, "--config-dir", "plan.search", "plan.trace", "plan.out", "plan.timeline"),
         "cluster.from",
+        "plan calibrate",
     )
     return words_of(line)[0] in ("help", "plan") and not any(word in line for word in unfit)
 

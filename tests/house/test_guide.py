@@ -12,6 +12,7 @@ import pytest
 
 from tests import forked
 from tests.cli import ROOT, TIMEOUT_S, TINY, environment
+from tests.finished import LAYOUTS, finished_run
 from tests.house.test_documents import blocks, shown, text_of, words_of
 
 GUIDE = ROOT / "docs" / "guide"
@@ -156,6 +157,16 @@ def test_decontaminating(folder: Path) -> None:
     smaller = {"decontaminate": ["model.vocab=300"]}
     said = typed(folder, "data.md", "phalanx decontaminate", smaller)
     assert len(said) == 2
+
+
+def test_constants_from_ones_own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    names = ("one", "another", "third")
+    for name, layout in zip(names, LAYOUTS.values(), strict=False):
+        finished_run(tmp_path / "runs" / name, layout)
+    said = typed(tmp_path, "how-sure-a-plan-is.md", "calibrate", {})
+    (output,) = said.values()
+    assert "plans of llama3_8b on H100-SXM5-80GB rest on 3 runs of yours" in output
 
 
 PLANS = {

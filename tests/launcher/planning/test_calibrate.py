@@ -7,7 +7,6 @@ know; everything else is as `phalanx train` leaves it.
 from __future__ import annotations
 
 import json
-import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,48 +16,13 @@ from configs.schema import DeviceName
 from launcher.run.run_dir import RunFolder
 from models.shape import ModelShape
 from parallel.layout import Layout
-from parallel.planner.inputs.calibration import Constants, calibrated
 from parallel.planner.inputs.cluster import machine_of
 from parallel.planner.inputs.job import Job
 from parallel.planner.inputs.own import read_own
 from parallel.planner.timing.step import Step
 from tests.cli import phalanx
+from tests.finished import LAYOUTS, RUN, finished_run, truth
 from tests.runs import run_of
-
-RUN = (
-    "model=llama3_8b cluster=dgx_h100 device=cuda precision=bf16 optimizer.ramp_tokens=0 "
-    "layout=single train.global_batch=32"
-)
-LAYOUTS = {
-    "tensor": "layout.tensor=4 layout.data=2 layout.sequence_parallel=true",
-    "pipeline": "layout.pipeline=4 layout.data=2",
-    "data": "layout.data=8 layout.zero=1",
-    "context": "layout.context=2 layout.data=4 layout.context_by=ring",
-}
-
-
-def truth() -> Constants:
-    known = calibrated("phalanx", "H100").constants
-    return replace(known, matmul=known.matmul * 0.85, attention=known.attention * 1.4, kernel_us=25)
-
-
-def trained(folder: Path, words: str, seconds: float | None = None, steps: int = 12) -> Path:
-    """A run's folder; its steps took `seconds`, or what the true constants say."""
-    run = run_of(f"{RUN} {words}")
-    layout = Layout.resolve(run.layout, None)
-    run = replace(run, layout=layout.as_config())
-    if seconds is None:
-        seconds = Step(Job.of(run, layout), machine_of(run.cluster), truth()).time().seconds
-    RunFolder(folder).write(run, run, "")
-    draw = random.Random(words)
-    tokens = 32 * run.model.context
-    took = [seconds * (9 if step < 3 else draw.uniform(0.99, 1.01)) for step in range(steps)]
-    rows = [
-        {"step": step, "step_time_s": each, "tokens_per_s": tokens / each, "loss": 1.0}
-        for step, each in enumerate(took, start=1)
-    ]
-    (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    return folder
 
 
 def planned(words: str, *more: str) -> dict[str, object]:
@@ -71,7 +35,7 @@ def planned(words: str, *more: str) -> dict[str, object]:
 def test_plans_then_rest_on_the_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     names = ["tensor", "pipeline", "data"]
-    folders = [str(trained(tmp_path / name, LAYOUTS[name])) for name in names]
+    folders = [str(finished_run(tmp_path / name, LAYOUTS[name])) for name in names]
     before = planned(LAYOUTS["context"])
     result = phalanx("plan", "calibrate", f"run_dir=[{','.join(folders)}]")
     assert result.status == 0, result.errors
@@ -103,7 +67,7 @@ def test_plans_then_rest_on_the_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_second_fit_takes_the_place_of_the_first(tmp_path: Path) -> None:
-    one = trained(tmp_path / "one", LAYOUTS["data"])
+    one = finished_run(tmp_path / "one", LAYOUTS["data"])
     kept = f"plan.calibration={tmp_path / 'ours.json'}"
     for _ in range(2):
         assert phalanx("plan", "calibrate", f"run_dir={one}", kept).status == 0
@@ -124,8 +88,8 @@ def test_a_second_fit_takes_the_place_of_the_first(tmp_path: Path) -> None:
 def test_runs_of_another_model_or_machine_are_refused(
     tmp_path: Path, second: str, said: str
 ) -> None:
-    one = trained(tmp_path / "one", LAYOUTS["data"])
-    other = trained(tmp_path / "other", f"{LAYOUTS['data']} {second}", seconds=3.0)
+    one = finished_run(tmp_path / "one", LAYOUTS["data"])
+    other = finished_run(tmp_path / "other", f"{LAYOUTS['data']} {second}", seconds=3.0)
     result = phalanx("plan", "calibrate", f"run_dir=[{one},{other}]")
     assert result.status == 2
     assert f"run_dir={other}: {said}" in result.errors
@@ -140,7 +104,7 @@ def test_what_is_no_run_on_gpus_is_refused(tmp_path: Path) -> None:
     result = phalanx("plan", "calibrate", f"run_dir={tmp_path}")
     assert result.status == 2
     assert "is no run of phalanx train" in result.errors
-    short = trained(tmp_path / "short", LAYOUTS["data"], steps=4)
+    short = finished_run(tmp_path / "short", LAYOUTS["data"], steps=4)
     result = phalanx("plan", "calibrate", f"run_dir={short}")
     assert result.status == 2
     assert "has 1 timed steps after the first 3, too few" in result.errors
@@ -159,7 +123,7 @@ def test_a_file_that_is_no_calibration_is_named(tmp_path: Path) -> None:
     assert result.status == 2
     assert f"plan.calibration={wrong}" in result.errors
     assert "nearest: plan.calibration=shipped" in result.errors
-    one = trained(tmp_path / "one", LAYOUTS["data"])
+    one = finished_run(tmp_path / "one", LAYOUTS["data"])
     ours = f"plan.calibration={tmp_path}/ours.json"
     assert phalanx("plan", "calibrate", f"run_dir={one}", ours).status == 0
     result = phalanx("plan", *RUN.split(), "model.layers=16", ours)
