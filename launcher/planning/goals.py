@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from configs.errors import InputError
 from configs.override import override
-from configs.schema import DeviceName, Run
+from configs.schema import DeviceName, Precision, Run
 from configs.words import listed
 from launcher.planning.searching import found_on, searched
 from parallel.planner.goals import MOST_NODES, Option, Reached, least_nodes, numbers_of_nodes
@@ -139,7 +139,7 @@ def _nearest(run: Run, reached: Reached, numbers: list[int], typed: Collection[s
         most = replace(run, cluster=replace(run.cluster, nodes=nodes))
         searched(most, DeviceName.cuda, nodes * machine_of(run.cluster).gpus_per_node, typed)
     days, dollars = reached.days, reached.dollars
-    ways = []
+    ways = _in_16_bits(run, reached, numbers, typed)
     if days is not None:
         affordable = [each for each in reached.options if _within(each.dollars, dollars)]
         if affordable:
@@ -165,6 +165,21 @@ def _nearest(run: Run, reached: Reached, numbers: list[int], typed: Collection[s
         f"{listed(goals, apart=' ')}: no layout of model={run.model.name} reaches it on {on} "
         f"nodes; nearest: {listed(ways, apart=' or ')}"
     )
+
+
+def _in_16_bits(
+    run: Run, reached: Reached, numbers: list[int], typed: Collection[str]
+) -> list[str]:
+    """precision=bf16 if that reaches the goal where float32, the usual precision, does not."""
+    machine = machine_of(run.cluster)
+    if run.precision is not Precision.float32 or "bf16" not in machine.peak_flops:
+        return []
+    halves = replace(run, precision=Precision.bf16)
+    least = 1 if run.plan.days is None else least_nodes(halves, machine, run.plan.days)
+    there = (each for each in numbers if each >= least)
+    if any(reached.reaches(option) for nodes in there for option in _on(halves, nodes, typed)):
+        return ["precision=bf16"]
+    return []
 
 
 def _within(value: float | None, most: float | None) -> bool:

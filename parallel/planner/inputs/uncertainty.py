@@ -20,10 +20,7 @@ from typing import Any
 from parallel.planner.inputs.job import Job
 
 LEVEL = 0.9
-OWN_WEIGHT = 0.5
-"""The plan's own, as that of a run whose error is larger than all others'; 1 by the theorem, which
-then often says no more than the largest error. With a half nine in ten still lie within."""
-SAME_PROGRAM, SAME_GPU, SAME_AGE, SAME_KIND, DOUBLING = 1.0, 0.5, 2.0, 0.1, 0.1
+SAME_PROGRAM, SAME_GPU, SAME_AGE, SAME_KIND, DOUBLING = 0.7, 0.5, 2.0, 0.1, 0.05
 """How much farther a run is that is of another program or GPU, of the time before fused attention
 (or after it), differs in one kind of layout, or has twice the parameters; its weight falls to 1/e
 with each unit."""
@@ -123,7 +120,7 @@ def spread(
     weighed = sorted([*weighed, *((abs(math.log(each)), 1.0) for each in own)])
     total = sum(weight for _, weight in weighed)
     return Spread(
-        factor=math.exp(_quantile(weighed, total + OWN_WEIGHT)),
+        factor=math.exp(_quantile(weighed, total + 1.0)),
         nearest=_half([weight for _, weight in weighed], total),
     )
 

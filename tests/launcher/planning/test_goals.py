@@ -59,6 +59,14 @@ def test_what_cannot_be_reached_is_told_with_what_can() -> None:
         assert asked(*way[0].split())["goals"]["chosen_nodes"]
 
 
+def test_where_halves_would_reach_it_they_are_named() -> None:
+    words = [each for each in SEARCH if not each.startswith("precision")]
+    result = phalanx("plan", *words, "plan.nodes=1..4", "plan.days=5")
+    assert result.status == 2
+    assert "nearest: precision=bf16 or plan.days=" in result.errors
+    assert phalanx("plan", *SEARCH, "plan.nodes=1..4", "plan.days=5").status == 0
+
+
 def test_money_that_is_too_little_is_told_with_what_is_enough() -> None:
     refused = phalanx("plan", *SEARCH, "plan.nodes=2", "plan.dollars=100")
     near = re.search(r"nearest: (plan\.dollars=\d+)$", refused.errors.strip())

@@ -64,6 +64,6 @@ def test_nine_in_ten_of_held_out_runs_lie_within_their_interval(by: str) -> None
     """By intervals that rest on the other groups' errors alone."""
     runs = all_runs()
     found = covered(runs, held_out(), by)
-    assert np.mean([held for held, _ in found]) >= 0.88
+    assert np.mean([held for held, _ in found]) >= 0.9
     of_today = [each for each, run in zip(found, runs, strict=True) if run.table == "llama"]
-    assert np.mean([held for held, _ in of_today]) >= 0.85
+    assert np.mean([held for held, _ in of_today]) >= 0.9
