@@ -20,7 +20,7 @@ from parallel.runtime.device import Device
 
 FEWEST_STEPS = 20
 """Of a run, that measuring is worth its time."""
-WARM, TIMED = 2, 5  # steps of each size: the first touch memory for the first time
+WARM, TIMED = 2, 7  # steps of each size: the first touch memory for the first time
 LONGEST = 4.0
 """Seconds of the smallest step from which on measuring would take too long."""
 
@@ -40,42 +40,55 @@ def measure(
         return
     say("measuring this machine for its plans, once for each layout and version")
     probes: list[Probe] = []
-    for layers, micro_batches in sizes(
-        run.model.layers, layout.micro_batches(run.train.global_batch), layout
-    ):
-        seconds = _measured(run, layout, device, layers, micro_batches)
+    asked = sizes(run.model.layers, layout.micro_batches(run.train.global_batch), layout)
+    for layers in dict.fromkeys(layers for layers, _ in asked):
+        counts = [count for its, count in asked if its == layers]
+        seconds = _measured(run, layout, device, layers, counts)
         if seconds is None:
             say("a step takes too long here to be measured: no step time is predicted")
             return
-        probes.append(Probe(layers=layers, micro_batches=micro_batches, seconds=seconds))
+        probes += [
+            Probe(layers=layers, micro_batches=count, seconds=each)
+            for count, each in zip(counts, seconds, strict=True)
+        ]
     if torch.distributed.get_rank() == 0:
         keep(run, layout, probes)
 
 
 def _measured(
-    run: Run, layout: Layout, device: Device, layers: int, micro_batches: int
-) -> float | None:
-    """The median step of a smaller run on random tokens; None if one takes too long."""
-    samples = micro_batches * layout.micro_batch * layout.data
+    run: Run, layout: Layout, device: Device, layers: int, counts: list[int]
+) -> list[float] | None:
+    """The steps of a smaller run on random tokens with these numbers of micro-batches, in turn, so
+    that what else the machine does meets all alike; None if one takes too long.
+
+    The first is a median, the others are told by the median of how much longer they are.
+    """
     smaller = replace(
         run,
         model=replace(run.model, layers=layers),
-        train=replace(run.train, global_batch=samples),
+        train=replace(run.train, global_batch=max(counts) * layout.micro_batch * layout.data),
         optimizer=replace(run.optimizer, ramp_tokens=0),
         checkpoint=None,
     )
     generator = torch.Generator().manual_seed(0)
     shape = (layout.micro_batch, run.model.context + 1)
     tokens = [
-        torch.randint(run.model.vocab, shape, generator=generator) for _ in range(micro_batches)
+        torch.randint(run.model.vocab, shape, generator=generator) for _ in range(max(counts))
     ]
-    batch, taken = Batch(micro_batches=tokens), []
+    rounds: list[list[float]] = []
     with running_engine(smaller, layout, device) as engine:
         for _ in range(WARM + TIMED):
-            begin = time.perf_counter()
-            engine.train_step(batch, 1e-4)
-            taken.append(time.perf_counter() - begin)
-            if len(taken) == 1 and broadcast_from_rank0(lambda: taken[0]) > LONGEST:
+            taken = []
+            for count in counts:
+                begin = time.perf_counter()
+                engine.train_step(Batch(micro_batches=tokens[:count]), 1e-4)
+                taken.append(time.perf_counter() - begin)
+            rounds.append(taken)
+            if len(rounds) == 1 and broadcast_from_rank0(lambda: rounds[0][0]) > LONGEST:
                 return None
     gc.collect()
-    return statistics.median(taken[WARM:])
+    first = statistics.median(taken[0] for taken in rounds[WARM:])
+    return [
+        first + max(0.0, statistics.median(taken[place] - taken[0] for taken in rounds[WARM:]))
+        for place in range(len(counts))
+    ]
