@@ -46,7 +46,7 @@ from parallel.planner.plan import Plan
 from parallel.planner.report.as_json import answer, search_answer, trace_answer
 from parallel.planner.report.perfetto import perfetto
 from parallel.planner.search import Found
-from parallel.rules import check
+from parallel.rules import check, check_ranges
 
 PAGE = "plan.html"
 
@@ -56,6 +56,7 @@ def plan(run: Run, overrides: list[str]) -> None:
     if run.plan.runs is not None:
         calibrate(run)
         return
+    check_ranges(run, ("cluster", "plan"))
     typed = [key_of(each) for each in overrides]
     run = _with_model_there(run, typed)
     machine = at_hand(run, typed) if run.cluster.from_ is not None else None
@@ -91,7 +92,9 @@ def plan(run: Run, overrides: list[str]) -> None:
             "notes": list(machine.notes),
         }
         del report["cluster"]["settings"]["from_"]
-    second = second_of(asked, overrides) if run.plan.beside is not None else None
+    second = None
+    if run.plan.beside is not None:
+        second = second_of(run, overrides, layout if found else None)
     if second is not None:
         report["beside"] = answer(second)
     if run.plan.timeline is not None:
@@ -103,7 +106,7 @@ def plan(run: Run, overrides: list[str]) -> None:
             "a file; nearest: format=html, or > FILE"
         )
     if run.format is PlanFormat.json:
-        json.dump(report, sys.stdout, indent=1)
+        json.dump(report, sys.stdout, indent=1, allow_nan=False)
         print()
     elif run.format is PlanFormat.html:
         from parallel.planner.report.page import page

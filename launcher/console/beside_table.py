@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich import box
 from rich.table import Table
 
+from configs.schema import DeviceName
 from parallel.planner.plan import Plan
 
 _GIB = 2**30
@@ -29,11 +30,15 @@ def beside_table(first: Plan, second: Plan) -> Table:
 
 def _figures(plan: Plan) -> list[tuple[str, str]]:
     layout, time, cost = plan.layout, plan.time, plan.cost
-    within = "measured here"
+    within = "as measured here" if plan.probes else "several times off"
     if plan.spread is not None:
         low, high = time.seconds / plan.spread.factor, time.seconds * plan.spread.factor
         within = f"{low:.4g} to {high:.4g}"
+    priced = plan.device is DeviceName.cuda and cost.dollars is not None
     return [
+        ("model", plan.run.model.name),
+        ("on", plan.machine.gpu),
+        ("precision", str(plan.run.precision)),
         ("layout", str(layout)),
         ("ranks", f"{layout.world_size:,}"),
         ("engine", str(plan.run.engine.name)),
@@ -49,5 +54,5 @@ def _figures(plan: Plan) -> list[tuple[str, str]]:
         ("TFLOPS a rank", f"{plan.tflops_per_gpu:,.4g}"),
         ("MFU", f"{plan.mfu * 100:.1f} %"),
         ("days", f"{cost.days:,.4g}"),
-        ("dollars", "no price" if cost.dollars is None else f"{cost.dollars:,.0f}"),
+        ("dollars", f"{cost.dollars:,.0f}" if priced else "no price"),
     ]

@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
+from configs.words import counted
 from launcher.console.plan_summary import span
 from launcher.console.plan_tables import new_table
 from launcher.console.search_tables import layout_name
@@ -43,12 +44,14 @@ def goals_lines(reached: Reached) -> str:
     ):
         if best is not None:
             price = "" if best.dollars is None else f", ${best.dollars:,.0f}"
-            lines.append(f"{name:<9}{best.nodes:,} nodes: {span(best.days)}{price}")
+            lines.append(
+                f"{name:<9}{counted(best.nodes, 'node', 'nodes')}: {span(best.days)}{price}"
+            )
     there = {each.nodes for each in reached.options}
     without = [f"{nodes:,}" for nodes in reached.tried if nodes not in there]
     if without:
-        lines.append(f"none      on {' '.join(without)} nodes: no layout is valid and fits")
-    lines.append(f"chosen   {chosen.nodes:,} nodes, whose plan follows")
+        lines.append(f"none     on {' '.join(without)} nodes: no layout is valid and fits")
+    lines.append(f"chosen   {counted(chosen.nodes, 'node', 'nodes')}, whose plan follows")
     return "\n".join(lines)
 
 

@@ -49,7 +49,10 @@ def summary(plan: Plan) -> str:
         lines.append(
             f"         days and price at {run.cluster.sustained_tflops:g} TFLOPS sustained"
         )
-    if plan.device is DeviceName.cuda and run.precision == "float32":
+    on_cuda = plan.device is DeviceName.cuda
+    if on_cuda and run.precision == "fp8" and "fp8" not in plan.machine.peak_flops:
+        lines.append(f"         {plan.machine.gpu} has no FP8: this plan is one of 16 bits")
+    if on_cuda and run.precision == "float32":
         lines.append(
             "         float32 is slow on this GPU; precision=bf16 (or fp16) is planned alike"
         )
@@ -92,10 +95,11 @@ def _sure(plan: Plan) -> list[str]:
     if plan.spread is None:
         return [basis]
     low, high = plan.time.seconds / plan.spread.factor, plan.time.seconds * plan.spread.factor
+    whose = "your and published" if plan.calibration.errors else "published"
     return [
         basis,
         f"within   {_seconds(low)} to {_seconds(high)} s a step, nine times in ten, by plans of "
-        f"published runs;\n         the {plan.spread.nearest} nearest of {len(held_out())} carry "
+        f"{whose} runs;\n         the {plan.spread.nearest} nearest of {len(held_out())} carry "
         "half of the weight",
     ]
 

@@ -76,11 +76,16 @@ def _ask(*arguments: str) -> list[str]:
         )
     try:
         done = subprocess.run(
-            [PROGRAM, *arguments], text=True, capture_output=True, timeout=WITHIN_S, check=False
+            [PROGRAM, *arguments],
+            text=True,
+            errors="replace",
+            capture_output=True,
+            timeout=WITHIN_S,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise InputError(f"cluster.from=nvidia-smi: {error}; nearest: cluster=NAME") from None
     if done.returncode:
-        said = " ".join((done.stdout or done.stderr).split())
+        said = " ".join((done.stdout or done.stderr).split()) or f"exit status {done.returncode}"
         raise InputError(f"cluster.from=nvidia-smi: {said}; nearest: cluster=NAME")
     return done.stdout.splitlines()

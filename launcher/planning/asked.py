@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from configs.errors import InputError
 from configs.schema import DeviceName, Run
 from launcher.command_line.compose import composed_run
 from launcher.run.settings import key_of
@@ -13,6 +14,9 @@ from parallel.planner.inputs.cluster import machine_of
 from parallel.planner.plan import Plan
 from parallel.planner.ways import with_fastest_way
 from parallel.rules import check
+
+NOT_BESIDE = ("plan", "format", "run_dir", "debug", "launch")
+"""Settings, or groups of them, of the command and not of what is planned."""
 
 
 def ranks_of(run: Run) -> tuple[DeviceName, int | None]:
@@ -40,15 +44,30 @@ def names_a_layout(overrides: list[str]) -> bool:
     return any(key_of(override).split(".")[0] == "layout" for override in overrides)
 
 
-def second_of(run: Run, overrides: list[str]) -> Plan:
+def second_of(run: Run, overrides: list[str], chosen: Layout | None) -> Plan:
     """The plan of the run with `plan.beside` as further settings.
 
     Raises InputError if it cannot work.
+
+    Args:
+        chosen: the layout that a search found, which the second has but for these settings; None:
+            the one that was typed.
     """
     more = list(run.plan.beside or [])
+    for word in more or [""]:
+        if not word or key_of(word).split(".")[0] in NOT_BESIDE or key_of(word) == "cluster.from":
+            raise InputError(
+                f"plan.beside=[{word}]: is no setting of what is planned; nearest: "
+                "plan.beside=[layout.micro_batch=1]"
+            )
+    if chosen is not None:
+        sizes = {key_of(word) for word in more if key_of(word).startswith("layout.")}
+        config = chosen.as_config()
+        run = replace(run, layout=replace(config, data=None) if sizes else config)
     second = composed_run(run, overrides, more)
     second = replace(second, plan=replace(second.plan, beside=None, search=False))
     device, ranks = ranks_of(second)
-    layout = layout_of(second, ranks, device, [*overrides, *more])
+    asked = [*overrides, *more, *([] if chosen is None else [f"layout={chosen}"])]
+    layout = layout_of(second, ranks, device, asked)
     check(second, layout, ranks=ranks, device=device)
     return Plan.of(second, layout, device)

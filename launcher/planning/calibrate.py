@@ -27,6 +27,9 @@ from parallel.planner.inputs.own import SHIPPED, Own, path_of, shape_settings, w
 
 SETTLED = 3  # steps of each run that are left out: the first are slow
 NEEDED = 3  # steps after them
+SHORTEST, LONGEST = 1e-6, 1e6  # seconds that a step may take
+APART = 0.25
+"""Of a run's time that the constants are off by after the fit, from which on a warning is given."""
 
 
 def calibrate(run: Run) -> None:
@@ -35,7 +38,8 @@ def calibrate(run: Run) -> None:
     Raises InputError for folders that are no finished runs on GPUs, or runs of several models or
     machines.
     """
-    folders = [RunFolder(Path(each).expanduser()) for each in run.plan.runs or []]
+    paths = {Path(each).expanduser().resolve(): each for each in run.plan.runs or []}
+    folders = [RunFolder(Path(each).expanduser()) for each in paths.values()]
     if not folders:
         raise InputError(
             "plan.runs=[]: of which runs is not said; nearest: phalanx plan calibrate "
@@ -77,6 +81,13 @@ def calibrate(run: Run) -> None:
     after = [error(each, constants) for each in runs]
     print_table(console, calibration_table(runs, before, after, out))
     write_own(path, entry)
+    unlike = [each.name for each, off in zip(runs, after, strict=True) if abs(off - 1) > APART]
+    if unlike:
+        print_lines(
+            console,
+            f"{listed(unlike)}: no constants suit all of these runs; plans that rest on them have "
+            "wide intervals. What else differs between them?",
+        )
     print_lines(
         console,
         f"wrote {path}: plans of {model.name} on {machine.gpu} rest on {count} of yours;\n"
@@ -132,10 +143,18 @@ def _require_one(settings: Sequence[Run], folders: Sequence[RunFolder]) -> None:
 def _seconds(folder: RunFolder) -> float:
     """The median of the settled steps with a whole batch."""
     rows = read_lines(folder.metrics) if folder.metrics.exists() else []
-    timed = [row for row in rows if row.get("step_time_s") and row.get("tokens_per_s")][SETTLED:]
+    timed = [row["step_time_s"] for row in rows if _is_timed(row)][SETTLED:]
     if len(timed) < NEEDED:
         raise InputError(
             f"run_dir={folder.path}: has {len(timed)} timed steps after the first {SETTLED}, too "
             f"few; nearest: train.steps={SETTLED + NEEDED}"
         )
-    return statistics.median(float(row["step_time_s"]) for row in timed)
+    return statistics.median(timed)
+
+
+def _is_timed(row: object) -> bool:
+    """Whether a line is of a step with a whole batch, which took a time that can be."""
+    if not isinstance(row, dict) or not row.get("tokens_per_s"):
+        return False
+    seconds = row.get("step_time_s")
+    return isinstance(seconds, int | float) and SHORTEST < seconds < LONGEST

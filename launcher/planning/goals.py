@@ -21,6 +21,7 @@ from parallel.planner.inputs.cluster import machine_of
 from parallel.planner.plan import Plan
 
 ENOUGH = 3  # numbers of nodes that reach a goal, beyond which none is tried where no range is given
+MOST_GIVEN = 65_536  # nodes of a range that is given
 DOUBLINGS = 4  # of the nodes, to find some that reach a goal
 
 
@@ -41,7 +42,7 @@ def check_goals(run: Run) -> None:
         if value is not None and not (value > 0 and math.isfinite(value)):
             usual = {"days": 30, "dollars": 1_000_000}[name]
             raise InputError(
-                f"{override(f'plan.{name}', value)}: no training takes so little; nearest: "
+                f"{override(f'plan.{name}', value)}: no goal of a training; nearest: "
                 f"{override(f'plan.{name}', usual)}"
             )
     _range(run)
@@ -53,7 +54,7 @@ def check_goals(run: Run) -> None:
     if run.cluster.gpu is None or run.device is DeviceName.cpu:
         raise InputError(
             f"{asked[0]} cluster={run.cluster.name}: goals are for clusters of GPUs; nearest: "
-            "cluster=dgx_h100"
+            f"{'cluster=dgx_h100' if run.cluster.gpu is None else 'device=auto'}"
         )
     if run.plan.dollars is not None and run.cluster.dollars_per_hour is None:
         raise InputError(
@@ -81,6 +82,11 @@ def _range(run: Run) -> tuple[int, int] | None:
         near = f"1..{high}" if high > 1 else "1"
         raise InputError(
             f"plan.nodes={given}: nodes are counted from 1; nearest: plan.nodes={near}"
+        )
+    if high > MOST_GIVEN:
+        raise InputError(
+            f"plan.nodes={given}: more than any plan is made for; nearest: "
+            f"plan.nodes={min(low, MOST_GIVEN)}..{MOST_GIVEN}"
         )
     return low, high
 
@@ -130,10 +136,14 @@ def _dearer(reached: Reached) -> bool:
 
 
 def _nearest(run: Run, reached: Reached, numbers: list[int], typed: Collection[str]) -> str:
-    if not reached.options and not reached.tried:
+    if not reached.options:
         # Not even at their peak; what the most of them would take tells how far off that is.
-        reached.tried.append(numbers[-1])
-        reached.options.extend(_on(run, numbers[-1], typed))
+        for nodes in reversed([each for each in numbers if each not in reached.tried]):
+            reached.tried.append(nodes)
+            reached.options.extend(_on(run, nodes, typed))
+            if reached.options:
+                break
+        reached.tried.sort()
     if not reached.options:
         nodes = reached.tried[-1]
         most = replace(run, cluster=replace(run.cluster, nodes=nodes))

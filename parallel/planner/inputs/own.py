@@ -7,8 +7,9 @@ Imports no torch.
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,8 @@ def read_own(path: Path) -> list[Own]:
     """The entries of a file. Raises InputError if it is no such file."""
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))["entries"]
+        for entry in entries:
+            _require_numbers([*entry["constants"].values(), *entry["errors"]])
         return [
             Own(
                 **{
@@ -70,6 +73,13 @@ def read_own(path: Path) -> list[Own]:
             f"{override('plan.calibration', str(path))}: is no file of phalanx plan calibrate, or "
             f"of another version; nearest: {override('plan.calibration', SHIPPED)}"
         ) from None
+
+
+def _require_numbers(values: Iterable[object]) -> None:
+    """Raises ValueError unless all are positive and finite; a constant may be 0."""
+    for value in values:
+        if not isinstance(value, int | float) or not 0 <= value < math.inf:
+            raise ValueError(value)
 
 
 def write_own(path: Path, entry: Own) -> None:

@@ -119,8 +119,10 @@ def spread(
     ]
     weighed = sorted([*weighed, *((abs(math.log(each)), 1.0) for each in own)])
     total = sum(weight for _, weight in weighed)
+    # Of few runs no quantile is known: the largest error of one's own is believed.
+    widest = max((abs(math.log(each)) for each in own), default=0.0)
     return Spread(
-        factor=math.exp(_quantile(weighed, total + 1.0)),
+        factor=math.exp(max(_quantile(weighed, total + 1.0), widest)),
         nearest=_half([weight for _, weight in weighed], total),
     )
 

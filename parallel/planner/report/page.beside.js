@@ -34,6 +34,23 @@ function times() {
     : "What was measured on this machine.";
 }
 
+/* What each number of nodes comes to, where a goal was searched for. */
+function goals() {
+  const asked = plan.goals;
+  if (!asked) return;
+  byId("goals-section").hidden = false;
+  const goal = [asked.days === null ? "" : `${round(asked.days)} days`, asked.dollars === null ? "" : `$${round(asked.dollars)}`]
+    .filter((each) => each).join(" and ");
+  byId("goals-note").textContent =
+    `${goal ? `The goal is ${goal}. ` : ""}${whole(asked.chosen_nodes)} nodes are chosen, whose plan this page is; failures are included.`;
+  table("goals", ["nodes", "layout", "engine", "days", "dollars", "on the front", "reaches the goal"],
+    asked.options.map((each) => [
+      whole(each.nodes), layoutName(each.layout), each.engine, round(each.expected_days),
+      each.expected_dollars === null ? "no price" : round(each.expected_dollars),
+      each.on_front ? "yes" : "", each.reaches ? "yes" : "",
+    ]), [0, 3, 4], (_, n) => (asked.options[n].nodes === asked.chosen_nodes ? "chosen" : ""));
+}
+
 const sideName = (n) => (n === 0 ? "this layout" : "the other");
 
 function beside() {
@@ -41,6 +58,9 @@ function beside() {
   const spread = (side) => (side.step_time_interval_s
     ? `${round(side.step_time_interval_s.low)} to ${round(side.step_time_interval_s.high)}` : "");
   const lines = [
+    ["model", (side) => side.model],
+    ["on", (side) => side.gpu],
+    ["precision", (side) => side.precision],
     ["layout", (side) => side.layout_name],
     ["GPUs or ranks", (side) => whole(side.world_size)],
     ["engine", (side) => side.engine],

@@ -123,7 +123,7 @@ function trace() {
     (row) => (row[2] === "parameters" ? "first" : ""));
 }
 
-for (const draw of [heading, times, beside, ranks, memory, schedule, search, front, traffic, trace, tips]) draw();
+for (const draw of [heading, goals, times, beside, ranks, memory, schedule, search, front, traffic, trace, tips]) draw();
 
 let drawnWidth = document.documentElement.clientWidth;
 addEventListener("resize", () => {

@@ -129,3 +129,46 @@ def test_a_file_that_is_no_calibration_is_named(tmp_path: Path) -> None:
     result = phalanx("plan", *RUN.split(), "model.layers=16", ours)
     assert result.status == 2
     assert "has llama3_8b on H100-SXM5-80GB, not" in result.errors
+
+
+def test_runs_that_no_constants_suit_are_told_and_make_wide_intervals(tmp_path: Path) -> None:
+    one = finished_run(tmp_path / "one", LAYOUTS["data"])
+    slow = finished_run(tmp_path / "slow", LAYOUTS["tensor"], seconds=1e3)
+    ours = f"plan.calibration={tmp_path}/ours.json"
+    result = phalanx("plan", "calibrate", f"run_dir=[{one},{slow}]", ours)
+    assert result.status == 0, result.errors
+    assert "no constants suit all of these runs" in result.output
+    within = planned(LAYOUTS["data"], ours)["step_time_interval_s"]
+    assert within["high"] / within["low"] > 4  # type: ignore[index]
+
+
+def test_one_run_named_twice_is_one(tmp_path: Path) -> None:
+    one = finished_run(tmp_path / "one", LAYOUTS["data"])
+    result = phalanx(
+        "plan", "calibrate", f"run_dir=[{one},{one}/]", f"plan.calibration={tmp_path}/ours.json"
+    )
+    assert "rest on 1 run of yours" in result.output
+
+
+@pytest.mark.parametrize("wrong", ["NaN", "-1", '"abc"', "1e300", "0"])
+def test_times_that_cannot_be_are_not_counted(wrong: str, tmp_path: Path) -> None:
+    one = finished_run(tmp_path / "one", LAYOUTS["data"])
+    row = f'{{"step": 1, "step_time_s": {wrong}, "tokens_per_s": 1.0}}\n'
+    (one / "metrics.jsonl").write_text(row * 12)
+    result = phalanx("plan", "calibrate", f"run_dir={one}")
+    assert result.status == 2
+    assert "has 0 timed steps" in result.errors
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), -1, None, "x"])
+def test_a_file_with_impossible_numbers_is_not_believed(wrong: object, tmp_path: Path) -> None:
+    one = finished_run(tmp_path / "one", LAYOUTS["data"])
+    path = tmp_path / "ours.json"
+    ours = f"plan.calibration={path}"
+    assert phalanx("plan", "calibrate", f"run_dir={one}", ours).status == 0
+    kept = json.loads(path.read_text())
+    kept["entries"][0]["constants"]["matmul"] = wrong
+    path.write_text(json.dumps(kept))
+    result = phalanx("plan", *RUN.split(), *LAYOUTS["data"].split(), ours)
+    assert result.status == 2
+    assert "is no file of phalanx plan calibrate" in result.errors

@@ -77,8 +77,15 @@ def test_money_that_is_too_little_is_told_with_what_is_enough() -> None:
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["plan.days=-3"], "plan.days=-3.0: no training takes so little; nearest: plan.days=30"),
-        (["plan.dollars=0"], "plan.dollars=0.0: no training takes so little; nearest: plan."),
+        (["plan.days=-3"], "plan.days=-3.0: no goal of a training; nearest: plan.days=30"),
+        (
+            ["plan.nodes=1..99999999"],
+            "more than any plan is made for; nearest: plan.nodes=1..65536",
+        ),
+        (["plan.days=3", "cluster.node_failure_hours=nan"], "cluster.node_failure_hours=nan"),
+        (["plan.days=3", "cluster.node_failure_hours=-1"], "nearest: cluster.node_failure_hours"),
+        (["plan.days=3", "cluster.grams_co2_per_kwh=inf"], "cluster.grams_co2_per_kwh=inf"),
+        (["plan.dollars=0"], "plan.dollars=0.0: no goal of a training; nearest: plan."),
         (
             ["plan.nodes=64..8"],
             "plan.nodes=64..8: it ends before it begins; nearest: plan.nodes=8..",
@@ -106,3 +113,11 @@ def test_what_is_no_goal_is_told_in_a_line(overrides: list[str], said: str) -> N
     assert (refused.status, refused.output) == (2, "")
     assert said in refused.errors
     assert "Traceback" not in refused.errors
+
+
+def test_a_goal_of_seconds_is_told_with_days() -> None:
+    """Also where the most nodes have no valid layout at all."""
+    result = phalanx("plan", "model=gpt3_125m", *SEARCH[1:3], "plan.search=true", "plan.days=0.001")
+    assert result.status == 2
+    assert "plan.days=0.001: no layout of model=gpt3_125m reaches it" in result.errors
+    assert "nearest: plan.days=0." in result.errors

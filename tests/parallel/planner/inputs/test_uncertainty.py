@@ -44,6 +44,9 @@ def test_a_program_that_was_never_measured_is_less_sure() -> None:
     # Its own runs make it one that was.
     own = spread(replace(LLAMA, software="another"), known, own=[1.01, 0.99])
     assert own.factor < never.factor
+    # They are believed also where constants that suit some of them do not suit the others.
+    apart = spread(replace(LLAMA, software="another"), known, own=[1.01, 0.5])
+    assert apart.factor == pytest.approx(2.0)
 
 
 def test_few_runs_promise_no_more_than_their_worst() -> None:
