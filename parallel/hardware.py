@@ -79,3 +79,12 @@ def choose_device(asked: DeviceName) -> DeviceName:
         return asked
     usable = torch_is_built_for_cuda() and cuda_devices() > 0
     return DeviceName.cuda if usable else DeviceName.cpu
+
+
+def threads_of_a_rank(ranks: int) -> int:
+    """Of each of so many ranks on this machine, unless OMP_NUM_THREADS says otherwise: its share of
+    the cores that this process may use.
+    """
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return max(1, cores // ranks)

@@ -3,8 +3,8 @@
     python -m benchmarks.planner.fit_cpu           # trains some minutes, writes calibration.json
     python -m benchmarks.planner.fit_cpu --memory  # only what a process takes beside its tensors
 
-Ranks share the cores and gloo goes through memory, so the constants are rough: what they are for is
-the order of magnitude that `phalanx train` shows beside its own time on a laptop.
+Ranks share the cores and gloo goes through memory, so the constants are rough: they serve plans of
+layouts that `phalanx train` has measured no smaller steps of yet, and the shares of a step's parts.
 """
 
 from __future__ import annotations

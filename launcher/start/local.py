@@ -21,6 +21,7 @@ from launcher.failure.report import report_of
 from launcher.run.resolve import ResolvedRun
 from launcher.run.run_dir import RunFolder
 from launcher.start.launcher import counted_ranks
+from parallel.hardware import threads_of_a_rank
 from parallel.layout import Layout
 from slurm.agent import handled
 
@@ -87,7 +88,7 @@ def run_ranks(command: str, folder: RunFolder, layout: Layout, launch: LaunchSet
 
     wait_for_others(launch.grace_s)
     ranks = layout.world_size
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _cores() // ranks)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads_of_a_rank(ranks)))
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -127,10 +128,6 @@ def _cause(folder: RunFolder, layout: Layout, codes: dict[int, int]) -> InputErr
         return RunError(f"{ended} and left no message; more in {folder.logs}")
     report, text = reported
     return report.error if isinstance(report.error, InputError) else RunError(text)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 def _require_free(port: int) -> None:

@@ -16,6 +16,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from configs.schema import DeviceName, LaunchConfig
 from configs.settings.cuda import CudaConfig, LayerKind
+from parallel.hardware import threads_of_a_rank
 from parallel.runtime import gpu_packages, numa
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
@@ -62,7 +63,7 @@ def open_device(
     _yield_to_lock_holders()
     pair_allreduce.install()
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // ranks_here))
+        torch.set_num_threads(threads_of_a_rank(ranks_here))
     return Device(name, torch.device("cpu"), "gloo")
 
 

@@ -30,6 +30,7 @@ import psutil
 from configs.atomic import write_atomic
 from configs.schema import DeviceName, LaunchName, Run
 from models.shape import ModelShape
+from parallel.hardware import threads_of_a_rank
 from parallel.layout import Layout
 
 PACKAGES = ("torch", "megatron-core", "deepspeed", "numpy")
@@ -120,6 +121,8 @@ def key(run: Run, layout: Layout) -> str:
     shape = {**ModelShape.of(run.model).settings(), "layers": None}
     what = [
         fingerprint(),
+        # As ranks have it from their launcher; a plan is asked for in a process of its own.
+        os.environ.get("OMP_NUM_THREADS") or str(threads_of_a_rank(layout.world_size)),
         shape,
         asdict(layout),
         str(run.engine),
@@ -135,7 +138,7 @@ def fingerprint() -> str:
     """Of this machine, the packages that a step runs in, and our own code that does."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else psutil.cpu_count()
     parts = [platform.node(), platform.machine(), _processor(), str(cores)]
-    parts += [os.environ.get("OMP_NUM_THREADS", ""), platform.python_version()]
+    parts.append(platform.python_version())
     for name in PACKAGES:
         with suppress(metadata.PackageNotFoundError):
             parts.append(f"{name} {metadata.version(name)}")

@@ -29,6 +29,8 @@ def test_a_run_is_planned_from_steps_that_it_measured(
     first, losses = trained("first")
     assert MEASURING in first
     assert "step time, s" in first
+    plan = phalanx("plan", *words)
+    assert "smaller steps measured on this machine" in plan.output
     # The second time it is known, and measuring leaves no trace in what is trained.
     second, again = trained("second", "train.global_batch=16")
     assert MEASURING not in second

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from configs.schema import DeviceName
+from parallel.hardware import threads_of_a_rank
 from parallel.layout import Layout
 from parallel.planner.inputs import probes
 from parallel.planner.inputs.probes import Probe, extrapolated, keep, kept, may_be_measured, sizes
@@ -78,9 +79,14 @@ def test_what_is_kept_is_of_one_layout_code_and_machine(
 def test_versions_and_threads_make_what_was_measured_stale(monkeypatch: pytest.MonkeyPatch) -> None:
     before = probes.fingerprint.__wrapped__()
     assert probes.fingerprint.__wrapped__() == before
+    run, layout = run_of("layout=single device=cpu"), Layout(micro_batch=4)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    usual = probes.key(run, layout)
+    # What the launcher gives its ranks is what a plan without ranks reckons with.
+    monkeypatch.setenv("OMP_NUM_THREADS", str(threads_of_a_rank(1)))
+    assert probes.key(run, layout) == usual
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    assert probes.fingerprint.__wrapped__() != before
-    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert probes.key(run, layout) != usual
     monkeypatch.setattr(probes, "PACKAGES", ("torch",))
     assert probes.fingerprint.__wrapped__() != before
 
